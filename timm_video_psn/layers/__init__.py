@@ -1,0 +1,25 @@
+"""Temporal modules: pure nn.Modules on folded clips, (B*T, C, H, W) in, the same shape out."""
+
+from timm_video_psn.layers.branches import SpatialBank, TemporalBank, group_widths
+from timm_video_psn.layers.clip import fold_clip, frames_to_rows, rows_to_frames, unfold_clip
+from timm_video_psn.layers.fusion import FUSIONS, block_norms
+from timm_video_psn.layers.registry import TEMPORAL_MODULES, temporal_module, temporal_settings
+from timm_video_psn.layers.shift import TemporalShift
+from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
+
+__all__ = [
+    "FUSIONS",
+    "TEMPORAL_MODULES",
+    "ActionPerceptronSynthesizer",
+    "SpatialBank",
+    "TemporalBank",
+    "TemporalShift",
+    "block_norms",
+    "fold_clip",
+    "frames_to_rows",
+    "group_widths",
+    "rows_to_frames",
+    "temporal_module",
+    "temporal_settings",
+    "unfold_clip",
+]

@@ -1,0 +1,179 @@
+"""The bags of fixed-size kernels: F_s, spatial, and F_t, temporal (Eq. 1; the two columns of Fig. 3).
+
+A bank splits its channels into groups, gives each group its own kernel, and concatenates the results.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from timm_video_psn.layers.clip import frames_to_rows, rows_to_frames
+
+Pool = Literal["max", "avg", "none"]
+SpatialConv = Literal["2d", "1+1d"]
+
+
+def group_widths(channels: int, groups: int) -> tuple[int, ...]:
+    """Widths of the groups that `channels` are split into; the first, of the identity branch, takes the remainder.
+
+    Paper silent: it only ever splits evenly. From 64 channels on the other widths are multiples of 4, which the
+    convolution kernels of every library prefer.
+
+    Args:
+        channels: channels to split.
+        groups: number of groups G.
+
+    Returns:
+        G widths that add up to `channels`.
+
+    Raises:
+        ValueError: a group would have no channel.
+
+    Example:
+        >>> group_widths(64, 5)
+        (16, 12, 12, 12, 12)
+    """
+    width = channels // groups
+    if channels >= 64:
+        width -= width % 4
+    if width < 1:
+        raise ValueError(
+            f"{channels} channels leave some of the {groups} groups empty; at least {groups} channels are needed: "
+            "use a larger proportion or a smaller receptive_field"
+        )
+    return (channels - (groups - 1) * width,) + (groups - 1) * (width,)
+
+
+def odd_sizes(receptive_field: int) -> list[int]:
+    """Kernel sizes 1, 3, 5, ... up to the receptive field."""
+    if receptive_field < 1 or receptive_field % 2 == 0:
+        raise ValueError(f"receptive field {receptive_field} is not an odd number from 1 on, as centred kernels need")
+    return list(range(1, receptive_field + 1, 2))
+
+
+def _taps(size: int, dilated: bool) -> tuple[int, int]:
+    """Kernel taps and dilation of a kernel that spans `size`: 3 dilated taps beyond 3, as the paper's "d" blocks."""
+    if size <= 3 or not dilated:
+        return size, 1
+    return 3, (size - 1) // 2
+
+
+def centred_conv(channels: int, size: tuple[int, int], dilated: bool) -> nn.Conv2d:
+    """Convolution of `channels` to `channels` that spans `size` (rows, columns), keeps the map's size, has no bias."""
+    (kernel_h, dilation_h), (kernel_w, dilation_w) = (_taps(span, dilated) for span in size)
+    return nn.Conv2d(
+        channels,
+        channels,
+        kernel_size=(kernel_h, kernel_w),
+        padding=(size[0] // 2, size[1] // 2),
+        dilation=(dilation_h, dilation_w),
+        bias=False,
+    )
+
+
+def _pool(kind: Pool, size: tuple[int, int]) -> nn.Module:
+    """Stride-1 pool over `size`. Paper silent on the border: neither kind of pool counts the padding."""
+    padding = (size[0] // 2, size[1] // 2)
+    if kind == "max":
+        return nn.MaxPool2d(size, stride=1, padding=padding)
+    return nn.AvgPool2d(size, stride=1, padding=padding, count_include_pad=False)
+
+
+class SpatialBank(nn.Module):
+    """F_s: a group of channels for each spatial kernel, and one for a pool (Eq. 1, left column of Fig. 3).
+
+    "Only spatial convolutions are followed by the batch normalization and ReLU": identity and pool are bare.
+
+    Args:
+        channels: channels C, in and out.
+        sizes: (height, width) of each kernel; (1, 1) is the identity.
+        pool: a further 3x3 branch, `max` or `avg`, or `none`.
+        dilated: kernels beyond 3 are 3 dilated taps; else they have all their taps.
+        spatial_conv: `2d` kernels, or `1+1d`: k x 1 and then 1 x k, each with its norm and ReLU.
+        inter_act: the ReLU after each spatial convolution.
+
+    Shape:
+        x: (B*T, C, H, W) -> same
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        sizes: Sequence[tuple[int, int]],
+        pool: Pool = "max",
+        dilated: bool = True,
+        spatial_conv: SpatialConv = "2d",
+        inter_act: bool = True,
+    ):
+        super().__init__()
+        self.labels = tuple(_label("S", size[0], size[1]) for size in sizes) + _pool_labels("S", pool)
+        self.widths = group_widths(channels, len(self.labels))
+        branches = [
+            _spatial_branch(width, size, dilated, spatial_conv, inter_act)
+            for size, width in zip(sizes, self.widths, strict=False)
+        ]
+        self.branches = nn.ModuleList(branches + ([] if pool == "none" else [_pool(pool, (3, 3))]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each group through its kernel."""
+        groups = x.split(self.widths, dim=1)
+        return torch.cat([branch(group) for branch, group in zip(self.branches, groups, strict=True)], dim=1)
+
+
+class TemporalBank(nn.Module):
+    """F_t: a group of channels for each temporal kernel, and one for a pool (Eq. 1, right column of Fig. 3).
+
+    No norm and no activation follows. The clip's ends are padded with zeros.
+
+    Args:
+        channels: channels C, in and out.
+        sizes: length in frames of each kernel; 1 is the identity.
+        pool: a further branch of length 3, `max` or `avg`, or `none`.
+        dilated: kernels beyond 3 are 3 dilated taps; else they have all their taps.
+
+    Shape:
+        x: (B*T, C, H, W) and num_frames T -> (B*T, C, H, W)
+    """
+
+    def __init__(self, channels: int, sizes: Sequence[int], pool: Pool = "max", dilated: bool = True):
+        super().__init__()
+        self.labels = tuple(_label("T", size, size) for size in sizes) + _pool_labels("T", pool)
+        self.widths = group_widths(channels, len(self.labels))
+        branches = [
+            nn.Identity() if size == 1 else centred_conv(width, (size, 1), dilated)
+            for size, width in zip(sizes, self.widths, strict=False)
+        ]
+        self.branches = nn.ModuleList(branches + ([] if pool == "none" else [_pool(pool, (3, 1))]))
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        """Each group through its kernel, along time."""
+        height, width = x.shape[-2:]
+        groups = frames_to_rows(x, num_frames).split(self.widths, dim=1)  # each (B, c, T, H*W)
+        rows = torch.cat([branch(group) for branch, group in zip(self.branches, groups, strict=True)], dim=1)
+        return rows_to_frames(rows, height, width)  # (B*T, C, H, W)
+
+
+def _spatial_branch(
+    channels: int, size: tuple[int, int], dilated: bool, spatial_conv: SpatialConv, inter_act: bool
+) -> nn.Module:
+    """Identity, or convolution(s), each with its norm and ReLU."""
+    if size == (1, 1):
+        return nn.Identity()
+    spans = [size] if spatial_conv == "2d" else [(size[0], 1), (1, size[1])]
+    layers: list[nn.Module] = []
+    for span in spans:
+        layers += [centred_conv(channels, span, dilated), nn.BatchNorm2d(channels)]
+        layers += [nn.ReLU(inplace=True)] if inter_act else []
+    return nn.Sequential(*layers)
+
+
+def _label(domain: str, height: int, width: int) -> str:
+    """The paper's triplet of Fig. 5: domain, type, size."""
+    kind = "I" if (height, width) == (1, 1) else "C"
+    return f"{domain}-{kind}-{height}" if height == width else f"{domain}-{kind}-{height}x{width}"
+
+
+def _pool_labels(domain: str, pool: Pool) -> tuple[str, ...]:
+    return {"max": (f"{domain}-M-3",), "avg": (f"{domain}-A-3",), "none": ()}[pool]

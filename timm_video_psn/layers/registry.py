@@ -1,0 +1,45 @@
+"""The temporal modules by name: one line here makes a file of this folder usable on every backbone.
+
+A temporal module is built as `module(channels, num_frames, **settings)`, maps (B*T, C, H, W) to the same shape, reads T
+from its attribute `num_frames`, and says in its class attribute `placement` where it belongs: `level`, after each
+feature level but the last, or `residual_branch`, before the first convolution of each residual branch.
+"""
+
+import difflib
+import inspect
+
+from torch import nn
+
+from timm_video_psn.layers.shift import TemporalShift
+from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
+
+# tsn has no module: its frames meet only in the average of their logits (Wang et al., "Temporal Segment Networks", 2016)
+TEMPORAL_MODULES: dict[str, type[nn.Module] | None] = {
+    "tsn": None,
+    "tsm": TemporalShift,
+    "psn": ActionPerceptronSynthesizer,
+}
+
+
+def temporal_module(name: str) -> type[nn.Module] | None:
+    """The class of a temporal module, None for `tsn`.
+
+    Args:
+        name: a key of `TEMPORAL_MODULES`.
+
+    Raises:
+        ValueError: the name is unknown; the message lists those known, nearest first.
+    """
+    if name in TEMPORAL_MODULES:
+        return TEMPORAL_MODULES[name]
+    near = difflib.get_close_matches(name, TEMPORAL_MODULES, n=3, cutoff=0.0)
+    rest = [known for known in TEMPORAL_MODULES if known not in near]
+    raise ValueError(f"temporal={name!r} is unknown; use one of {', '.join(near + rest)}")
+
+
+def temporal_settings(name: str) -> tuple[str, ...]:
+    """Names of the keyword arguments that a temporal module takes beside `channels` and `num_frames`."""
+    module = temporal_module(name)
+    if module is None:
+        return ()
+    return tuple(p for p in inspect.signature(module).parameters if p not in ("channels", "num_frames"))

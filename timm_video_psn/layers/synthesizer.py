@@ -1,0 +1,129 @@
+"""The action perceptron synthesizer (Eq. 1, Fig. 3)."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from timm_video_psn.layers.branches import Pool, SpatialBank, SpatialConv, TemporalBank, odd_sizes
+from timm_video_psn.layers.fusion import FUSIONS
+
+
+class ActionPerceptronSynthesizer(nn.Module):
+    """z = V + U, V synthesized from multi-scale spatial and temporal kernels (Eq. 1, Fig. 3).
+
+    reduce (1x1) -> spatial bank X -> fusion Y = T x X -> temporal bank -> expand (1x1) -> + U.
+
+    Args:
+        channels: channels C_in of the feature map U.
+        num_frames: frames T of a clip; any later value may be assigned to the attribute.
+        proportion: share of the channels that is enhanced, C = floor(C_in * proportion).
+        receptive_field: (T, H, W), odd; the paper writes W x H x T, and 5x5x7 for its best, our (7, 5, 5).
+        fusion: `dense`, `channelwise`, `grouping`, `shuffle` or `dropout` (Table 2).
+        pool: the pooling branch of both banks, `max`, `avg` or `none` (Table 3).
+        inter_act: the ReLU after each spatial convolution (Table 3).
+        dilated: kernels beyond 3 as 3 dilated taps, else with all their taps (Table 3).
+        spatial_conv: `2d`, or `1+1d` for k x 1 and then 1 x k (Table 3).
+        expand_init: gain of the ordinary random initialisation of `expand`. At 0, the default, V = 0 and the
+            pretrained backbone is untouched at the start; 1 learns faster from scratch.
+
+    Shape:
+        x: (B*T, C_in, H, W) -> same
+
+    Raises:
+        ValueError: a setting is unknown, even where it must be odd, or leaves a group without a channel.
+
+    Example:
+        >>> synthesizer = ActionPerceptronSynthesizer(256, num_frames=8)
+        >>> synthesizer(torch.zeros(16, 256, 14, 14)).shape
+        torch.Size([16, 256, 14, 14])
+    """
+
+    placement = "level"
+
+    def __init__(
+        self,
+        channels: int,
+        num_frames: int = 8,
+        proportion: float = 0.25,
+        receptive_field: Sequence[int] = (7, 5, 5),
+        fusion: str = "dense",
+        pool: Pool = "max",
+        inter_act: bool = True,
+        dilated: bool = True,
+        spatial_conv: SpatialConv = "2d",
+        expand_init: float = 0.0,
+    ):
+        super().__init__()
+        _check_choices(fusion=(fusion, FUSIONS), pool=(pool, Pool), spatial_conv=(spatial_conv, SpatialConv))
+        width = _enhanced_channels(channels, proportion)
+        temporal_sizes, spatial_sizes = _kernel_sizes(receptive_field)
+        self.num_frames = num_frames
+        self.reduce = nn.Conv2d(channels, width, 1, bias=False)
+        self.spatial_bank = SpatialBank(width, spatial_sizes, pool, dilated, spatial_conv, inter_act)
+        self.temporal_bank = TemporalBank(width, temporal_sizes, pool, dilated)
+        self.fusion = FUSIONS[fusion](self.spatial_bank.widths, self.temporal_bank.widths)
+        self.expand = nn.Conv2d(width, channels, 1, bias=False)
+        self.fused_mean: Tensor | None = None
+        self.init_weights(expand_init)
+
+    def init_weights(self, expand_init: float = 0.0) -> None:
+        """Paper silent beyond "randomly initialized": He's normal for what a ReLU follows, PyTorch's own elsewhere."""
+        for conv in self.spatial_bank.modules():
+            if isinstance(conv, nn.Conv2d):
+                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        with torch.no_grad():
+            self.expand.weight.mul_(expand_init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """z = V + U."""
+        fused = self.fusion(self.spatial_bank(self.reduce(x)))  # (B*T, C, H, W)
+        if self.training and not torch.compiler.is_exporting():
+            self._record(fused)
+        return x + self.expand(self.temporal_bank(fused, self.num_frames))
+
+    def _record(self, fused: Tensor) -> None:
+        """Keep avg(Y) for the capacity loss (Eq. 3): the mean over T, H and W, (B, C), in float32 or better."""
+        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            return  # gradient checkpointing runs this forward again inside backward: keeping that graph leaks memory
+        dtype = torch.promote_types(fused.dtype, torch.float32)
+        means = fused.mean((2, 3), dtype=dtype)  # (B*T, C)
+        self.fused_mean = means.unflatten(0, (-1, self.num_frames)).mean(1)  # (B, C)
+
+    def train(self, mode: bool = True) -> "ActionPerceptronSynthesizer":
+        """Switch mode, and forget the record of an earlier forward."""
+        self.fused_mean = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles start without a record: it belongs to one forward, and its graph cannot be copied."""
+        return {**super().__getstate__(), "fused_mean": None}  # type: ignore[misc]
+
+
+def _enhanced_channels(channels: int, proportion: float) -> int:
+    if not 0 < proportion <= 1:
+        raise ValueError(f"proportion={proportion} is not in (0, 1]; the paper uses 1/4, 1/6, 1/8 and 1/16")
+    return int(channels * proportion)
+
+
+def _kernel_sizes(receptive_field: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Temporal sizes 1, 3, ... T and spatial sizes 1x1, 3x3, ... HxW."""
+    if len(receptive_field) != 3:
+        raise ValueError(f"receptive_field={tuple(receptive_field)} must be three odd numbers (T, H, W), as (7, 5, 5)")
+    temporal, height, width = receptive_field
+    rows, columns = odd_sizes(height), odd_sizes(width)
+    steps = range(max(len(rows), len(columns)))
+    spatial = [(rows[min(k, len(rows) - 1)], columns[min(k, len(columns) - 1)]) for k in steps]
+    return odd_sizes(temporal), spatial
+
+
+def _check_choices(**settings: tuple[str, Any]) -> None:
+    """Raise for the first setting whose value is not among its choices."""
+    for name, (value, choices) in settings.items():
+        known = list(choices if isinstance(choices, dict) else choices.__args__)
+        if value not in known:
+            near = difflib.get_close_matches(str(value), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{name}={value!r} is unknown; use one of {', '.join(map(repr, known))}{hint}")

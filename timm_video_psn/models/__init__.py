@@ -1,0 +1,7 @@
+"""Video models as timm sees them; importing this registers every name with timm."""
+
+from timm_video_psn.models import psn, video_baselines
+from timm_video_psn.models.create import create_video_net, video_cfg, video_net
+from timm_video_psn.models.video_net import VideoNet
+
+__all__ = ["VideoNet", "create_video_net", "psn", "video_baselines", "video_cfg", "video_net"]

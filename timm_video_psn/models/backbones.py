@@ -1,0 +1,107 @@
+"""Where temporal modules belong in a timm backbone: the only file that knows one family of backbones from another."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from timm.models import ResNet
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place for a temporal module: the name of its site, the child of the backbone it joins, and the channels there."""
+
+    site: str
+    target: str
+    channels: int
+
+
+def feature_levels(backbone: nn.Module) -> list[Place]:
+    """The places after each feature level, in the order of the network.
+
+    For a ResNet these are the paper's conv1 (after the stem's max-pool, our `stem`) to conv5 (after layer4);
+    "the synthesizers are inserted after the conv1-4", which is all of them but the last.
+
+    Args:
+        backbone: a timm model.
+
+    Raises:
+        ValueError: the backbone names no feature levels.
+    """
+    info = getattr(backbone, "feature_info", None)
+    if not info:
+        raise ValueError(
+            f"{type(backbone).__name__} has no feature_info, which names the levels that temporal modules follow; "
+            "use a timm backbone that supports features_only=True, or timm_video_psn.inject on names of your choice"
+        )
+    levels = []
+    for level in info:
+        site, target = level["module"], level["module"]
+        if isinstance(backbone, ResNet) and target == "act1":
+            site, target = "stem", "maxpool"
+        levels.append(Place(site, _last_block(backbone, target), level["num_chs"]))
+    return levels
+
+
+def residual_branches(backbone: nn.Module) -> list[Place]:
+    """The places before the first convolution of residual branches, as TSM's official `make_temporal_shift` chooses.
+
+    Every block of every stage, or every second one where the third stage has 23 blocks or more (ResNet-101, -152).
+
+    Args:
+        backbone: a timm ResNet.
+
+    Raises:
+        ValueError: the backbone is of another family.
+    """
+    if not isinstance(backbone, ResNet):
+        raise ValueError(
+            f"{type(backbone).__name__} is not known to have residual branches with a first convolution conv1; "
+            "use a ResNet of timm (resnet*, resnext*, seresnet*, ...), or a temporal module that follows feature "
+            "levels, as temporal='psn'"
+        )
+    every = 2 if len(backbone.layer3) >= 23 else 1
+    stages = ("layer1", "layer2", "layer3", "layer4")
+    return [
+        Place(stage, f"{stage}.{i}.conv1", block.conv1.in_channels)
+        for stage in stages
+        for i, block in enumerate(getattr(backbone, stage))
+        if i % every == 0
+    ]
+
+
+def places(backbone: nn.Module, placement: str, sites: tuple[str, ...] | None) -> list[Place]:
+    """The places for a kind of temporal module, or those of them at the given sites.
+
+    Args:
+        backbone: a timm model.
+        placement: `level` or `residual_branch`, the class attribute of the temporal module.
+        sites: names of levels, as `stem`, `layer1`; None for the default: all levels but the last for `level`, all
+            stages for `residual_branch`.
+
+    Raises:
+        ValueError: a site does not exist; those that do are listed.
+    """
+    known = feature_levels(backbone) if placement == "level" else residual_branches(backbone)
+    if sites is None:
+        return known[:-1] if placement == "level" else known
+    names = list(dict.fromkeys(place.site for place in known))
+    unknown = [site for site in sites if site not in names]
+    if unknown or not sites:
+        raise ValueError(
+            f"sites={tuple(sites)} of {type(backbone).__name__}: {unknown or 'an empty list'} not found; "
+            f"use some of {', '.join(names)}"
+        )
+    return [place for place in known if place.site in sites]
+
+
+def _last_block(backbone: nn.Module, name: str) -> str:
+    """The innermost last block of a stage: gradient checkpointing calls the blocks of a Sequential one by one."""
+    return list(_descend(backbone.get_submodule(name), name))[-1]
+
+
+def _descend(module: nn.Module, name: str) -> Iterator[str]:
+    yield name
+    if isinstance(module, nn.Sequential) and len(module):
+        last = list(module._modules)[-1]
+        yield from _descend(module._modules[last], f"{name}.{last}")

@@ -1,0 +1,111 @@
+"""From a name to a VideoNet: timm's builder, and what `pretrained=True` means for a video model."""
+
+from typing import Any
+
+from timm.models import (
+    build_model_with_cfg,
+    generate_default_cfgs,
+    get_pretrained_cfg,
+    register_model,
+    resolve_pretrained_cfg,
+    split_model_name_tag,
+)
+
+from timm_video_psn.models.video_net import VideoNet
+
+
+def video_cfg(backbone: str, **kwargs: Any) -> dict[str, Any]:
+    """The pretrained cfg of a video model without weights of its own: its backbone's preprocessing and names.
+
+    Args:
+        backbone: timm name, with or without a tag.
+        **kwargs: entries that replace the backbone's.
+    """
+    cfg = get_pretrained_cfg(backbone)
+    if cfg is None:
+        return kwargs
+    keep = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes", "license")
+    result = {key: getattr(cfg, key) for key in keep if getattr(cfg, key) is not None}
+    for key in ("first_conv", "classifier"):
+        names = getattr(cfg, key)
+        if names is not None:
+            result[key] = f"backbone.{names}" if isinstance(names, str) else tuple(f"backbone.{n}" for n in names)
+    return {**result, **kwargs}
+
+
+def create_video_net(
+    variant: str,
+    pretrained: bool = False,
+    *,
+    backbone: str,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> VideoNet:
+    """Build a registered video model, as timm's `create_model` asks its entrypoints to.
+
+    `pretrained=True` loads the video weights that the cfg names (`local-dir:`, `hf-hub:`, a file). A name without
+    video weights of its own gets timm's image weights in its backbone, and its temporal modules keep their
+    initialisation.
+
+    Args:
+        variant: name of the registered model.
+        pretrained: load weights.
+        backbone: timm name of the backbone, with or without a tag.
+        pretrained_cfg: cfg, or its tag, that replaces the registered one.
+        pretrained_cfg_overlay: entries that replace those of the cfg.
+        **kwargs: arguments of `VideoNet`, and `features_only`, `out_indices`, `cache_dir` as timm takes them.
+    """
+    if pretrained_cfg is None:
+        pretrained_cfg = video_cfg(backbone)
+    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
+    has_video_weights = pretrained and cfg.has_weights
+    return build_model_with_cfg(
+        VideoNet,
+        variant,
+        has_video_weights,
+        pretrained_cfg=pretrained_cfg,
+        pretrained_cfg_overlay=pretrained_cfg_overlay,
+        feature_cfg={"feature_cls": "getter"},
+        backbone=backbone,
+        backbone_pretrained=pretrained and not has_video_weights,
+        **kwargs,
+    )
+
+
+def create_named(variant: str, pretrained: bool, backbone: str, temporal: str, kwargs: dict[str, Any]) -> VideoNet:
+    """Build a model whose name fixes its backbone and temporal module; the backbone's tag may be chosen.
+
+    Args:
+        variant: name of the registered model, `<temporal>_<backbone>`.
+        pretrained: load weights.
+        backbone: timm name with its default tag.
+        temporal: name of the temporal module.
+        kwargs: arguments of `create_video_net`.
+
+    Raises:
+        ValueError: another architecture or temporal module was asked for than the name says.
+    """
+    architecture = split_model_name_tag(backbone)[0]
+    backbone = kwargs.pop("backbone", backbone)
+    if split_model_name_tag(backbone)[0] != architecture or kwargs.pop("temporal", temporal) != temporal:
+        raise ValueError(
+            f"{variant} is temporal={temporal!r} on backbone={architecture!r}, found backbone={backbone!r}; another "
+            f"tag of {architecture} is accepted; for other pairs use create_model('video_net', backbone=..., "
+            "temporal=...)"
+        )
+    return create_video_net(variant, pretrained, backbone=backbone, temporal=temporal, **kwargs)
+
+
+default_cfgs = generate_default_cfgs({"video_net": {}})
+
+
+@register_model
+def video_net(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """Any timm backbone with any temporal module: `create_model("video_net", backbone=..., temporal="psn")`."""
+    if "backbone" not in kwargs:
+        raise ValueError(
+            "video_net needs to know its backbone and found none: create_model('video_net', backbone='resnet50', "
+            "temporal='psn'); backbone takes any timm name"
+        )
+    return create_video_net("video_net", pretrained, **kwargs)

@@ -1,0 +1,311 @@
+"""VideoNet: a timm backbone, temporal modules inside it, and the average of its frames' predictions.
+
+It keeps timm's model API: what a timm ResNet answers for images, a VideoNet answers for clips.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from timm_video_psn.layers.clip import fold_clip, unfold_clip
+from timm_video_psn.layers.registry import temporal_module, temporal_settings
+from timm_video_psn.models.backbones import Place, places
+from timm_video_psn.surgery import inject, injected
+
+_PREFIX = "backbone."
+_ANCHOR = re.compile(r"(?:(?<=[|(])|^)\^")  # a ^ at the start of a pattern or of an alternative in it
+
+
+class VideoNet(nn.Module):
+    """A timm image model as a video classifier (Sec. "Video Perceptron Synthesis Networks").
+
+    Frames are folded into the batch, temporal modules inside the backbone let them meet, and "the final prediction is
+    a simple average pooling of the results from each frame".
+
+    Args:
+        backbone: timm name, with or without a tag; its parameters keep timm's names under the prefix `backbone.`.
+        temporal: `psn`, `tsm` or `tsn` (see `layers.registry`).
+        num_frames: frames T that the model is meant for. Clips of any other length work too.
+        sites: levels that get a temporal module, as `("layer2", "layer3")`; None for the module's own choice.
+        backbone_pretrained: load timm's weights into the backbone.
+        cache_dir: where timm keeps what it downloads.
+        **kwargs: settings of the temporal module; all others go to the backbone (`num_classes`, `in_chans`,
+            `global_pool`, `drop_rate`, `drop_path_rate`, ...).
+
+    Shape:
+        x: (B, C, T, H, W), normalised clips, or (B, C, H, W), still images as clips of one frame -> (B, num_classes)
+
+    Raises:
+        TypeError: neither the temporal module nor the backbone takes one of the arguments.
+        ValueError: an unknown temporal module, site or setting.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        temporal: str = "psn",
+        num_frames: int = 8,
+        sites: Sequence[str] | None = None,
+        backbone_pretrained: bool = False,
+        cache_dir: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__()
+        if num_frames < 1:
+            raise ValueError(f"num_frames={num_frames} must be at least 1")
+        settings = {key: kwargs.pop(key) for key in temporal_settings(temporal) if key in kwargs}
+        self.num_frames = num_frames
+        self.backbone = _create_backbone(backbone, temporal, backbone_pretrained, cache_dir, kwargs)
+        self.sites: dict[str, str] = {}
+        self._current_frames = num_frames
+        self._inject(temporal, None if sites is None else tuple(sites), settings)
+        self.feature_info = [dict(info, module=_PREFIX + info["module"]) for info in self.backbone.feature_info]
+
+    def _inject(self, temporal: str, sites: tuple[str, ...] | None, settings: dict[str, Any]) -> None:
+        """Attach the temporal module at its places."""
+        module = temporal_module(temporal)
+        if module is None:
+            if sites is not None:
+                raise ValueError(f"sites={sites} given, but temporal={temporal!r} has no module to put there")
+            return
+        by_target: dict[str, Place] = {place.target: place for place in places(self.backbone, module.placement, sites)}
+        inject(
+            self.backbone,
+            list(by_target),
+            lambda name, _: module(by_target[name].channels, self.num_frames, **settings),
+            where="after" if module.placement == "level" else "before",
+        )
+        if module.placement == "level":
+            self.sites = {place.site: _PREFIX + target for target, place in by_target.items()}
+
+    def set_num_frames(self, num_frames: int) -> None:
+        """Set the number of frames that the model is meant for.
+
+        Args:
+            num_frames: T, at least 1.
+        """
+        if num_frames < 1:
+            raise ValueError(f"num_frames={num_frames} must be at least 1")
+        self.num_frames = num_frames
+        self._route(num_frames)
+
+    def _route(self, num_frames: int) -> None:
+        """Tell every temporal module how many frames the clip at hand has."""
+        if num_frames != self._current_frames:
+            for item in injected(self.backbone):
+                item.module.num_frames = num_frames
+            self._current_frames = num_frames
+
+    def _fold(self, x: Tensor) -> Tensor:
+        """Clips or images to a batch of frames; the temporal modules learn T."""
+        if x.ndim == 5:
+            self._route(x.shape[2])
+            return fold_clip(x)  # (B*T, C, H, W)
+        if x.ndim == 4:
+            self._route(1)
+            return x
+        raise ValueError(
+            f"input of shape {tuple(x.shape)}: expected clips (B, C, T, H, W) or images (B, C, H, W); "
+            "a single clip needs a batch dimension, clip[None]"
+        )
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Unpooled features of the last level.
+
+        Shape:
+            x: (B, C, T, H, W) -> (B, C', T, h, w); (B, C, H, W) -> (B, C', h, w)
+        """
+        features = self.backbone.forward_features(self._fold(x))
+        return unfold_clip(features, x.shape[2]) if x.ndim == 5 else features
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool and classify every frame, and average over time.
+
+        Args:
+            x: features as `forward_features` returns them.
+            pre_logits: return the pooled features instead of the logits.
+
+        Shape:
+            x: (B, C', T, h, w) or (B, C', h, w) -> (B, num_classes), or (B, num_features) without a classifier;
+                without pooling (`global_pool=""`) nothing is averaged: the shape of x
+        """
+        if x.ndim == 4:
+            return self.backbone.forward_head(x, pre_logits=pre_logits)
+        num_frames = x.shape[2]
+        frames = self.backbone.forward_head(fold_clip(x), pre_logits=pre_logits)
+        if frames.ndim != 2:
+            return unfold_clip(frames, num_frames)
+        return frames.unflatten(0, (-1, num_frames)).mean(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of clips or images."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Features of several levels, as timm's method of this name returns them.
+
+        Args:
+            x: clips or images.
+            indices: the last n levels if int, all if None, else these levels.
+            norm: apply the backbone's norm to the intermediates it fits.
+            stop_early: stop after the last level that is wanted.
+            output_fmt: what the backbone supports, read per frame.
+            intermediates_only: leave out the final features.
+
+        Shape:
+            x: (B, C, T, H, W) -> each (B, C_i, T, h_i, w_i); (B, C, H, W) -> each (B, C_i, h_i, w_i)
+        """
+        result = self.backbone.forward_intermediates(
+            self._fold(x),
+            indices=indices,
+            norm=norm,
+            stop_early=stop_early,
+            output_fmt=output_fmt,
+            intermediates_only=intermediates_only,
+        )
+        if x.ndim == 4:
+            return result
+        num_frames = x.shape[2]
+        if intermediates_only:
+            return [unfold_clip(level, num_frames) for level in result]
+        final, levels = result
+        return unfold_clip(final, num_frames), [unfold_clip(level, num_frames) for level in levels]
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what the given levels do not need; synthesizers go with the layers that they follow.
+
+        Args:
+            indices: levels to keep, as in `forward_intermediates`.
+            prune_norm: drop the final norm.
+            prune_head: drop the classifier.
+
+        Returns:
+            The indices as numbers from the first level on.
+        """
+        kept = self.backbone.prune_intermediate_layers(indices, prune_norm=prune_norm, prune_head=prune_head)
+        alive = {_PREFIX + item.name for item in injected(self.backbone)}
+        self.sites = {site: target for site, target in self.sites.items() if target in alive}
+        return kept
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the classifier, and the pooling if it is given.
+
+        Args:
+            num_classes: classes of the new classifier; 0 for none.
+            global_pool: as the backbone takes it.
+        """
+        self.backbone.reset_classifier(num_classes, **({} if global_pool is None else {"global_pool": global_pool}))
+
+    @torch.jit.ignore
+    def get_classifier(self, name_only: bool = False) -> str | nn.Module:
+        """The classifier, or its name.
+
+        Args:
+            name_only: return the name.
+        """
+        if not name_only:
+            return self.backbone.get_classifier()
+        return _PREFIX + next(n for n, m in self.backbone.named_modules() if m is self.backbone.get_classifier())
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade computation for memory in the backbone's blocks, synthesizers included.
+
+        Args:
+            enable: on or off.
+        """
+        self.backbone.set_grad_checkpointing(enable)
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """The backbone's patterns for layer groups under our prefix: a temporal module is grouped with its target.
+
+        Args:
+            coarse: stages instead of blocks.
+        """
+        return {group: _prefix_patterns(spec) for group, spec in self.backbone.group_matcher(coarse=coarse).items()}
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """The backbone's parameters that want no weight decay."""
+        names = getattr(self.backbone, "no_weight_decay", set)()
+        return {_PREFIX + name for name in names}
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the classifier."""
+        return self.backbone.num_classes
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last level."""
+        return self.backbone.num_features
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Features that enter the classifier."""
+        return self.backbone.head_hidden_size
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the input."""
+        return self.backbone.in_chans
+
+    @property
+    def drop_rate(self) -> float:
+        """Dropout before the classifier."""
+        return self.backbone.drop_rate
+
+    @drop_rate.setter
+    def drop_rate(self, value: float) -> None:
+        self.backbone.drop_rate = value
+
+    @property
+    def global_pool(self) -> nn.Module | str:
+        """The backbone's pooling."""
+        return self.backbone.global_pool
+
+
+def _create_backbone(
+    name: str, temporal: str, pretrained: bool, cache_dir: str | None, kwargs: dict[str, Any]
+) -> nn.Module:
+    """The timm model; an argument that it does not take is one that nobody takes."""
+    try:
+        return timm.create_model(name, pretrained=pretrained, cache_dir=cache_dir, **kwargs)
+    except TypeError as error:
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if found is None or found[1] not in kwargs:
+            raise
+        known = ["num_frames", "sites", *temporal_settings(temporal)]
+        known += ["num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate"]
+        near = difflib.get_close_matches(found[1], known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise TypeError(
+            f"argument {found[1]!r} is taken neither by temporal={temporal!r} ({', '.join(known[:-5])}) "
+            f"nor by the backbone {name!r}{hint}"
+        ) from error
+
+
+def _prefix_patterns(spec: Any) -> Any:
+    """timm's group patterns for names under our prefix: a pattern, None, or pairs of pattern and suffix."""
+    if isinstance(spec, (tuple, list)):
+        return [(_prefix_patterns(pattern), suffix) for pattern, suffix in spec]
+    if spec is None:
+        return None
+    # timm matches from the start of the name, so the anchors, which some alternatives carry, say nothing.
+    return f"^{re.escape(_PREFIX)}(?:{_ANCHOR.sub('', spec)})"

@@ -1,0 +1,17 @@
+"""Surgery on any nn.Module; knows neither video nor timm."""
+
+from timm_video_psn.surgery.inject import Where, detach, disabled, inject, injected
+from timm_video_psn.surgery.match import NoTargetError, match
+from timm_video_psn.surgery.report import InjectedModule, Injection
+
+__all__ = [
+    "InjectedModule",
+    "Injection",
+    "NoTargetError",
+    "Where",
+    "detach",
+    "disabled",
+    "inject",
+    "injected",
+    "match",
+]

@@ -1,0 +1,159 @@
+"""Attach a module before or after any child of any model, and take it off again.
+
+The attached module becomes the child `temporal` of its target and is called by one forward (pre-)hook, a function of
+this file that looks the child up on the module it is called for. So nothing in the target is renamed or wrapped: stock
+checkpoints still load, copies and pickles call their own child, and `torch.compile` and `torch.export` see plain calls.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from timm_video_psn.surgery.match import match
+from timm_video_psn.surgery.report import InjectedModule, Injection
+
+CHILD = "temporal"
+Where = Literal["before", "after"]
+
+
+def inject(
+    model: nn.Module,
+    patterns: str | Sequence[str],
+    build: Callable[[str, nn.Module], nn.Module],
+    where: Where = "after",
+) -> Injection:
+    """Attach a new module to every child that the patterns name.
+
+    All targets are matched, all modules built and all of them checked before the model is touched.
+
+    Args:
+        model: any module; changed in place.
+        patterns: dotted names, wildcards allowed (see `match`).
+        build: called with the name and the module of each target, returns the module to attach to it.
+        where: `after` feeds the target's output through the module, `before` its first input.
+
+    Returns:
+        What was attached where.
+
+    Raises:
+        NoTargetError: a pattern fits nothing.
+        ValueError: a target carries an attached module already, or has a child of that name itself.
+        TypeError: `build` returned something that is no module.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        >>> print(inject(net, "0", lambda name, target: nn.Dropout()))
+        0: Dropout after Linear, 0 parameters
+    """
+    if where not in ("before", "after"):
+        raise ValueError(f"where={where!r} is unknown; use 'before' or 'after'")
+    targets = match(model, patterns)
+    additions = [build(name, target) for name, target in targets]
+    _check(targets, additions)
+    for (_, target), addition in zip(targets, additions, strict=True):
+        target.add_module(CHILD, addition)
+        _register(target, where)
+    names = {name for name, _ in targets}
+    return Injection(tuple(item for item in injected(model) if item.name in names))
+
+
+def detach(model: nn.Module) -> Injection:
+    """Take every attached module off a model, found by looking at the model itself: copies and reloads too.
+
+    Args:
+        model: the model; changed in place. Its outputs and parameter names are those of before the injection.
+
+    Returns:
+        What was taken off; empty where nothing was attached.
+    """
+    removed = Injection(tuple(injected(model)))
+    for item in removed.items:
+        _unregister(item.target)
+        delattr(item.target, CHILD)
+    return removed
+
+
+def injected(model: nn.Module) -> Iterator[InjectedModule]:
+    """The modules attached to a model, in its own order."""
+    for name, target in model.named_modules():
+        where = _where(target)
+        if where is not None:
+            yield InjectedModule(name, where, target, target.get_submodule(CHILD))
+
+
+@contextmanager
+def disabled(model: nn.Module) -> Iterator[None]:
+    """Within this context the model runs as if nothing were attached.
+
+    Args:
+        model: a model with attached modules.
+    """
+    items = list(injected(model))
+    for item in items:
+        _unregister(item.target)
+    try:
+        yield
+    finally:
+        for item in items:
+            _register(item.target, item.where)
+
+
+def call_child_after(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+    """Forward hook: the target's output through its attached module."""
+    result: Tensor = module.temporal(output)
+    return result
+
+
+def call_child_before(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor, ...]:
+    """Forward pre-hook: the target's first input through its attached module."""
+    return (module.temporal(args[0]), *args[1:])
+
+
+def _hooks(module: nn.Module, where: Where) -> dict[int, Any]:
+    """The dict in which torch keeps a module's hooks of this kind."""
+    return module._forward_hooks if where == "after" else module._forward_pre_hooks
+
+
+_FUNCTIONS: dict[Where, Callable[..., Any]] = {"after": call_child_after, "before": call_child_before}
+
+
+def _register(target: nn.Module, where: Where) -> None:
+    if where == "after":
+        target.register_forward_hook(call_child_after)
+    else:
+        target.register_forward_pre_hook(call_child_before)
+
+
+def _where(target: nn.Module) -> Where | None:
+    """Where the module's attached child is called, or None if it has none."""
+    for where, function in _FUNCTIONS.items():
+        if function in _hooks(target, where).values():
+            return where
+    return None
+
+
+def _unregister(target: nn.Module) -> None:
+    """Remove our hook, and torch's record of how it is to be called, from a target."""
+    for where, function in _FUNCTIONS.items():
+        hooks = _hooks(target, where)
+        for handle_id in [key for key, hook in hooks.items() if hook is function]:
+            del hooks[handle_id]
+
+
+def _check(targets: list[tuple[str, nn.Module]], additions: list[nn.Module]) -> None:
+    """Collect what forbids the injection, and raise it at once."""
+    wrong_type = [
+        f"{name}: build returned {type(addition).__name__}"
+        for (name, _), addition in zip(targets, additions, strict=True)
+        if not isinstance(addition, nn.Module)
+    ]
+    if wrong_type:
+        raise TypeError("build must return an nn.Module for every target; found " + "; ".join(wrong_type))
+    taken = [name for name, target in targets if hasattr(target, CHILD)]
+    if taken:
+        raise ValueError(
+            f"cannot attach to {', '.join(taken)}: a child {CHILD!r} is there already; "
+            "detach(model) takes earlier injections off"
+        )
