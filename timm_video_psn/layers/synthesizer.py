@@ -82,7 +82,9 @@ class ActionPerceptronSynthesizer(nn.Module):
         fused = self.fusion(self.spatial_bank(self.reduce(x)))  # (B*T, C, H, W)
         if self.training and not torch.compiler.is_exporting():
             self._record(fused)
-        return x + self.expand(self.temporal_bank(fused, self.num_frames))
+        v = self.expand(self.temporal_bank(fused, self.num_frames))
+        # In place: the maps of the first sites are large, and writing a further one costs more than the sum itself.
+        return v.add_(x) if v.dtype == x.dtype else x + v
 
     def _record(self, fused: Tensor) -> None:
         """Keep avg(Y) for the capacity loss (Eq. 3): the mean over T, H and W, (B, C), in float32 or better."""

@@ -1,0 +1,122 @@
+"""What a run leaves on disk: `last.pt`, all that resuming needs, and `best/`, the model as timm loads it.
+
+Every file is written under a temporary name and renamed, so that a write that dies leaves the older file whole.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models import save_for_hf
+from torch import nn
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which takes its place when the block ends without an error.
+
+    Args:
+        path: the file to write.
+
+    Raises:
+        OSError: the file could not be written; it is named, and what was there before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        raise OSError(f"could not write {path}: {error}; what was there before is untouched") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint, all or nothing.
+
+    Args:
+        path: the file.
+        state: tensors, numbers, strings, and lists and dicts of them: what `weights_only` can read.
+    """
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running anything that it may hold.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no checkpoint of train_video.py, or damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} not found; --resume takes a last.pt of train_video.py, or auto")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or no checkpoint: {error}".splitlines()[0]) from error
+    if not isinstance(state, dict) or "options" not in state:
+        raise ValueError(f"{path} is no checkpoint of train_video.py: it holds no options; use a last.pt of a run")
+    return state
+
+
+def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], model_args: dict[str, Any]) -> None:
+    """Write `model.safetensors` and `config.json` in timm's form: `create_model("local-dir:FOLDER")` rebuilds the model.
+
+    Args:
+        model: a model made by timm.
+        folder: where the files go; files of the same names are replaced.
+        model_config: further entries of config.json (class names, preprocessing, recipe, metrics).
+        model_args: arguments that rebuild the architecture.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=folder.parent))
+    try:
+        save_for_hf(model, str(temporary), model_config, model_args, safe_serialization=True)
+        for name in ("model.safetensors", "config.json"):
+            (temporary / name).replace(folder / name)
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"could not write {folder}: {error}; what was there before is untouched") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of the random generators that training draws from."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Undo `random_state`.
+
+    Args:
+        state: what it returned.
+    """
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def differing(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:
+    """Lines that show where two sets of options differ.
+
+    Args:
+        old: options of the checkpoint.
+        new: options asked for now.
+        free: names that may differ.
+    """
+    keys = [key for key in {**old, **new} if key not in free and old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key)!r} in the checkpoint, {new.get(key)!r} now" for key in keys]

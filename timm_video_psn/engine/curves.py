@@ -1,0 +1,38 @@
+"""The learning curves of a run as a picture."""
+
+from pathlib import Path
+from typing import Any
+
+
+def draw_curves(history: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Draw accuracy, losses and learning rate over the epochs.
+
+    Args:
+        history: a row an epoch, as in `summary.csv`.
+        path: the PNG file.
+        title: above the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [row["epoch"] for row in history]
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    accuracy, loss, rate = figure.subplots(1, 3)
+    for key, label in (("train_top1", "train top-1"), ("val_top1", "val top-1"), ("val_top5", "val top-5")):
+        accuracy.plot(epochs, [row[key] for row in history], marker=".", label=label)
+    accuracy.set(title="accuracy, %", ylim=(0, 101))
+    for key, label in (("train_loss", "train, with Eq. 2 and 3"), ("train_ce", "train"), ("val_loss", "val")):
+        loss.plot(epochs, [row[key] for row in history], marker=".", label=label)
+    loss.set(title="cross-entropy", ylim=(0, None))
+    rate.plot(epochs, [row["lr"] for row in history], marker=".", color="tab:gray")
+    rate.set(title="learning rate at the end of the epoch", ylim=(0, None))
+    for axis in (accuracy, loss, rate):
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    accuracy.legend(loc="lower right")
+    loss.legend(loc="upper right")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110, format="png")

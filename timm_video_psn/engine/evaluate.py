@@ -1,0 +1,128 @@
+"""Accuracy of a model on the videos of a loader, each of them once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from timm_video_psn.data import Broken, normalize_clip
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Percentages over the videos that could be read, and how many those were of how many.
+
+    `pair_top1` is the accuracy when only the two classes of a video's reversal pair compete, None where the data set
+    declares no pairs: 50 for a model that sees no order.
+    """
+
+    loss: float
+    top1: float
+    top5: float
+    pair_top1: float | None
+    num_videos: int
+    num_expected: int
+    broken: tuple[Broken, ...] = ()
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a clip enters the model: device, autocast and normalisation."""
+
+    device: torch.device
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    amp_dtype: torch.dtype | None = None
+
+    def clip(self, clip: Tensor) -> Tensor:
+        """uint8 frames (B, T, H, W, C) to a normalised clip (B, C, T, H, W) on the device."""
+        return normalize_clip(clip.to(self.device, non_blocking=True), self.mean, self.std)
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward."""
+        return torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    batches: Any,
+    precision: Precision,
+    num_expected: int,
+    reversal_pairs: tuple[tuple[int, int], ...] = (),
+) -> Evaluation:
+    """Evaluate a model; it is left in evaluation mode.
+
+    Args:
+        model: a video model.
+        batches: a loader over the videos, each once.
+        precision: how clips enter the model.
+        num_expected: videos that there should be.
+        reversal_pairs: pairs of classes that differ only in the order of their frames.
+
+    Raises:
+        ValueError: not one video could be read.
+    """
+    model.eval()
+    logits, labels, broken = predict_all(model, batches, precision)
+    if not len(labels):
+        reasons = "; ".join(f"{item.path}: {item.reason}" for item in broken[:3])
+        raise ValueError(f"none of the {num_expected} videos to evaluate could be read: {reasons}")
+    top = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+    return Evaluation(
+        loss=F.cross_entropy(logits, labels).item(),
+        top1=_percent(top[:, 0]),
+        top5=_percent(top.any(1)),
+        pair_top1=pair_accuracy(logits, labels, reversal_pairs),
+        num_videos=len(labels),
+        num_expected=num_expected,
+        broken=tuple(broken),
+    )
+
+
+def predict_all(model: nn.Module, batches: Any, precision: Precision) -> tuple[Tensor, Tensor, list[Broken]]:
+    """Logits (N, K) and labels (N,) of all videos that could be read, on the CPU, and those that could not."""
+    logits: list[Tensor] = []
+    labels: list[Tensor] = []
+    broken: list[Broken] = []
+    for batch in batches:
+        broken += batch.broken
+        if len(batch.label):
+            with precision.autocast():
+                output = model(precision.clip(batch.clip))
+            logits.append(output.float().cpu())
+            labels.append(batch.label)
+    if not labels:
+        return torch.empty(0, 0), torch.empty(0, dtype=torch.int64), broken
+    return torch.cat(logits), torch.cat(labels), broken
+
+
+def pair_accuracy(logits: Tensor, labels: Tensor, pairs: tuple[tuple[int, int], ...]) -> float | None:
+    """Percentage of videos whose own class beats the other class of its pair.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        pairs: classes that belong together; videos of other classes do not count.
+
+    Returns:
+        None without pairs, or without a video of any of them.
+    """
+    if not pairs:
+        return None
+    partner = torch.full((logits.shape[1],), -1)
+    for a, b in pairs:
+        partner[a], partner[b] = b, a
+    paired = partner[labels] >= 0
+    if not paired.any():
+        return None
+    own = logits[paired].gather(1, labels[paired, None])
+    other = logits[paired].gather(1, partner[labels[paired], None])
+    # A tie counts half: a model that cannot tell the two apart has 50 %, however its classes are numbered.
+    return 100.0 * ((own > other).double() + 0.5 * (own == other).double()).mean().item()
+
+
+def _percent(hits: Tensor) -> float:
+    return 100.0 * hits.double().mean().item()

@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM as a request that training answers between two updates."""
+
+import signal
+from types import FrameType, TracebackType
+
+
+class Interrupted(Exception):  # noqa: N818  not an error: the user's wish
+    """Training was asked to stop, and has saved.
+
+    Args:
+        signal_number: the signal that asked.
+        message: what was saved and how to go on.
+    """
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+class StopRequest:
+    """Within this context the first SIGINT or SIGTERM is noted; a second one stops at once.
+
+    Example:
+        >>> with StopRequest() as stop:
+        ...     stop.signal_number is None
+        True
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_number is not None:
+            raise KeyboardInterrupt
+        self.signal_number = number

@@ -1,0 +1,223 @@
+"""The options of train_video.py: timm's flag names wherever timm has the flag; a YAML recipe gives defaults.
+
+Order of precedence: the command line, then the recipe (`--config FILE.yaml`, or the one shipped for the data set),
+then the defaults below, which are the paper's settings (Sec. "Implementation Detail") where it states them.
+"""
+
+import argparse
+import ast
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
+
+_RECIPES = resources.files("timm_video_psn") / "recipes"
+
+
+def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options from the command line and the recipe.
+
+    Args:
+        argv: arguments; None for those of the process.
+
+    Returns:
+        All options by name; `config` is the recipe that was read, or None.
+    """
+    parser = build_parser()
+    first, _ = parser.parse_known_args(argv)
+    recipe, settings = _read_recipe(parser, first)
+    parser.set_defaults(**settings)
+    options = parser.parse_args(argv)
+    options.config = recipe
+    if options.lr is None:
+        options.lr = options.lr_base * options.batch_size * options.grad_accum_steps / options.lr_base_size
+    # Settings of one temporal module do not disturb a run of the same recipe with another.
+    options.model_kwargs = {**_temporal_kwargs(parser, options), **options.model_kwargs}
+    return options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags, in groups."""
+    parser = argparse.ArgumentParser(
+        prog="train_video.py",
+        description="Train a video classifier on a timm backbone.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE.yaml", help="recipe; default: the one shipped for the data set")
+    _data_options(parser.add_argument_group("data"))
+    _model_options(parser.add_argument_group("model"))
+    _loss_options(parser.add_argument_group("loss"))
+    _optimizer_options(parser.add_argument_group("optimizer"))
+    _schedule_options(parser.add_argument_group("schedule"))
+    _run_options(parser.add_argument_group("run"))
+    parser.set_defaults(temporal_kwargs={})
+    return parser
+
+
+def _data_options(group: Any) -> None:
+    add = group.add_argument
+    add("--dataset", default="folder", help="motion, folder")
+    add("--data-dir", metavar="DIR", help="folder of the data set; motion: where it is, or is to be made")
+    add("--num-frames", type=int, default=8, metavar="T", help="frames of a clip")
+    add("--img-size", type=int, metavar="PX", help="crop; default: the model's own")
+    add("--crop-pct", type=float, default=0.875, help="crop / short side, 224 / 256 in the paper")
+    add("--crop", choices=["random", "multiscale"], default="random", help="crop of training clips")
+    add("--interpolation", choices=["bilinear", "bicubic"], default="bilinear", help="resize filter")
+    add("--mean", type=float, nargs=3, help="of the normalisation; default: the model's own")
+    add("--std", type=float, nargs=3, help="of the normalisation; default: the model's own")
+    add("--hflip", type=float, default=0.5, help="probability of mirroring; left/right classes are swapped")
+    add("--workers", "-j", type=int, default=4, help="processes that decode; 0: this one")
+    add("--max-broken", type=float, default=0.01, metavar="SHARE", help="share of unreadable videos that ends the run")
+
+
+def _model_options(group: Any) -> None:
+    add = group.add_argument
+    add("--model", default="psn_resnet50", help="a name of timm.list_models, or local-dir:FOLDER, hf-hub:REPO")
+    add("--pretrained", action="store_true", help="start from pretrained weights")
+    add("--num-classes", type=int, help="checked against the data set; default: the data set's")
+    add("--drop", type=float, default=0.3, metavar="PCT", help="dropout before the classifier")
+    add("--grad-checkpointing", action="store_true", help="less memory, more computation")
+    add("--model-kwargs", nargs="*", default={}, action=_KeyValue, metavar="KEY=VALUE", help="further model arguments")
+    add("--model-ema", action="store_true", help="keep an average of the weights, and evaluate it")
+    add("--model-ema-decay", type=float, default=0.9998, help="decay of that average")
+
+
+def _loss_options(group: Any) -> None:
+    add = group.add_argument
+    add("--alpha", type=float, default=0.01, help="weight of the interaction loss, Eq. 2")
+    add("--beta", type=float, default=0.001, help="weight of the capacity loss, Eq. 3")
+    add("--interaction-norm", choices=["sum", "mean"], default="sum", help="norm in Eq. 2: as printed, or per output")
+    add("--smoothing", type=float, default=0.0, help="label smoothing")
+
+
+def _optimizer_options(group: Any) -> None:
+    add = group.add_argument
+    add("--opt", default="sgd", help="any optimizer of timm")
+    add("--lr", type=float, help="learning rate; default: lr-base * clips per update / lr-base-size")
+    add("--lr-base", type=float, default=0.01, help="learning rate for lr-base-size clips per update")
+    add("--lr-base-size", type=int, default=64, help="clips per update that lr-base is meant for")
+    add("--momentum", type=float, default=0.9)
+    add("--weight-decay", type=float, default=5e-4, help="none on norms, biases and the fusion matrix")
+    add("--layer-decay", type=float, help="learning rate decay from layer to layer, output to input")
+    add("--clip-grad", type=float, default=20.0, metavar="NORM", help="largest gradient; 0: no limit")
+    add("--clip-mode", choices=["norm", "value", "agc"], default="norm")
+
+
+def _schedule_options(group: Any) -> None:
+    add = group.add_argument
+    add("--epochs", type=int, default=80)
+    add("--sched", default="multistep", help="any scheduler of timm that needs no metric")
+    add("--decay-milestones", type=int, nargs="+", default=[50, 60, 70], help="epochs of multistep's decays")
+    add("--decay-rate", type=float, default=0.1)
+    add("--warmup-epochs", type=float, default=0.0)
+    add("--warmup-lr", type=float, default=1e-5)
+    add("--min-lr", type=float, default=0.0)
+
+
+def _run_options(group: Any) -> None:
+    add = group.add_argument
+    add("--batch-size", "-b", type=int, default=64, help="clips of a step")
+    add("--grad-accum-steps", type=int, default=1, help="steps of an update")
+    add("--device", help="cuda, cpu, ...; default: cuda where there is one")
+    add("--amp", action="store_true", help="autocast")
+    add("--amp-dtype", choices=["float16", "bfloat16"], default="float16")
+    add("--no-channels-last", dest="channels_last", action="store_false", help="default memory layout")
+    add("--torchcompile", action="store_true", help="compile the model")
+    add("--seed", type=int, default=42)
+    add("--output", default="output", metavar="DIR", help="folder of all runs")
+    add("--experiment", metavar="NAME", help="folder of this run; default: <model>-<dataset>")
+    add("--resume", metavar="auto|FILE", help="continue a run; auto: this experiment's, if it was begun")
+
+
+class _KeyValue(argparse.Action):
+    """KEY=VALUE ... to a dict, values read as Python literals where they are some."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        settings = dict(getattr(namespace, self.dest) or {})
+        for item in values:
+            key, equals, value = item.partition("=")
+            if not equals or not key:
+                parser.error(f"{option_string}: {item!r} is not key=value, as proportion=0.125 or fusion=grouping")
+            settings[key.replace("-", "_")] = _literal(value)
+        setattr(namespace, self.dest, settings)
+
+
+def _literal(value: str) -> Any:
+    lowered = {"true": True, "false": False, "none": None}.get(value.lower(), value)
+    if not isinstance(lowered, str):
+        return lowered
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def _read_recipe(parser: argparse.ArgumentParser, first: argparse.Namespace) -> tuple[str | None, dict[str, Any]]:
+    """The recipe's name and its settings, checked against the parser's."""
+    shipped = _RECIPES / f"{first.dataset}.yaml"
+    if first.config:
+        path = Path(first.config)
+        if not path.is_file():
+            parser.error(f"--config {first.config}: no such file; recipes are YAML files of options, as epochs: 80")
+        name, text = str(path), path.read_text()
+    elif shipped.is_file():
+        name, text = f"timm_video_psn/recipes/{first.dataset}.yaml", shipped.read_text()
+    else:
+        return None, {}
+    try:
+        settings = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        parser.error(f"{name} is not valid YAML: {error}")
+    if not isinstance(settings, dict):
+        parser.error(f"{name}: expected lines of `option: value`, found a {type(settings).__name__}")
+    return name, _check_recipe(parser, name, settings)
+
+
+def _check_recipe(parser: argparse.ArgumentParser, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by destination, with the types and choices that the command line has."""
+    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
+    checked: dict[str, Any] = {}
+    for key, value in settings.items():
+        dest = str(key).replace("-", "_")
+        if dest == "temporal_kwargs":
+            checked[dest] = value
+            continue
+        if dest not in actions:
+            near = difflib.get_close_matches(dest, actions, n=3)
+            parser.error(f"{name}: option {key!r} is unknown; nearest: {', '.join(near) or 'none'}")
+        checked[dest] = _convert(parser, name, actions[dest], value)
+    return checked
+
+
+def _convert(parser: argparse.ArgumentParser, name: str, action: argparse.Action, value: Any) -> Any:
+    """A recipe's value as the command line would have read it (YAML reads 1e-3 as text)."""
+    if value is None or isinstance(value, (bool, dict)):
+        return value
+    if isinstance(value, list):
+        return [_convert(parser, name, action, item) for item in value]
+    try:
+        value = action.type(value) if callable(action.type) else value
+    except (TypeError, ValueError):
+        kind = getattr(action.type, "__name__", "value")
+        parser.error(f"{name}: {action.dest}={value!r} is no {kind}")
+    if action.choices and value not in action.choices:
+        parser.error(f"{name}: {action.dest}={value!r} is unknown; use one of {', '.join(map(str, action.choices))}")
+    return value
+
+
+def _temporal_kwargs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Any]:
+    """The recipe's settings for the temporal module that the model's name begins with."""
+    by_module = options.temporal_kwargs
+    for temporal, settings in by_module.items():
+        unknown = [key for key in settings if temporal not in TEMPORAL_MODULES or key not in temporal_settings(temporal)]
+        if temporal not in TEMPORAL_MODULES or unknown:
+            parser.error(f"{options.config}: temporal_kwargs of {temporal!r} has unknown entries {unknown}")
+    chosen = options.model_kwargs.get("temporal") or max(
+        (name for name in by_module if options.model.startswith(f"{name}_")), key=len, default=None
+    )
+    return dict(by_module.get(chosen, {}))

@@ -1,0 +1,89 @@
+"""The folder of one run: `args.yaml`, `summary.csv`, `curves.png`, `last.pt` and `best/`."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from timm_video_psn.engine.checkpoint import atomic_path, differing, load_checkpoint
+
+Row = dict[str, Any]
+
+# What may differ between a run and its continuation: where things are and how fast it goes, never what comes out.
+FREE_OPTIONS = ("resume", "output", "experiment", "workers", "data_dir", "device", "max_broken", "config")
+
+
+class RunFolder:
+    """Opens the folder of a run, new or to be continued, and writes its small files.
+
+    Args:
+        options: all options of the run, plain values.
+
+    Raises:
+        FileExistsError: the folder holds a run, and `resume` was not asked for.
+        FileNotFoundError: `resume` names a file that does not exist.
+        ValueError: the run to be continued had other settings.
+    """
+
+    def __init__(self, options: dict[str, Any]):
+        resume = options["resume"]
+        self.options = options
+        self.path = Path(options["output"]) / (options["experiment"] or _default_name(options))
+        if resume and resume != "auto" and not options["experiment"]:
+            self.path = Path(resume).parent
+        self.last, self.best = self.path / "last.pt", self.path / "best"
+        self.state = self._resumed_state(resume)
+        self.path.mkdir(parents=True, exist_ok=True)
+        for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        self._write("args.yaml", yaml.safe_dump(options, sort_keys=False))
+
+    def _resumed_state(self, resume: str | None) -> dict[str, Any] | None:
+        """The checkpoint to continue from, or None for a new run."""
+        if not resume:
+            if (self.path / "args.yaml").exists():
+                raise FileExistsError(
+                    f"{self.path} holds another run; --resume auto continues it, --experiment NAME puts this one "
+                    "elsewhere, or delete the folder"
+                )
+            return None
+        source = self.last if resume == "auto" else Path(resume)
+        if resume == "auto" and not source.exists():
+            return None
+        state = load_checkpoint(source)
+        lines = differing(state["options"], self.options, FREE_OPTIONS)
+        if lines:
+            raise ValueError(
+                f"cannot continue {source}: its settings differ from those asked for now:\n  "
+                + "\n  ".join(lines)
+                + "\nrepeat the settings of the checkpoint, or start a new run with --experiment NAME"
+            )
+        return state
+
+    def write_summary(self, history: list[Row]) -> None:
+        """Write `summary.csv`, a row an epoch, and `curves.png`.
+
+        Args:
+            history: the rows so far, all with the same columns.
+        """
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        self._write("summary.csv", text.getvalue())
+        from timm_video_psn.engine.curves import draw_curves
+
+        with atomic_path(self.path / "curves.png") as temporary:
+            draw_curves(history, temporary, title=self.path.name)
+
+    def _write(self, name: str, text: str) -> None:
+        with atomic_path(self.path / name) as temporary:
+            temporary.write_text(text)
+
+
+def _default_name(options: dict[str, Any]) -> str:
+    """<model>-<dataset>, with nothing in it that a file system minds."""
+    model = str(options["model"]).rstrip("/").replace(":", "-").replace("/", "-")
+    return f"{model}-{options['dataset']}"
