@@ -33,8 +33,8 @@ def main() -> None:
     models = {name: create(name, args, device) for name in args.models}
     clip = random_clip(args, device)
     print(
-        f"clips of {args.num_frames}x{args.img_size}x{args.img_size}, batch {args.batch_size}, channels_last, {device}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}, timm {timm.__version__}"
+        f"clips of {args.num_frames}x{args.img_size}x{args.img_size}, batch {args.batch_size}, channels_last, "
+        f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, timm {timm.__version__}"
     )
     for dtype in args.dtypes:
         report(measure(models, clip, getattr(torch, dtype), args), dtype)

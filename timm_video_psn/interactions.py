@@ -43,9 +43,7 @@ def interaction_map(model: nn.Module) -> dict[str, InteractionMap]:
         (5, 4)
     """
     return {
-        site: InteractionMap(
-            _norms(synthesizer), synthesizer.temporal_bank.labels, synthesizer.spatial_bank.labels
-        )
+        site: InteractionMap(_norms(synthesizer), synthesizer.temporal_bank.labels, synthesizer.spatial_bank.labels)
         for site, synthesizer in _synthesizers(model).items()
     }
 

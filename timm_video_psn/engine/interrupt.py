@@ -4,7 +4,7 @@ import signal
 from types import FrameType, TracebackType
 
 
-class Interrupted(Exception):  # noqa: N818  not an error: the user's wish
+class Interrupted(Exception):
     """Training was asked to stop, and has saved.
 
     Args:

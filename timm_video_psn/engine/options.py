@@ -131,6 +131,7 @@ def _run_options(group: Any) -> None:
     add("--seed", type=int, default=42)
     add("--output", default="output", metavar="DIR", help="folder of all runs")
     add("--experiment", metavar="NAME", help="folder of this run; default: <model>-<dataset>")
+    add("--traceback", action="store_true", help="show where an error came from")
     add("--resume", metavar="auto|FILE", help="continue a run; auto: this experiment's, if it was begun")
 
 
@@ -214,7 +215,9 @@ def _temporal_kwargs(parser: argparse.ArgumentParser, options: argparse.Namespac
     """The recipe's settings for the temporal module that the model's name begins with."""
     by_module = options.temporal_kwargs
     for temporal, settings in by_module.items():
-        unknown = [key for key in settings if temporal not in TEMPORAL_MODULES or key not in temporal_settings(temporal)]
+        unknown = [
+            key for key in settings if temporal not in TEMPORAL_MODULES or key not in temporal_settings(temporal)
+        ]
         if temporal not in TEMPORAL_MODULES or unknown:
             parser.error(f"{options.config}: temporal_kwargs of {temporal!r} has unknown entries {unknown}")
     chosen = options.model_kwargs.get("temporal") or max(

@@ -12,11 +12,11 @@ from timm_video_psn.engine.checkpoint import atomic_path, differing, load_checkp
 Row = dict[str, Any]
 
 # What may differ between a run and its continuation: where things are and how fast it goes, never what comes out.
-FREE_OPTIONS = ("resume", "output", "experiment", "workers", "data_dir", "device", "max_broken", "config")
+FREE_OPTIONS = ("resume", "output", "experiment", "workers", "data_dir", "device", "max_broken", "config", "traceback")
 
 
 class RunFolder:
-    """Opens the folder of a run, new or to be continued, and writes its small files.
+    """The folder of a run, new or to be continued, and its small files; nothing is written before `open`.
 
     Args:
         options: all options of the run, plain values.
@@ -29,16 +29,19 @@ class RunFolder:
 
     def __init__(self, options: dict[str, Any]):
         resume = options["resume"]
-        self.options = options
+        self.options = dict(options)
         self.path = Path(options["output"]) / (options["experiment"] or _default_name(options))
         if resume and resume != "auto" and not options["experiment"]:
             self.path = Path(resume).parent
         self.last, self.best = self.path / "last.pt", self.path / "best"
         self.state = self._resumed_state(resume)
+
+    def open(self) -> None:
+        """Claim the folder: from here on it holds this run."""
         self.path.mkdir(parents=True, exist_ok=True)
         for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
-        self._write("args.yaml", yaml.safe_dump(options, sort_keys=False))
+        self._write("args.yaml", yaml.safe_dump(self.options, sort_keys=False))
 
     def _resumed_state(self, resume: str | None) -> dict[str, Any] | None:
         """The checkpoint to continue from, or None for a new run."""

@@ -1,6 +1,6 @@
 """The training loss: L = CE + alpha * Eq. 2 + beta * Eq. 3, with every term by name."""
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timm_video_psn.losses import Norm, auxiliary_losses

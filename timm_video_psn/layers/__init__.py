@@ -6,13 +6,16 @@ from timm_video_psn.layers.fusion import FUSIONS, block_norms
 from timm_video_psn.layers.registry import TEMPORAL_MODULES, temporal_module, temporal_settings
 from timm_video_psn.layers.shift import TemporalShift
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
+from timm_video_psn.layers.temporal_module import Placement, TemporalModule
 
 __all__ = [
     "FUSIONS",
     "TEMPORAL_MODULES",
     "ActionPerceptronSynthesizer",
+    "Placement",
     "SpatialBank",
     "TemporalBank",
+    "TemporalModule",
     "TemporalShift",
     "block_norms",
     "fold_clip",

@@ -4,13 +4,15 @@ Each class returns its routing, a (C, C) matrix of blocks T_ij, from `routing()`
 are the special cases that the paper names (Eq. 4, Table 2).
 """
 
+from collections.abc import Callable
+
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class DenseFusion(nn.Module):
-    """Every T_ij a full matrix: "simply implemented as a fully connected layer" without bias (Fig. 3).
+class Fusion(nn.Module):
+    """What the fusion layers share: a routing T, applied at every pixel.
 
     Args:
         in_widths: channels of the spatial groups X_j.
@@ -23,6 +25,29 @@ class DenseFusion(nn.Module):
     def __init__(self, in_widths: tuple[int, ...], out_widths: tuple[int, ...]):
         super().__init__()
         self.in_widths, self.out_widths = in_widths, out_widths
+
+    def routing(self) -> Tensor:
+        """T, (C_out, C_in)."""
+        raise NotImplementedError(f"{type(self).__name__} must return its routing")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Y = T x X at every pixel."""
+        return F.conv2d(x, self.routing()[:, :, None, None])
+
+
+class DenseFusion(Fusion):
+    """Every T_ij a full matrix: "simply implemented as a fully connected layer" without bias (Fig. 3).
+
+    Args:
+        in_widths: channels of the spatial groups X_j.
+        out_widths: channels of the temporal groups Y_i.
+
+    Shape:
+        x: (B*T, C, H, W) -> same
+    """
+
+    def __init__(self, in_widths: tuple[int, ...], out_widths: tuple[int, ...]):
+        super().__init__(in_widths, out_widths)
         self.weight = nn.Parameter(torch.empty(sum(out_widths), sum(in_widths)))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
@@ -30,12 +55,8 @@ class DenseFusion(nn.Module):
         """T, (C_out, C_in)."""
         return self.weight
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Y = T x X at every pixel."""
-        return F.conv2d(x, self.routing()[:, :, None, None])
 
-
-class ChannelwiseFusion(DenseFusion):
+class ChannelwiseFusion(Fusion):
     """Every T_ij a vector of c elements, applied channel by channel, as Fig. 2 draws it.
 
     Args:
@@ -55,23 +76,18 @@ class ChannelwiseFusion(DenseFusion):
         return blocks.transpose(1, 2).reshape(sum(self.out_widths), sum(self.in_widths))
 
 
-class _FixedFusion(nn.Module):
+class _FixedFusion(Fusion):
     """A routing that is not learned."""
 
     matrix: Tensor
 
     def __init__(self, in_widths: tuple[int, ...], out_widths: tuple[int, ...], matrix: Tensor):
-        super().__init__()
-        self.in_widths, self.out_widths = in_widths, out_widths
+        super().__init__(in_widths, out_widths)
         self.register_buffer("matrix", matrix, persistent=False)
 
     def routing(self) -> Tensor:
         """T, (C_out, C_in)."""
         return self.matrix
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Y = T x X at every pixel."""
-        return F.conv2d(x, self.matrix[:, :, None, None])
 
 
 class GroupingFusion(_FixedFusion):
@@ -111,7 +127,7 @@ class DropoutFusion(_FixedFusion):
         super().__init__(in_widths, out_widths, torch.eye(sum(in_widths))[kept.repeat(len(out_widths))])
 
 
-FUSIONS: dict[str, type[nn.Module]] = {
+FUSIONS: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], Fusion]] = {
     "dense": DenseFusion,
     "channelwise": ChannelwiseFusion,
     "grouping": GroupingFusion,

@@ -1,27 +1,21 @@
-"""The temporal modules by name: one line here makes a file of this folder usable on every backbone.
-
-A temporal module is built as `module(channels, num_frames, **settings)`, maps (B*T, C, H, W) to the same shape, reads T
-from its attribute `num_frames`, and says in its class attribute `placement` where it belongs: `level`, after each
-feature level but the last, or `residual_branch`, before the first convolution of each residual branch.
-"""
+"""The temporal modules by name: one line here makes a file of this folder usable on every backbone."""
 
 import difflib
 import inspect
 
-from torch import nn
-
 from timm_video_psn.layers.shift import TemporalShift
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
+from timm_video_psn.layers.temporal_module import TemporalModule
 
-# tsn has no module: its frames meet only in the average of their logits (Wang et al., "Temporal Segment Networks", 2016)
-TEMPORAL_MODULES: dict[str, type[nn.Module] | None] = {
+# tsn (Wang et al., "Temporal Segment Networks", 2016) has no module: frames meet only in the average of their logits.
+TEMPORAL_MODULES: dict[str, type[TemporalModule] | None] = {
     "tsn": None,
     "tsm": TemporalShift,
     "psn": ActionPerceptronSynthesizer,
 }
 
 
-def temporal_module(name: str) -> type[nn.Module] | None:
+def temporal_module(name: str) -> type[TemporalModule] | None:
     """The class of a temporal module, None for `tsn`.
 
     Args:

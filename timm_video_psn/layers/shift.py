@@ -1,10 +1,12 @@
 """The temporal shift of TSM (Lin, Gan, Han: "TSM: Temporal Shift Module for Efficient Video Understanding", 2019)."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from timm_video_psn.layers.temporal_module import TemporalModule
 
 
-class TemporalShift(nn.Module):
+class TemporalShift(TemporalModule):
     """The first 1/shift_div of the channels move one frame back in time, the second 1/shift_div one frame forward.
 
     As in the official repository (mit-han-lab/temporal-shift-module, `TemporalShift.shift`): channel block one of
@@ -23,10 +25,9 @@ class TemporalShift(nn.Module):
     placement = "residual_branch"
 
     def __init__(self, channels: int, num_frames: int = 8, shift_div: int = 8):
-        super().__init__()
+        super().__init__(num_frames)
         if shift_div < 2 or channels < shift_div:
             raise ValueError(f"shift_div={shift_div} of {channels} channels moves none or all; use 2 to {channels}")
-        self.num_frames = num_frames
         self.shift = channels // shift_div
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from timm_video_psn.layers.branches import Pool, SpatialBank, SpatialConv, TemporalBank, odd_sizes
 from timm_video_psn.layers.fusion import FUSIONS
+from timm_video_psn.layers.temporal_module import TemporalModule
 
 
-class ActionPerceptronSynthesizer(nn.Module):
+class ActionPerceptronSynthesizer(TemporalModule):
     """z = V + U, V synthesized from multi-scale spatial and temporal kernels (Eq. 1, Fig. 3).
 
     reduce (1x1) -> spatial bank X -> fusion Y = T x X -> temporal bank -> expand (1x1) -> + U.
@@ -41,8 +42,6 @@ class ActionPerceptronSynthesizer(nn.Module):
         torch.Size([16, 256, 14, 14])
     """
 
-    placement = "level"
-
     def __init__(
         self,
         channels: int,
@@ -56,11 +55,10 @@ class ActionPerceptronSynthesizer(nn.Module):
         spatial_conv: SpatialConv = "2d",
         expand_init: float = 0.0,
     ):
-        super().__init__()
+        super().__init__(num_frames)
         _check_choices(fusion=(fusion, FUSIONS), pool=(pool, Pool), spatial_conv=(spatial_conv, SpatialConv))
         width = _enhanced_channels(channels, proportion)
         temporal_sizes, spatial_sizes = _kernel_sizes(receptive_field)
-        self.num_frames = num_frames
         self.reduce = nn.Conv2d(channels, width, 1, bias=False)
         self.spatial_bank = SpatialBank(width, spatial_sizes, pool, dilated, spatial_conv, inter_act)
         self.temporal_bank = TemporalBank(width, temporal_sizes, pool, dilated)
@@ -78,7 +76,7 @@ class ActionPerceptronSynthesizer(nn.Module):
             self.expand.weight.mul_(expand_init)
 
     def forward(self, x: Tensor) -> Tensor:
-        """z = V + U."""
+        """Z = V + U."""
         fused = self.fusion(self.spatial_bank(self.reduce(x)))  # (B*T, C, H, W)
         if self.training and not torch.compiler.is_exporting():
             self._record(fused)
@@ -99,9 +97,13 @@ class ActionPerceptronSynthesizer(nn.Module):
         self.fused_mean = None
         return super().train(mode)
 
+    def no_weight_decay(self) -> set[str]:
+        """The fusion matrix: decay would fight the interaction loss, which rewards large norms."""
+        return {"fusion.weight"}
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles start without a record: it belongs to one forward, and its graph cannot be copied."""
-        return {**super().__getstate__(), "fused_mean": None}  # type: ignore[misc]
+        return {**super().__getstate__(), "fused_mean": None}
 
 
 def _enhanced_channels(channels: int, proportion: float) -> int:

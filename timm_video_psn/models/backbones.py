@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from timm.models import ResNet
 from torch import nn
 
+from timm_video_psn.layers.temporal_module import Placement
+
 
 @dataclass(frozen=True)
 class Place:
-    """A place for a temporal module: the name of its site, the child of the backbone it joins, and the channels there."""
+    """A place for a temporal module: its site, the child of the backbone that it joins, and the channels there."""
 
     site: str
     target: str
@@ -70,7 +72,7 @@ def residual_branches(backbone: nn.Module) -> list[Place]:
     ]
 
 
-def places(backbone: nn.Module, placement: str, sites: tuple[str, ...] | None) -> list[Place]:
+def places(backbone: nn.Module, placement: Placement, sites: tuple[str, ...] | None) -> list[Place]:
     """The places for a kind of temporal module, or those of them at the given sites.
 
     Args:

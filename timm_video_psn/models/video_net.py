@@ -5,7 +5,7 @@ It keeps timm's model API: what a timm ResNet answers for images, a VideoNet ans
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import timm
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from timm_video_psn.layers.clip import fold_clip, unfold_clip
 from timm_video_psn.layers.registry import temporal_module, temporal_settings
+from timm_video_psn.layers.temporal_module import TemporalModule
 from timm_video_psn.models.backbones import Place, places
 from timm_video_psn.surgery import inject, injected
 
@@ -44,6 +45,9 @@ class VideoNet(nn.Module):
         TypeError: neither the temporal module nor the backbone takes one of the arguments.
         ValueError: an unknown temporal module, site or setting.
     """
+
+    pretrained_cfg: dict[str, Any]  # set by timm's builder
+    backbone: Any  # a timm model: timm has no type for what they have in common
 
     def __init__(
         self,
@@ -97,9 +101,12 @@ class VideoNet(nn.Module):
     def _route(self, num_frames: int) -> None:
         """Tell every temporal module how many frames the clip at hand has."""
         if num_frames != self._current_frames:
-            for item in injected(self.backbone):
-                item.module.num_frames = num_frames
+            for module in self._temporal_modules():
+                module.num_frames = num_frames
             self._current_frames = num_frames
+
+    def _temporal_modules(self) -> Iterator[TemporalModule]:
+        return (module for module in self.backbone.modules() if isinstance(module, TemporalModule))
 
     def _fold(self, x: Tensor) -> Tensor:
         """Clips or images to a batch of frames; the temporal modules learn T."""
@@ -242,8 +249,11 @@ class VideoNet(nn.Module):
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
-        """The backbone's parameters that want no weight decay."""
-        names = getattr(self.backbone, "no_weight_decay", set)()
+        """Parameters of the backbone and of the temporal modules that want no weight decay."""
+        names = set(getattr(self.backbone, "no_weight_decay", set)())
+        for prefix, module in self.backbone.named_modules():
+            if isinstance(module, TemporalModule):
+                names |= {f"{prefix}.{name}" for name in module.no_weight_decay()}
         return {_PREFIX + name for name in names}
 
     @property
@@ -302,7 +312,7 @@ def _create_backbone(
 
 
 def _prefix_patterns(spec: Any) -> Any:
-    """timm's group patterns for names under our prefix: a pattern, None, or pairs of pattern and suffix."""
+    """Timm's group patterns for names under our prefix: a pattern, None, or pairs of pattern and suffix."""
     if isinstance(spec, (tuple, list)):
         return [(_prefix_patterns(pattern), suffix) for pattern, suffix in spec]
     if spec is None:

@@ -1,10 +1,11 @@
 """Surgery on any nn.Module; knows neither video nor timm."""
 
-from timm_video_psn.surgery.inject import Where, detach, disabled, inject, injected
+from timm_video_psn.surgery.inject import CHILD, Where, detach, disabled, inject, injected
 from timm_video_psn.surgery.match import NoTargetError, match
 from timm_video_psn.surgery.report import InjectedModule, Injection
 
 __all__ = [
+    "CHILD",
     "InjectedModule",
     "Injection",
     "NoTargetError",

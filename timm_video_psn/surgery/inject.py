@@ -102,13 +102,15 @@ def disabled(model: nn.Module) -> Iterator[None]:
 
 def call_child_after(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
     """Forward hook: the target's output through its attached module."""
-    result: Tensor = module.temporal(output)
+    child: Any = module.temporal
+    result: Tensor = child(output)
     return result
 
 
 def call_child_before(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor, ...]:
     """Forward pre-hook: the target's first input through its attached module."""
-    return (module.temporal(args[0]), *args[1:])
+    child: Any = module.temporal
+    return (child(args[0]), *args[1:])
 
 
 def _hooks(module: nn.Module, where: Where) -> dict[int, Any]:

@@ -1,0 +1,196 @@
+"""From options to what training works on: data, model, optimizer, schedule."""
+
+import argparse
+import difflib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import is_model, list_models, model_entrypoint
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from torch import nn
+from torch.utils.data import DataLoader
+
+from timm_video_psn.data import (
+    EvalTransform,
+    TrainTransform,
+    VideoDataset,
+    VideoIndex,
+    create_video_loader,
+    read_index,
+)
+from timm_video_psn.engine.evaluate import Precision
+from timm_video_psn.models import VideoNet
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """The loaders over the training and the validation videos."""
+
+    train: DataLoader
+    val: DataLoader
+
+
+def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
+    """The model that the options name, with a class for each of the data set's.
+
+    Args:
+        options: see `engine.options`.
+        num_classes: classes of the data set.
+
+    Raises:
+        ValueError: the name is unknown, or of an image model.
+    """
+    check_model_name(options.model)
+    kwargs = {"num_frames": options.num_frames, "drop_rate": options.drop, **options.model_kwargs}
+    model = timm.create_model(options.model, pretrained=options.pretrained, num_classes=num_classes, **kwargs)
+    if options.grad_checkpointing:
+        model.set_grad_checkpointing()
+    return model
+
+
+def check_model_name(name: str) -> None:
+    """Raise for a name that timm does not know, or knows as an image model.
+
+    Args:
+        name: as given to `timm.create_model`.
+    """
+    if ":" in name:  # hf-hub: or local-dir: - its config.json names the architecture
+        return
+    bare = name.partition(".")[0]
+    ours = [known for known in list_models() if model_entrypoint(known).__module__.startswith("timm_video_psn.")]
+    if bare in ours:
+        return
+    if is_model(bare):
+        raise ValueError(
+            f"model {name!r} is an image model of timm; use --model video_net --model-kwargs backbone={name} "
+            f"temporal=psn, or one of the video models: {', '.join(ours)}"
+        )
+    near = difflib.get_close_matches(bare, ours, n=3) or ours
+    raise ValueError(f"model {name!r} is unknown; nearest video models: {', '.join(near)}")
+
+
+def read_indices(options: argparse.Namespace) -> tuple[VideoIndex, VideoIndex]:
+    """The training and the validation videos of the data set.
+
+    Args:
+        options: see `engine.options`.
+
+    Raises:
+        ValueError: the data set is unknown or malformed, or has other classes than asked for.
+    """
+    data_dir = None if options.data_dir is None else Path(options.data_dir)
+    train, val = (read_index(options.dataset, data_dir, split) for split in ("train", "val"))
+    num_classes = len(train.class_names)
+    if options.num_classes not in (None, num_classes):
+        raise ValueError(
+            f"--num-classes {options.num_classes} asked for, but data set {options.dataset!r} has {num_classes}; "
+            "leave the option out"
+        )
+    return train, val
+
+
+def fill_from_model(options: argparse.Namespace, model: VideoNet) -> argparse.Namespace:
+    """The options with crop size and normalisation settled: those of the model where none were given.
+
+    Args:
+        options: see `engine.options`.
+        model: a model made by timm.
+    """
+    cfg = model.pretrained_cfg
+    defaults = {"img_size": cfg["input_size"][-1], "mean": list(cfg["mean"]), "std": list(cfg["std"])}
+    missing = {key: value for key, value in defaults.items() if getattr(options, key) is None}
+    return argparse.Namespace(**{**vars(options), **missing})
+
+
+def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoIndex) -> Loaders:
+    """Loaders with the options' sampling and transforms.
+
+    Args:
+        options: see `engine.options`; `img_size` is set.
+        train: the training videos.
+        val: the validation videos.
+    """
+    train_transform = TrainTransform(
+        options.img_size, options.crop_pct, options.crop, options.hflip, options.interpolation
+    )
+    eval_transform = EvalTransform(options.img_size, options.crop_pct, options.interpolation)
+    common: dict[str, Any] = {
+        "batch_size": options.batch_size,
+        "workers": options.workers,
+        "seed": options.seed,
+        "pin_memory": options.device.startswith("cuda"),
+    }
+    return Loaders(
+        create_video_loader(
+            VideoDataset(train, options.num_frames, train_transform, training=True, seed=options.seed),
+            shuffle=True,
+            drop_last=len(train.labels) > options.batch_size,
+            **common,
+        ),
+        create_video_loader(
+            VideoDataset(val, options.num_frames, eval_transform, training=False), shuffle=False, **common
+        ),
+    )
+
+
+def create_precision(options: argparse.Namespace) -> Precision:
+    """Device, autocast and normalisation.
+
+    Args:
+        options: see `engine.options`; `device`, `mean` and `std` are set.
+
+    Raises:
+        ValueError: float16 on a CPU.
+    """
+    device = torch.device(options.device)
+    amp_dtype = getattr(torch, options.amp_dtype) if options.amp else None
+    if device.type == "cpu" and amp_dtype == torch.float16:
+        raise ValueError("--amp with float16 is not supported on a CPU; use --amp-dtype bfloat16, or leave --amp out")
+    return Precision(device, tuple(options.mean), tuple(options.std), amp_dtype)
+
+
+def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.optim.Optimizer:
+    """Timm's optimizer of that name; no weight decay on norms, biases and what the model exempts.
+
+    Args:
+        options: see `engine.options`.
+        model: the model.
+    """
+    return create_optimizer_v2(
+        model,
+        opt=options.opt,
+        lr=options.lr,
+        weight_decay=options.weight_decay,
+        momentum=options.momentum,
+        layer_decay=options.layer_decay,
+    )
+
+
+def create_scheduler(options: argparse.Namespace, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Any:
+    """Timm's scheduler of that name, stepped at every update; None for `none`.
+
+    Args:
+        options: see `engine.options`.
+        optimizer: whose learning rate it sets.
+        updates_per_epoch: updates of an epoch.
+    """
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=options.sched,
+        num_epochs=options.epochs,
+        decay_milestones=options.decay_milestones,
+        decay_rate=options.decay_rate,
+        min_lr=options.min_lr,
+        warmup_lr=options.warmup_lr,
+        warmup_epochs=options.warmup_epochs,
+        step_on_epochs=False,
+        updates_per_epoch=updates_per_epoch,
+    )
+    return scheduler

@@ -1,0 +1,91 @@
+"""Name what a video shows, with a model folder that carries its own preprocessing and class names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from timm.models import load_model_config_from_path, parse_model_name
+
+from timm_video_psn.data import EvalTransform, decode_clip, segment_indices
+from timm_video_psn.engine.build import check_model_name
+from timm_video_psn.engine.evaluate import Precision
+from timm_video_psn.models import VideoNet
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class and its probability."""
+
+    label: str
+    probability: float
+
+
+class Predictor:
+    """A trained model and what it needs to look at a video as its validation did.
+
+    Args:
+        source: a folder with `config.json` and `model.safetensors`, as `best/` of a run, or `hf-hub:user/name`.
+        device: where it runs.
+
+    Raises:
+        FileNotFoundError: the folder is not there, or no model folder.
+        ValueError: the model is no video model, names no classes, or its files do not fit each other.
+
+    Example:
+        >>> predictor = Predictor("output/psn_test_resnet-motion/best")  # doctest: +SKIP
+        >>> predictor.predict("clip.mp4")[0].label  # doctest: +SKIP
+        'slide_left'
+    """
+
+    def __init__(self, source: str, device: str = "cpu"):
+        self.model = _load(source).to(device).to(memory_format=torch.channels_last).eval()
+        cfg = self.model.pretrained_cfg
+        if not cfg.get("label_names"):
+            raise ValueError(
+                f"{source} names no classes: its config.json lacks label_names; use a folder that training made"
+            )
+        self.label_names: tuple[str, ...] = tuple(cfg["label_names"])
+        self.precision = Precision(torch.device(device), tuple(cfg["mean"]), tuple(cfg["std"]))
+        self.transform = EvalTransform(cfg["input_size"][-1], cfg["crop_pct"], cfg["interpolation"])
+
+    @torch.inference_mode()
+    def predict(self, path: str | Path, top: int = 5) -> list[Prediction]:
+        """The most likely classes of one video, most likely first.
+
+        Args:
+            path: video file, or folder of frame images.
+            top: how many; fewer where there are fewer classes.
+
+        Raises:
+            DecodeError: the video cannot be read.
+        """
+        frames = decode_clip(Path(path), lambda count: segment_indices(count, self.model.num_frames))
+        clip = self.precision.clip(self.transform(torch.from_numpy(frames))[None])
+        probabilities = self.model(clip).float().softmax(1)[0].cpu()
+        values, indices = probabilities.topk(min(top, len(probabilities)))
+        return [
+            Prediction(self.label_names[index], value)
+            for index, value in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
+
+
+def _load(source: str) -> VideoNet:
+    """The model of a folder or a Hub repository."""
+    if not source.startswith(("hf-hub:", "hf_hub:")):
+        folder = Path(source.removeprefix("local-dir:"))
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"{folder} is no model folder: it has no config.json; use the best/ folder of a run of train_video.py, "
+                "or hf-hub:user/name"
+            )
+        check_model_name(load_model_config_from_path(folder)[1])
+        source = f"local-dir:{folder}"
+    parse_model_name(source)
+    try:
+        model = timm.create_model(source, pretrained=True)
+    except RuntimeError as error:  # torch's report of names and shapes that do not fit, or timm's of a missing file
+        raise ValueError(f"{source}: the weights do not fit config.json, or are missing: {error}") from error
+    if not isinstance(model, VideoNet):
+        raise ValueError(f"{source} is a {type(model).__name__}, no video model of timm_video_psn")
+    return model
