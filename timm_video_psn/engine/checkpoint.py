@@ -71,7 +71,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], model_args: dict[str, Any]) -> None:
-    """Write `model.safetensors` and `config.json`, from which `timm.create_model("local-dir:FOLDER")` rebuilds the model.
+    """Write `model.safetensors` and `config.json`: `timm.create_model("local-dir:FOLDER")` rebuilds the model.
 
     Args:
         model: a model made by timm.

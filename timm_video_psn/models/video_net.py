@@ -72,7 +72,7 @@ class VideoNet(nn.Module):
 
     def _inject(self, temporal: str, sites: tuple[str, ...] | None, settings: dict[str, Any]) -> None:
         """Attach the temporal module at its places."""
-        module = temporal_module(temporal)
+        module: Any = temporal_module(temporal)
         if module is None:
             if sites is not None:
                 raise ValueError(f"sites={sites} given, but temporal={temporal!r} has no module to put there")

@@ -1,0 +1,88 @@
+import argparse
+from pathlib import Path
+
+import pytest
+
+from timm_video_psn.engine.options import build_parser, parse_options
+
+
+def fails_with(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        parse_options(argv)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def recipe(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_defaults_are_the_papers():
+    options = parse_options([])
+    assert (options.opt, options.momentum, options.lr, options.batch_size) == ("sgd", 0.9, 0.01, 64)
+    assert (options.epochs, options.sched, options.decay_milestones) == (80, "multistep", [50, 60, 70])
+    assert (options.drop, options.alpha, options.beta) == (0.3, 0.01, 0.001)
+    assert options.crop_pct == 224 / 256
+    assert options.config is None
+
+
+def test_the_learning_rate_follows_the_clips_of_an_update():
+    assert parse_options(["--batch-size", "16", "--grad-accum-steps", "2"]).lr == pytest.approx(0.005)
+    assert parse_options(["--batch-size", "16", "--lr", "0.3"]).lr == 0.3
+
+
+def test_the_data_sets_recipe_gives_defaults_and_the_command_line_wins():
+    options = parse_options(["--dataset", "motion", "--epochs", "3"])
+    assert options.config == "timm_video_psn/recipes/motion.yaml"
+    assert (options.model, options.opt, options.epochs) == ("psn_test_resnet", "adamw", 3)
+    assert isinstance(options.lr, float)  # YAML reads 1.5e-3 as a number and 1e-3 as text
+
+
+def test_settings_of_a_temporal_module_reach_only_its_own_models():
+    psn = parse_options(["--dataset", "motion"]).model_kwargs
+    tsn = parse_options(["--dataset", "motion", "--model", "tsn_test_resnet"]).model_kwargs
+    assert psn["proportion"] == 0.5
+    assert "proportion" not in tsn
+    assert tsn["zero_init_last"] is False
+
+
+def test_model_kwargs_of_the_command_line_join_those_of_the_recipe():
+    kwargs = parse_options(["--dataset", "motion", "--model-kwargs", "proportion=0.25", "sites=('layer1',)"]).model_kwargs
+    assert kwargs["proportion"] == 0.25
+    assert kwargs["sites"] == ("layer1",)
+    assert kwargs["zero_init_last"] is False
+
+
+def test_values_of_a_recipe_are_read_as_the_command_line_reads_them(tmp_path):
+    options = parse_options(["--config", recipe(tmp_path, "lr: 1e-3\nbatch-size: 8\namp: true\ndecay_milestones: [3, 5]")])
+    assert (options.lr, options.batch_size, options.amp, options.decay_milestones) == (1e-3, 8, True, [3, 5])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", "option 'epoch' is unknown; nearest: epochs"),
+        ("epochs: many", "epochs='many' is no int"),
+        ("crop: centre", "crop='centre' is unknown; use one of random, multiscale"),
+        ("- 1", "expected lines of `option: value`, found a list"),
+        ("lr: [", "is not valid YAML"),
+        ("temporal_kwargs: {psn: {proportoin: 1}}", "temporal_kwargs of 'psn' has unknown entries"),
+        ("temporal_kwargs: {pns: {}}", "temporal_kwargs of 'pns' has unknown entries"),
+    ],
+)
+def test_a_recipe_that_is_wrong_says_where(tmp_path, capsys, text, message):
+    assert message in fails_with(capsys, "--config", recipe(tmp_path, text), "--model", "psn_resnet18")
+
+
+def test_a_missing_recipe_and_a_malformed_model_argument_are_named(capsys):
+    assert "no such file" in fails_with(capsys, "--config", "nowhere.yaml")
+    assert "'proportion' is not key=value" in fails_with(capsys, "--model-kwargs", "proportion")
+
+
+def test_every_option_has_a_help_text_or_needs_none():
+    silent = {"opt", "momentum", "clip_mode", "epochs", "decay_rate", "warmup_epochs", "warmup_lr", "min_lr", "seed"}
+    actions = [action for action in build_parser()._actions if action.help is None]
+    assert {action.dest for action in actions} <= {*silent, "amp_dtype"}
+    assert all(not isinstance(action, argparse._HelpAction) for action in actions)
