@@ -3,6 +3,7 @@
 Every file is written under a temporary name and renamed, so that a write that dies leaves the older file whole.
 """
 
+import copy
 import os
 import shutil
 import tempfile
@@ -81,8 +82,10 @@ def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], m
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=folder.parent))
+    # safetensors wants plain layout; the copy leaves the model that is being trained in its own.
+    plain = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     try:
-        save_for_hf(model, str(temporary), model_config, model_args, safe_serialization=True)
+        save_for_hf(plain, str(temporary), model_config, model_args, safe_serialization=True)
         for name in ("model.safetensors", "config.json"):
             (temporary / name).replace(folder / name)
     except (OSError, RuntimeError) as error:

@@ -1,11 +1,12 @@
 """Name what a video shows, with a model folder that carries its own preprocessing and class names."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 import torch
-from timm.models import load_model_config_from_path, parse_model_name
+from safetensors import SafetensorError
 
 from timm_video_psn.data import EvalTransform, decode_clip, segment_indices
 from timm_video_psn.engine.build import check_model_name
@@ -79,13 +80,20 @@ def _load(source: str) -> VideoNet:
                 f"{folder} is no model folder: it has no config.json; use the best/ folder of a run of train_video.py, "
                 "or hf-hub:user/name"
             )
-        check_model_name(load_model_config_from_path(folder)[1])
+        check_model_name(_architecture(folder / "config.json"))
         source = f"local-dir:{folder}"
-    parse_model_name(source)
     try:
         model = timm.create_model(source, pretrained=True)
-    except RuntimeError as error:  # torch's report of names and shapes that do not fit, or timm's of a missing file
+    except (RuntimeError, AttributeError, TypeError, SafetensorError) as error:  # what timm and torch raise for it
         raise ValueError(f"{source}: the weights do not fit config.json, or are missing: {error}") from error
     if not isinstance(model, VideoNet):
         raise ValueError(f"{source} is a {type(model).__name__}, no video model of timm_video_psn")
     return model
+
+
+def _architecture(config: Path) -> str:
+    """The model's name in timm's config.json."""
+    try:
+        return str(json.loads(config.read_text())["architecture"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{config} is damaged or not in timm's form: {error!r}") from error

@@ -1,0 +1,50 @@
+"""Small real videos whose frames all differ from each other, and the judge of what a reader makes of them."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+
+REAL_CLIPS = Path(__file__).parents[2].parent / "shared" / "clips"
+
+B_FRAMES = {"bf": "3", "g": "12", "b-pyramid": "normal"}
+# name -> (codec, options of the encoder, pixel format)
+VIDEOS = {
+    "b_frames.mp4": ("libx264", B_FRAMES, "yuv420p"),
+    "b_frames.mkv": ("libx264", B_FRAMES, "yuv420p"),
+    "open_groups.mkv": ("libx264", {"x264-params": "open-gop=1:keyint=12:bframes=3"}, "yuv420p"),
+    "intra_refresh.mkv": ("libx264", {"x264-params": "intra-refresh=1:keyint=12"}, "yuv420p"),
+    "interlaced.mp4": ("libx264", {"x264-params": "interlaced=1:keyint=12"}, "yuv420p"),
+    "one_group.mp4": ("libx264", {"g": "1000"}, "yuv420p"),
+    "odd_size.mkv": ("libx264", B_FRAMES, "yuv444p"),
+    "vp9.webm": ("libvpx-vp9", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16"}, "yuv420p"),
+    "vp8.webm": ("libvpx", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16"}, "yuv420p"),
+    "mpeg4.avi": ("mpeg4", {"bf": "2", "g": "12"}, "yuv420p"),
+    "h264.avi": ("libx264", B_FRAMES, "yuv420p"),
+    "mjpeg.mov": ("mjpeg", {}, "yuvj420p"),
+    "h264.m2ts": ("libx264", B_FRAMES, "yuv420p"),
+}
+NUM_FRAMES = 48
+
+
+def moving_noise(height: int = 48, width: int = 64, num_frames: int = NUM_FRAMES) -> np.ndarray:
+    """A noise picture shifted by a pixel from frame to frame; (T, H, W, 3)."""
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return np.stack([np.roll(picture, shift, axis=1) for shift in range(num_frames)])
+
+
+def encoded(frames: np.ndarray, codec: str, options: dict[str, str], pix_fmt: str, path: Path) -> Path:
+    """The frames as a video file."""
+    with av.open(str(path), "w", format="mpegts" if path.suffix == ".m2ts" else None) as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pix_fmt
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def decoded_plainly(path: Path) -> np.ndarray:
+    """The judge: all frames that FFmpeg shows from start to end."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

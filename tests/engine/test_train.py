@@ -1,0 +1,268 @@
+"""Training end to end, on real encoded video, in this process."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from timm_video_psn.data import create_video_loader, read_index
+from timm_video_psn.data.encode import write_video
+from timm_video_psn.engine.build import check_model_name
+from timm_video_psn.engine.checkpoint import load_checkpoint
+from timm_video_psn.engine.cli import predict_main, train_main
+from timm_video_psn.engine.options import parse_options
+from timm_video_psn.engine.train import Trainer
+
+TIMES = ("seconds", "data_wait")
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "summary.csv").open() as file:
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+
+
+def assert_same_state(a, b, path="state"):
+    """Equal to the last bit, whatever is nested in whatever."""
+    assert type(a) is type(b), path
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert list(a) == list(b), path
+        for key in a:
+            if key not in TIMES:
+                assert_same_state(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        for i, pair in enumerate(zip(a, b, strict=True)):
+            assert_same_state(*pair, f"{path}[{i}]")
+    else:
+        assert a == b or (a != a and b != b), path
+
+
+def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
+    assert train_main([*arguments, "--model-ema"]) == 0
+    folder = tmp_path / "run"
+    assert sorted(path.name for path in folder.iterdir()) == ["args.yaml", "best", "curves.png", "last.pt", "summary.csv"]
+    table = rows(folder)
+    assert [row["epoch"] for row in table] == ["1", "2"]
+    assert {"train_ce", "train_interaction", "train_capacity", "val_top1", "val_pair_top1"} <= set(table[0])
+    assert table[0]["val_videos"] == table[0]["val_expected"] == "12"
+    out = capsys.readouterr().out
+    assert "recipe timm_video_psn/recipes/motion.yaml" in out
+    assert "interaction -" in out
+    assert "(12 of 12 videos)" in out
+
+
+def test_the_best_folder_is_the_trained_model_with_everything_it_needs(arguments, tmp_path, tiny_motion):
+    trainer = Trainer(parse_options([*arguments, "--epochs", "1"]))
+    trainer.fit()
+    model = timm.create_model(f"local-dir:{tmp_path / 'run' / 'best'}", pretrained=True)
+    assert_same_state(dict(trainer.model.state_dict()), dict(model.state_dict()))
+    assert model.num_frames == 4
+    cfg = model.pretrained_cfg
+    assert tuple(cfg["label_names"]) == read_index("motion", tiny_motion, "train").class_names
+    assert (tuple(cfg["input_size"]), cfg["crop_pct"]) == ((3, 32, 32), pytest.approx(8 / 9))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_that_was_stopped_anywhere_ends_with_the_same_bits(arguments, tmp_path, accumulate):
+    def options(name, *more):
+        argv = [*arguments, "--experiment", name, "--grad-accum-steps", str(accumulate), "--model-ema", "--drop", "0.2"]
+        return parse_options([*argv, *more])
+
+    Trainer(options("whole")).fit()
+    for stop_after in (2, 6, 8):  # within an epoch, between two, within the second
+        name = f"stopped{stop_after}"
+        trainer = Trainer(options(name))
+        stop_at_step(trainer, stop_after)
+        from timm_video_psn.engine.interrupt import Interrupted
+
+        with pytest.raises(Interrupted, match="--resume auto goes on"):
+            trainer.fit()
+        Trainer(options(name, "--resume", "auto", "--workers", "1")).fit()
+        whole, stopped = (load_checkpoint(tmp_path / run / "last.pt") for run in ("whole", name))
+        for key in ("model", "ema", "optimizer", "random", "history", "epoch", "step"):
+            assert_same_state(whole[key], stopped[key], key)
+        assert rows(tmp_path / "whole") == rows(tmp_path / name)
+
+
+def stop_at_step(trainer, count):
+    """Have SIGTERM arrive while batch number `count` is being trained on."""
+    import os
+    import signal
+
+    note, seen = trainer.broken.note, []
+
+    def note_and_signal(batch):
+        seen.append(batch)
+        if len(seen) == count:
+            os.kill(os.getpid(), signal.SIGTERM)
+        note(batch)
+
+    trainer.broken.note = note_and_signal
+
+
+def test_the_same_seed_gives_the_same_bits_with_any_number_of_workers(arguments, tmp_path):
+    for workers in ("0", "2"):
+        Trainer(parse_options([*arguments, "--experiment", workers, "--epochs", "1", "--workers", workers])).fit()
+    a, b = (load_checkpoint(tmp_path / workers / "last.pt")["model"] for workers in ("0", "2"))
+    assert_same_state(a, b)
+
+
+def test_accumulating_gradients_sums_what_one_batch_gives(arguments, tmp_path):
+    """Frozen norms and no dropout: two steps of 3 clips are one of 6, up to rounding."""
+    models = []
+    for batch, steps in (("6", "1"), ("3", "2")):
+        argv = [*arguments, "--experiment", batch, "--batch-size", batch, "--grad-accum-steps", steps, "--lr", "1e-3"]
+        trainer = Trainer(parse_options([*argv, "--model", "tsn_test_resnet", "--opt", "sgd", "--epochs", "1"]))
+        trainer.task.train = lambda trainer=trainer: trainer.model.eval()
+        trainer._finish_epoch = lambda *args, trainer=trainer: setattr(trainer, "epoch", 1)
+        trainer.fit()
+        models.append(trainer.model.state_dict())
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(tensor, models[1][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_an_output_folder_with_another_run_is_not_touched(arguments, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "args.yaml").write_text("lr: 1\n")
+    assert train_main(arguments) == 2
+    assert "holds another run; --resume auto continues it" in capsys.readouterr().err
+    assert (tmp_path / "run" / "args.yaml").read_text() == "lr: 1\n"
+
+
+def test_a_resume_with_other_settings_or_classes_is_refused(arguments, tmp_path, tiny_motion, capsys):
+    assert train_main([*arguments, "--epochs", "1"]) == 0
+    assert train_main([*arguments, "--epochs", "3", "--lr", "0.5", "--resume", "auto"]) == 2
+    error = capsys.readouterr().err
+    assert "epochs: 1 in the checkpoint, 3 now" in error
+    assert "lr: 0.0015 in the checkpoint, 0.5 now" in error
+    assert train_main([*arguments, "--epochs", "1", "--resume", "auto", "--model", "psn_resnet18"]) == 2
+    assert "model: 'psn_test_resnet' in the checkpoint" in capsys.readouterr().err
+
+
+def test_a_failed_start_leaves_no_folder_behind(arguments, tmp_path, capsys):
+    assert train_main([*arguments, "--model", "psn_resnet5"]) == 2
+    assert "model 'psn_resnet5' is unknown; nearest video models: psn_resnet50" in capsys.readouterr().err
+    assert train_main([*arguments, "--model-kwargs", "proportoin=0.5"]) == 2
+    assert "did you mean 'proportion'?" in capsys.readouterr().err
+    assert train_main([*arguments, "--num-classes", "5"]) == 2
+    assert "--num-classes 5 asked for, but data set 'motion' has 12" in capsys.readouterr().err
+    assert train_main([*arguments, "--dataset", "motoin"]) == 2
+    assert "motion" in capsys.readouterr().err
+    assert train_main([*arguments, "--amp"]) == 2
+    assert "--amp-dtype bfloat16" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_model_of_timm_is_pointed_to_its_video_form():
+    with pytest.raises(ValueError, match=r"--model video_net --model-kwargs backbone=resnet50"):
+        check_model_name("resnet50")
+    check_model_name("psn_resnet50")
+    check_model_name("video_net")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(arguments, capsys):
+    argv = [*arguments, "--lr", "1e30", "--opt", "sgd", "--warmup-epochs", "0", "--clip-grad", "0"]
+    assert train_main(argv) == 2
+    assert "is not finite" in capsys.readouterr().err
+
+
+@pytest.fixture
+def two_classes(tmp_path: Path) -> Path:
+    """A folder data set: ten bright videos, ten dark ones, no split."""
+    folder = tmp_path / "videos"
+    for name, level in (("bright", 220), ("dark", 30)):
+        (folder / name).mkdir(parents=True)
+        for number in range(10):
+            write_video(folder / name / f"{number}.mp4", np.full((6, 32, 32, 3), level + number, np.uint8))
+    return folder
+
+
+def folder_arguments(data: Path, output: Path, *more: str) -> list[str]:
+    argv = ["--dataset", "folder", "--data-dir", str(data), "--output", str(output), "--experiment", "run"]
+    argv += ["--model", "tsn_test_resnet", "--img-size", "32", "--num-frames", "2", "--batch-size", "5", "--epochs", "1"]
+    return [*argv, "--workers", "0", "--sched", "none", "--lr", "0.01", *more]
+
+
+def test_a_broken_training_video_is_named_and_counted_and_too_many_end_the_run(two_classes, tmp_path, capsys, caplog):
+    (two_classes / "dark" / "3.mp4").write_bytes(b"")
+    assert train_main(folder_arguments(two_classes, tmp_path / "out", "--max-broken", "0.2")) == 0
+    table = rows(tmp_path / "out" / "run")
+    assert (table[0]["train_broken"], table[0]["val_videos"], table[0]["val_expected"]) == ("1", "19", "20")
+    assert sum("3.mp4" in record.message for record in caplog.records) == 1
+    assert "measured on the training videos themselves" in capsys.readouterr().out
+    for number in range(4, 8):
+        (two_classes / "dark" / f"{number}.mp4").write_text("no video")
+    assert train_main(folder_arguments(two_classes, tmp_path / "more")) == 2
+    error = capsys.readouterr().err
+    assert "more than --max-broken 0.01 allows" in error
+    assert "Mend or remove them" in error
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: None, "nowhere"),
+        (lambda folder: folder.mkdir(), "neither class folders nor videos"),
+        (lambda folder: (folder / "empty").mkdir(parents=True), "have no video: empty"),
+    ],
+)
+def test_a_data_folder_that_is_none_is_said_plainly(tmp_path, capsys, spoil, message):
+    folder = tmp_path / "nowhere"
+    spoil(folder)
+    assert train_main(folder_arguments(folder, tmp_path / "out")) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_predict_names_a_video_and_refuses_what_it_cannot_read(two_classes, tmp_path, capsys):
+    argv = folder_arguments(two_classes, tmp_path / "out", "--epochs", "12", "--opt", "adamw", "--hflip", "0")
+    assert train_main(argv) == 0
+    best = str(tmp_path / "out" / "run" / "best")
+    capsys.readouterr()
+    assert predict_main([str(two_classes / "bright" / "2.mp4"), "--model", best, "--json"]) == 0
+    import json
+
+    answer = json.loads(capsys.readouterr().out)
+    assert [item["label"] for item in answer["top"]] == ["bright", "dark"]
+    assert math.isclose(sum(item["probability"] for item in answer["top"]), 1, rel_tol=1e-5)
+    assert predict_main([str(two_classes / "dark" / "2.mp4"), "--model", best]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("dark")
+
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    assert predict_main([str(tmp_path / "empty.mp4"), "--model", best]) == 2
+    assert "cannot decode" in capsys.readouterr().err
+    assert predict_main([str(tmp_path / "empty.mp4"), "--model", str(tmp_path)]) == 2
+    assert "is no model folder: it has no config.json" in capsys.readouterr().err
+
+
+def test_a_model_folder_whose_files_do_not_fit_is_refused(arguments, tmp_path, tiny_motion, capsys):
+    assert train_main([*arguments, "--epochs", "1"]) == 0
+    best = tmp_path / "run" / "best"
+    video = next((tiny_motion / "val").rglob("*.mp4"))
+    text = (best / "config.json").read_text()
+    (best / "config.json").write_text(text.replace('"psn_test_resnet"', '"psn_resnet18"'))
+    assert predict_main([str(video), "--model", str(best)]) == 2
+    assert "the weights do not fit config.json" in capsys.readouterr().err
+    (best / "config.json").write_text(text.replace('"psn_test_resnet"', '"psn_test_resnt"'))
+    assert predict_main([str(video), "--model", str(best)]) == 2
+    assert "model 'psn_test_resnt' is unknown" in capsys.readouterr().err
+
+
+def test_evaluation_in_training_equals_evaluation_of_the_exported_model(arguments, tmp_path, tiny_motion):
+    from timm_video_psn.data import EvalTransform, VideoDataset
+    from timm_video_psn.engine.evaluate import Precision, evaluate
+
+    history = Trainer(parse_options([*arguments, "--epochs", "1"])).fit()
+    model = timm.create_model(f"local-dir:{tmp_path / 'run' / 'best'}", pretrained=True)
+    cfg = model.pretrained_cfg
+    index = read_index("motion", tiny_motion, "val")
+    transform = EvalTransform(cfg["input_size"][-1], cfg["crop_pct"], cfg["interpolation"])
+    loader = create_video_loader(VideoDataset(index, model.num_frames, transform, training=False), 5, False, workers=0)
+    result = evaluate(model, loader, Precision(torch.device("cpu"), cfg["mean"], cfg["std"]), len(index))
+    assert result.top1 == pytest.approx(history[0]["val_top1"], abs=1e-3)
+    assert result.loss == pytest.approx(history[0]["val_loss"], rel=1e-4)

@@ -1,0 +1,100 @@
+"""The contract of every temporal module that the registry names."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from timm_video_psn import TEMPORAL_MODULES
+from timm_video_psn.layers import temporal_module, temporal_settings
+
+MODULES = [name for name, module in TEMPORAL_MODULES.items() if module is not None]
+CHANNELS = 32
+
+
+def build(name: str, num_frames: int = 4) -> torch.nn.Module:
+    return temporal_module(name)(CHANNELS, num_frames)
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(("clips", "num_frames"), [(2, 4), (1, 4), (2, 1), (1, 1), (3, 5)])
+def test_shape_out_is_shape_in(name, clips, num_frames):
+    x = torch.randn(clips * num_frames, CHANNELS, 6, 5)
+    for mode in (True, False):
+        assert build(name, num_frames).train(mode)(x).shape == x.shape
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_number_of_frames_may_be_changed_later(name):
+    module = build(name, num_frames=4).eval()
+    module.num_frames = 3
+    assert module(torch.randn(6, CHANNELS, 6, 5)).shape == (6, CHANNELS, 6, 5)
+    with pytest.raises(ValueError, match="folded batch of 4 frames does not hold whole clips of num_frames=3"):
+        module(torch.randn(4, CHANNELS, 6, 5))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_gradient_reaches_every_parameter_and_the_input(name):
+    module = build(name)
+    x = torch.randn(8, CHANNELS, 6, 5, requires_grad=True)
+    module(x).square().sum().backward()
+    assert x.grad.abs().max() > 0
+    assert [n for n, p in module.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_evaluation_repeats_itself_and_does_not_mix_clips(name):
+    module = build(name).eval()
+    x = torch.randn(8, CHANNELS, 6, 5)
+    first = module(x)
+    assert torch.equal(first, module(x))
+    torch.testing.assert_close(module(x[:4]), first[:4])
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_copies_compute_the_same(name, clone):
+    module = build(name).eval()
+    x = torch.randn(8, CHANNELS, 6, 5)
+    assert torch.equal(clone(module)(x), module(x))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_weights_load_into_a_new_one(name):
+    torch.manual_seed(1)
+    module = build(name).eval()
+    other = build(name).eval()
+    other.load_state_dict(module.state_dict())
+    x = torch.randn(8, CHANNELS, 6, 5)
+    assert torch.equal(other(x), module(x))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_compiles_in_one_graph(name):
+    module = build(name).eval()
+    x = torch.randn(8, CHANNELS, 6, 5)
+    torch._dynamo.reset()
+    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), module(x))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_says_where_it_belongs(name):
+    assert temporal_module(name).placement in ("level", "residual_branch")
+
+
+def test_settings_are_what_a_module_takes_beside_channels_and_frames():
+    assert temporal_settings("tsm") == ("shift_div",)
+    assert temporal_settings("tsn") == ()
+    assert {"proportion", "receptive_field", "fusion", "expand_init"} <= set(temporal_settings("psn"))
+    assert not {"channels", "num_frames"} & set(temporal_settings("psn"))
+
+
+def test_tsn_has_no_module():
+    assert temporal_module("tsn") is None
+
+
+def test_an_unknown_name_lists_those_known_nearest_first():
+    with pytest.raises(ValueError, match="temporal='tsmm' is unknown; use one of tsm, tsn, psn"):
+        temporal_module("tsmm")

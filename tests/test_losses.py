@@ -1,0 +1,259 @@
+"""Eq. 2 and Eq. 3 against loops, and their gradients under everything that a training run may switch on."""
+
+import copy
+import pickle
+
+import pytest
+import reference
+import timm
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from timm_video_psn import auxiliary_losses
+from timm_video_psn.layers import ActionPerceptronSynthesizer, fold_clip
+from timm_video_psn.losses import capacity_loss, interaction_loss
+
+WIDTHS = {"equal": ((2, 2, 2), (2, 2, 2)), "unequal": ((4, 2, 2), (3, 1, 2, 2)), "one group": ((5,), (5,))}
+ALPHA, BETA = 10.0, 5.0  # large enough that a lost term shows in every gradient
+
+
+def build(**settings) -> nn.Module:
+    """A small PSN in training mode whose synthesizers already act."""
+    return timm.create_model("psn_test_resnet", num_classes=5, expand_init=1.0, proportion=0.5, **settings).train()
+
+
+def total_loss(model: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
+    losses = auxiliary_losses(model, norm="mean")  # under "sum" the interaction loss is flat at the start
+    return F.cross_entropy(logits, target) + ALPHA * losses["interaction"] + BETA * losses["capacity"]
+
+
+def train_step(model: nn.Module, clip: Tensor, run=None) -> dict[str, Tensor]:
+    """Forward, all three losses, backward: the gradients by name."""
+    logits = (model if run is None else run)(clip)
+    total_loss(model, logits, torch.tensor([1, 3])).backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def synthesizers(model: nn.Module) -> list[ActionPerceptronSynthesizer]:
+    return [module for module in model.modules() if isinstance(module, ActionPerceptronSynthesizer)]
+
+
+@pytest.mark.parametrize("case", WIDTHS)
+def test_interaction_loss_is_equation_2(case):
+    in_widths, out_widths = WIDTHS[case]
+    routing = (0.2 * torch.randn(sum(out_widths), sum(in_widths), dtype=torch.float64)).requires_grad_()
+    expected_routing = routing.detach().clone().requires_grad_()
+    loss = interaction_loss(routing, in_widths, out_widths)
+    expected = reference.interaction_loss(expected_routing, list(in_widths), list(out_widths))
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(routing.grad, expected_routing.grad)
+    assert routing.grad.abs().min() > 0
+
+
+def test_interaction_loss_of_no_routing_is_minus_a_half():
+    assert interaction_loss(torch.zeros(4, 4), (2, 2), (2, 2)).item() == -0.5
+
+
+def test_interaction_loss_of_large_routing_is_minus_one_and_flat():
+    routing = torch.full((64, 64), 1.0, requires_grad=True)
+    loss = interaction_loss(routing, (16,) * 4, (16,) * 4)
+    loss.backward()
+    assert loss.item() == -1
+    assert not routing.grad.any()
+
+
+def test_mean_norm_divides_each_block_by_its_outputs():
+    in_widths, out_widths = (4, 2), (3, 1, 2)
+    routing = torch.randn(6, 6, dtype=torch.float64)
+    scaled = routing / torch.tensor([3, 3, 3, 1, 2, 2])[:, None]
+    torch.testing.assert_close(
+        interaction_loss(routing, in_widths, out_widths, norm="mean"),
+        reference.interaction_loss(scaled, list(in_widths), list(out_widths)),
+    )
+
+
+def test_mean_norm_has_a_gradient_where_the_sum_has_none():
+    routing = torch.full((64, 64), 0.1, requires_grad=True)
+    interaction_loss(routing, (16,) * 4, (16,) * 4, norm="mean").backward()
+    assert routing.grad.abs().min() > 1e-4
+
+
+def test_an_unknown_norm_is_named():
+    with pytest.raises(ValueError, match="norm='max' is unknown; use 'sum' or 'mean'"):
+        interaction_loss(torch.zeros(2, 2), (1, 1), (1, 1), norm="max")
+
+
+@pytest.mark.parametrize("case", WIDTHS)
+def test_capacity_loss_is_equation_3(case):
+    out_widths = WIDTHS[case][1]
+    fused = torch.randn(2, sum(out_widths), 3, 4, 2, dtype=torch.float64, requires_grad=True)
+    expected_fused = fused.detach().clone().requires_grad_()
+    loss = capacity_loss(fused.mean((2, 3, 4)), out_widths)
+    expected = reference.capacity_loss(expected_fused, list(out_widths))
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(fused.grad, expected_fused.grad)
+
+
+def test_capacity_loss_of_equal_groups_is_one_and_of_orthogonal_groups_one_over_g():
+    assert capacity_loss(torch.tensor([[1.0, 2.0, 1.0, 2.0]]), (2, 2)).item() == pytest.approx(1)
+    assert capacity_loss(torch.tensor([[1.0, 0.0, 0.0, 3.0]]), (2, 2)).item() == pytest.approx(0.5)
+
+
+def test_capacity_loss_of_a_group_of_zeros_is_finite_in_value_and_gradient():
+    means = torch.randn(2, 6, dtype=torch.float64)
+    means[0, 2:4] = 0
+    means[1] = 0
+    means.requires_grad_()
+    loss = capacity_loss(means, (2, 2, 2))
+    loss.backward()
+    expected = reference.capacity_loss(means.detach()[:, :, None, None, None], [2, 2, 2])
+    torch.testing.assert_close(loss.detach(), expected)
+    assert means.grad.isfinite().all()
+    assert means.grad[0, :2].any()
+    assert not means.grad[1].any()
+
+
+def test_both_losses_are_averaged_over_synthesizers_and_batch():
+    settings = [dict(receptive_field=(3, 3, 3)), dict(receptive_field=(5, 5, 5), fusion="shuffle")]
+    model = nn.Sequential(*(ActionPerceptronSynthesizer(16, 2, 1.0, **each) for each in settings)).double().train()
+    fused = []
+    for synthesizer in model:
+        synthesizer.fusion.register_forward_hook(lambda module, args, out: fused.append(out))
+    model(fold_clip(torch.randn(3, 16, 2, 4, 3, dtype=torch.float64)))
+    interaction = capacity = 0.0
+    for synthesizer, y in zip(model, fused, strict=True):
+        widths = synthesizer.spatial_bank.widths, synthesizer.temporal_bank.widths
+        interaction += reference.interaction_loss(synthesizer.fusion.routing(), *map(list, widths)) / 2
+        y = y.reshape(3, 2, 16, 4, 3).transpose(1, 2)
+        capacity += reference.capacity_loss(y, list(widths[1])) / 2
+    losses = auxiliary_losses(model)
+    assert list(losses) == ["interaction", "capacity"]
+    torch.testing.assert_close(losses["interaction"], interaction)
+    torch.testing.assert_close(losses["capacity"], capacity)
+
+
+def test_every_synthesizer_gets_both_gradients():
+    model = build()
+    model(torch.randn(2, 3, 4, 32, 32))
+    for term, inputs in (("interaction", "fusion"), ("capacity", "reduce")):
+        loss = auxiliary_losses(model, norm="mean")[term]
+        for synthesizer in synthesizers(model):
+            (gradient,) = torch.autograd.grad(loss, getattr(synthesizer, inputs).weight, retain_graph=True)
+            assert gradient.abs().max() > 0
+
+
+def test_models_without_synthesizers_have_no_losses(clip):
+    model = timm.create_model("tsm_test_resnet", num_classes=5).train()
+    model(clip)
+    assert auxiliary_losses(model) == {}
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_losses_before_a_forward_are_an_error(mode):
+    with pytest.raises(RuntimeError, match="auxiliary_losses needs the fusion outputs of a forward in training mode"):
+        auxiliary_losses(build().train(mode))
+
+
+@pytest.mark.parametrize("switch", ["train", "eval"])
+def test_a_record_of_before_a_change_of_mode_is_an_error(clip, switch):
+    model = build()
+    model(clip)
+    auxiliary_losses(model)
+    getattr(model, switch)()
+    with pytest.raises(RuntimeError, match=r"found none since the last model.train\(\) or model.eval\(\)"):
+        auxiliary_losses(model)
+
+
+def test_an_evaluation_forward_leaves_no_record(clip):
+    model = build().eval()
+    model(clip)
+    with pytest.raises(RuntimeError, match=r"call model.train\(\), then model\(clip\)"):
+        auxiliary_losses(model)
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_models_can_be_copied_right_after_a_training_forward(clip, clone):
+    model = build()
+    logits = model(clip)
+    other = clone(model)
+    with pytest.raises(RuntimeError, match="found none since"):
+        auxiliary_losses(other)
+    total_loss(model, logits, torch.tensor([1, 3])).backward()
+    model.eval()
+    assert torch.equal(other.load_state_dict(model.state_dict()) and other.eval()(clip), model(clip))
+
+
+def test_gradient_checkpointing_gives_the_same_gradients_and_keeps_the_record(clip):
+    plain = build()
+    checkpointed = copy.deepcopy(plain)
+    checkpointed.set_grad_checkpointing()
+    expected = train_step(plain, clip)
+
+    logits = checkpointed(clip)
+    records = [synthesizer.fused_mean for synthesizer in synthesizers(checkpointed)]
+    again = []
+    for synthesizer in synthesizers(checkpointed):
+        synthesizer.register_forward_pre_hook(lambda module, args: again.append(module))
+    total_loss(checkpointed, logits, torch.tensor([1, 3])).backward()
+    assert len(again) == 3  # those of the stages; the stem is not checkpointed
+    for synthesizer, record in zip(synthesizers(checkpointed), records, strict=True):
+        assert synthesizer.fused_mean is record
+    gradients = {name: parameter.grad for name, parameter in checkpointed.named_parameters()}
+    torch.testing.assert_close(gradients, expected)
+
+
+def test_compiled_training_gives_the_same_gradients(clip):
+    model = build().to(memory_format=torch.channels_last)
+    twin = copy.deepcopy(model)
+    expected = train_step(model, clip)
+    torch._dynamo.reset()
+    gradients = train_step(twin, clip, torch.compile(twin, backend="aot_eager", fullgraph=True))
+    torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(synthesizers(twin), synthesizers(model), strict=True):
+        torch.testing.assert_close(ours.fused_mean, theirs.fused_mean)
+
+
+def test_compiled_training_with_gradient_checkpointing_gives_the_same_gradients(clip):
+    model = build()
+    twin = copy.deepcopy(model)
+    expected = train_step(model, clip)
+    twin.set_grad_checkpointing()
+    torch._dynamo.reset()
+    gradients = train_step(twin, clip, torch.compile(twin, backend="aot_eager"))
+    torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_inductor_gives_the_same_gradients():
+    synthesizer = ActionPerceptronSynthesizer(16, 2, 1.0, receptive_field=(5, 5, 5), expand_init=1.0).train()
+    twin = copy.deepcopy(synthesizer)
+    x = torch.randn(4, 16, 4, 4)
+    torch._dynamo.reset()
+    gradients = []
+    for module, run in ((synthesizer, synthesizer), (twin, torch.compile(twin, backend="inductor", fullgraph=True))):
+        out = run(x)
+        losses = auxiliary_losses(module, norm="mean")
+        (out.square().mean() + ALPHA * losses["interaction"] + BETA * losses["capacity"]).backward()
+        gradients.append({name: parameter.grad for name, parameter in module.named_parameters()})
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_autocast_stays_near_float32(clip):
+    model = build()
+    twin = copy.deepcopy(model)
+    train_step(model, clip)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = twin(clip)
+        losses = auxiliary_losses(twin)
+        total_loss(twin, logits, torch.tensor([1, 3])).backward()
+    for name, value in auxiliary_losses(model).items():
+        assert losses[name].dtype == torch.float32
+        torch.testing.assert_close(losses[name], value, rtol=0.02, atol=0.02)
+    for synthesizer, other in zip(synthesizers(model), synthesizers(twin), strict=True):
+        near = F.cosine_similarity(synthesizer.fusion.weight.grad.flatten(), other.fusion.weight.grad.flatten(), dim=0)
+        assert near > 0.95

@@ -1,0 +1,43 @@
+"""From video files to batches of clips.
+
+`read_index` says which videos there are, `VideoDataset` turns one into a clip, `create_video_loader` makes batches.
+"""
+
+from timm_video_psn.data.annotations import DATASETS, PathTable, VideoIndex, read_folder, read_index
+from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
+from timm_video_psn.data.decode import DecodeError, VideoReader, decode_clip
+from timm_video_psn.data.encode import write_video
+from timm_video_psn.data.labels import flip_label_map, mirror_name
+from timm_video_psn.data.loader import Batch, EpochSampler, collate, create_video_loader
+from timm_video_psn.data.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
+from timm_video_psn.data.sampling import segment_indices
+from timm_video_psn.data.transforms import EvalTransform, TrainTransform, normalize_clip
+
+__all__ = [
+    "DATASETS",
+    "MOTION_CLASSES",
+    "MOTION_PAIRS",
+    "Batch",
+    "Broken",
+    "DecodeError",
+    "EpochSampler",
+    "EvalTransform",
+    "PathTable",
+    "Sample",
+    "TrainTransform",
+    "VideoDataset",
+    "VideoIndex",
+    "VideoReader",
+    "collate",
+    "create_video_loader",
+    "decode_clip",
+    "flip_label_map",
+    "mirror_name",
+    "motion_clip",
+    "normalize_clip",
+    "prepare_motion",
+    "read_folder",
+    "read_index",
+    "segment_indices",
+    "write_video",
+]

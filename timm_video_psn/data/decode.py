@@ -1,0 +1,194 @@
+"""Exact frames out of a video file or a folder of frame images, decoding as little as possible."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+VIDEO_EXTENSIONS = frozenset(
+    {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
+)
+IMAGE_EXTENSIONS = frozenset({".jpeg", ".jpg", ".png"})
+
+
+class DecodeError(ValueError):
+    """A video cannot be decoded, or not the frames that were asked for.
+
+    Args:
+        path: the video file or frame folder.
+        reason: what is wrong with it, in plain words.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(str(path), reason)  # both in args, so that the error survives the way out of a worker process
+        self.path = Path(path)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot decode {self.path}: {self.reason}"
+
+
+class VideoReader:
+    """Reads any frames of a video file, or of a folder of frame images, by index.
+
+    Frame `i` is the i-th frame that a plain decode of the whole file shows. The images of a folder are frames in
+    natural order (`frame9.jpg` before `frame10.jpg`); `fps` of a folder is None.
+
+    Args:
+        path: video file (any container and codec that FFmpeg reads) or folder of jpg, jpeg or png images.
+
+    Raises:
+        DecodeError: the file is missing, damaged or no video.
+
+    Example:
+        >>> with VideoReader("clip.mp4") as reader:  # doctest: +SKIP
+        ...     frames = reader.read([0, reader.num_frames // 2])  # (2, H, W, 3)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._source = _open_source(self.path)
+        self.num_frames = self._source.num_frames
+        self.fps = self._source.fps
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._source.close()
+
+    def read(self, indices: Iterable[int]) -> np.ndarray:
+        """Decodes frames.
+
+        Args:
+            indices: frame numbers from 0 to `num_frames - 1`, in any order, repeats allowed.
+
+        Returns:
+            uint8 RGB array (number of indices, H, W, 3), in the order of `indices`.
+
+        Raises:
+            IndexError: an index lies outside the video.
+            DecodeError: a wanted frame cannot be decoded; another frame is never given in its place.
+        """
+        wanted = [int(index) for index in indices]
+        if not wanted:
+            raise ValueError(f"no frame of {self.path} asked for; give at least one index")
+        outside = [index for index in wanted if not 0 <= index < self.num_frames]
+        if outside:
+            raise IndexError(
+                f"frame {outside[0]} of {self.path} asked for, but it has {self.num_frames} frames; "
+                f"use indices from 0 to {self.num_frames - 1}"
+            )
+        frames = self._source.read(sorted(set(wanted)))
+        sizes = sorted({frame.shape[:2] for frame in frames.values()})
+        if len(sizes) > 1:
+            reason = f"its frames differ in size, (height, width) is {sizes}; re-encode it to one size"
+            raise DecodeError(self.path, reason)
+        return np.stack([frames[index] for index in wanted])  # (number of indices, H, W, 3)
+
+
+def decode_clip(path: str | os.PathLike[str], choose: Callable[[int], Iterable[int]]) -> np.ndarray:
+    """Decodes the frames that `choose` picks once the length of the video is known.
+
+    Args:
+        path: video file or frame folder.
+        choose: gets the number of frames of the video, returns the indices of the wanted ones.
+
+    Returns:
+        uint8 RGB array (number of indices, H, W, 3).
+
+    Raises:
+        DecodeError: as `VideoReader`.
+    """
+    with VideoReader(path) as reader:
+        return reader.read(choose(reader.num_frames))
+
+
+class FrameSource(Protocol):
+    """What `VideoReader` reads from: `FrameFolder` or `video_file.VideoFile`."""
+
+    num_frames: int
+    fps: float | None
+
+    def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
+        """Frames (H, W, 3) by index; the indices are increasing and lie in the video."""
+
+    def close(self) -> None:
+        """Lets go of the file."""
+
+
+def _open_source(path: Path) -> FrameSource:
+    if path.is_dir():
+        return FrameFolder(path)
+    if not path.exists():
+        raise DecodeError(path, "there is no such file or folder; check the name and the data folder")
+    from timm_video_psn.data.video_file import VideoFile  # loads FFmpeg, which frame folders do without
+
+    return VideoFile(path)
+
+
+class FrameFolder:
+    """Folder of images, one a frame, in natural order."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with in_plain_words(path, "the folder cannot be read"):
+            names = [file.name for file in path.iterdir() if is_frame_image(file.name)]
+        if not names:
+            raise DecodeError(path, f"the folder holds no frame image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
+        self._names = sorted(names, key=_natural_key)
+        self.num_frames = len(names)
+        self.fps: float | None = None
+
+    def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
+        """Frames (H, W, 3) by index."""
+        return {index: self._read_image(self._names[index]) for index in indices}
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _read_image(self, name: str) -> np.ndarray:
+        from PIL import Image
+
+        reason = f"image {name} cannot be read"
+        pillow_errors = (SyntaxError, EOFError, Image.DecompressionBombError)  # the first two: a png cut short
+        with in_plain_words(self._path, reason, *pillow_errors), Image.open(self._path / name) as image:
+            return np.asarray(image.convert("RGB"))  # (H, W, 3)
+
+
+def is_frame_image(name: str) -> bool:
+    """Whether a file of this name is a frame of its folder; hidden files (`._1.jpg` of macOS) are not."""
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_EXTENSIONS
+
+
+def _natural_key(name: str) -> tuple[list[int | str], str]:
+    """Sorts digits by value: text and numbers alternate, so that like is compared with like."""
+    parts = [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+    return parts, name  # the name itself settles 1.jpg and 01.jpg
+
+
+@contextmanager
+def in_plain_words(path: Path, reason: str, *library_errors: type[Exception]) -> Iterator[None]:
+    """Turns what a decoding library or the file system raises into a `DecodeError`."""
+    expected: tuple[type[Exception], ...] = (OSError, ValueError, *library_errors)
+    try:
+        yield
+    except DecodeError:
+        raise
+    except expected as error:
+        raise DecodeError(path, f"{reason} ({short_message(error)})") from error
+
+
+def short_message(error: Exception) -> str:
+    """Message of an error without its number and path."""
+    return getattr(error, "strerror", None) or str(error)

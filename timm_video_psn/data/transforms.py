@@ -1,0 +1,207 @@
+"""Crops, flips and normalisation of clips; every frame of a clip is treated alike.
+
+Clips are uint8 (T, H, W, 3) as the decoder gives them. In this layout torchvision's resize works on channels_last
+images without a copy, and a normalised batch folds into channels_last feature maps without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+_SNAP_PX = 3  # TSN takes a crop within 3 pixels of the wanted size as that size, which spares the resize
+_MAX_DISTORT = 1  # TSN pairs a height and a width that are at most one scale apart
+_ANCHORS = (  # (vertical, horizontal) in quarters of the free space: corners, centre, edge middles, inner quarters
+    *((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),
+    *((2, 0), (2, 4), (4, 2), (0, 2)),
+    *((1, 1), (1, 3), (3, 1), (3, 3)),
+)
+
+
+class Box(NamedTuple):
+    """Part of a frame, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class TrainTransform:
+    """Random crop and mirroring of a training clip.
+
+    `crop="random"` is the plain augmentation of the PSN paper: the short side resized to img_size / crop_pct (256 for
+    224), then a random img_size crop. The box is chosen in source pixels and only the box is resized, which is the same
+    up to interpolation; where the short side has that size already, nothing is resized and the crop is exact.
+
+    `crop="multiscale"` is the multi-scale corner crop of TSN (Wang et al., 2016) and TSM: height and width are `scales`
+    of the short side at most one step apart, at one of 13 fixed places, resized to img_size.
+
+    Args:
+        img_size: side S of the square output.
+        crop_pct: share of the short side that a plain crop covers.
+        crop: kind of crop.
+        hflip: probability of mirroring the clip. What that does to its label is the data set's business.
+        interpolation: name of a torchvision interpolation mode.
+        scales: of the multi-scale crop.
+
+    Shape:
+        clip: (T, H, W, 3) uint8 -> (T, S, S, 3) uint8, contiguous.
+    """
+
+    def __init__(
+        self,
+        img_size: int,
+        crop_pct: float = 0.875,
+        crop: Literal["random", "multiscale"] = "random",
+        hflip: float = 0.5,
+        interpolation: str = "bilinear",
+        scales: Sequence[float] = (1, 0.875, 0.75, 0.66),
+    ) -> None:
+        if crop not in ("random", "multiscale"):
+            raise ValueError(f"crop={crop!r} is unknown; use 'random' or 'multiscale'")
+        if not 0 <= hflip <= 1:
+            raise ValueError(f"hflip={hflip} is no probability; use 0 to 1")
+        if not scales or not all(0 < scale <= 1 for scale in scales):
+            raise ValueError(f"scales={tuple(scales)} do not fit into a frame; use values above 0 and up to 1")
+        self.img_size = img_size
+        self.resize_size = _resize_size(img_size, crop_pct)
+        self.crop = crop
+        self.hflip = hflip
+        self.interpolation = _interpolation_mode(interpolation)
+        self.scales = tuple(scales)
+
+    def __call__(self, clip: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, bool]:
+        """The cropped clip, and whether it was mirrored; all chance comes from `rng`."""
+        height, width = _frame_size(clip)
+        if self.crop == "random":
+            box = random_box(height, width, self.img_size, self.resize_size, rng)
+        else:
+            box = multiscale_box(height, width, self.img_size, self.scales, rng)
+        clip = _resize(_crop(clip, box), self.img_size, self.img_size, self.interpolation)
+        flipped = bool(rng.random() < self.hflip)
+        return (clip.flip(2) if flipped else clip).contiguous(), flipped
+
+
+class EvalTransform:
+    """Short side resized to img_size / crop_pct, then the centre crop of img_size.
+
+    Args:
+        img_size: side S of the square output.
+        crop_pct: img_size as a share of the resized short side.
+        interpolation: name of a torchvision interpolation mode.
+
+    Shape:
+        clip: (T, H, W, 3) uint8 -> (T, S, S, 3) uint8, contiguous.
+    """
+
+    def __init__(self, img_size: int, crop_pct: float = 0.875, interpolation: str = "bilinear") -> None:
+        self.img_size = img_size
+        self.resize_size = _resize_size(img_size, crop_pct)
+        self.interpolation = _interpolation_mode(interpolation)
+
+    def __call__(self, clip: torch.Tensor) -> torch.Tensor:
+        """The centre of the clip."""
+        height, width = _frame_size(clip)
+        short = min(height, width)
+        height, width = self.resize_size * height // short, self.resize_size * width // short
+        clip = _resize(clip, height, width, self.interpolation)  # (T, height, width, 3)
+        # Rounded as torchvision's center_crop does, so that odd margins fall on the same side.
+        top, left = round((height - self.img_size) / 2), round((width - self.img_size) / 2)
+        return _crop(clip, Box(top, left, self.img_size, self.img_size)).contiguous()  # (T, S, S, 3)
+
+
+def random_box(height: int, width: int, img_size: int, resize_size: int, rng: np.random.Generator) -> Box:
+    """Square anywhere in the frame that becomes `img_size` when the short side is resized to `resize_size`."""
+    side = max(1, round(min(height, width) * img_size / resize_size))
+    top = int(rng.integers(height - side + 1))
+    left = int(rng.integers(width - side + 1))
+    return Box(top, left, side, side)
+
+
+def multiscale_box(height: int, width: int, img_size: int, scales: Sequence[float], rng: np.random.Generator) -> Box:
+    """One of TSN's multi-scale corner crops; see `TrainTransform`."""
+    short = min(height, width)
+    sides = [max(1, int(short * scale)) for scale in scales]
+    # Never beyond the frame: TSN's code would pad a 222-pixel frame with black to crop 224 out of it.
+    sides = [img_size if abs(side - img_size) < _SNAP_PX and img_size <= short else side for side in sides]
+    pairs = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= _MAX_DISTORT]
+    box_height, box_width = pairs[rng.integers(len(pairs))]
+    down, across = _ANCHORS[rng.integers(len(_ANCHORS))]
+    return Box(down * ((height - box_height) // 4), across * ((width - box_width) // 4), box_height, box_width)
+
+
+def normalize_clip(
+    clip: torch.Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """Bytes to a normalised model input, (clip / 255 - mean) / std, on the device where the clip is.
+
+    Args:
+        clip: batch of uint8 clips.
+        mean: of each channel, in units of the full range.
+        std: of each channel.
+        dtype: of the result; the arithmetic is float32.
+
+    Shape:
+        clip: (B, T, H, W, C) -> (B, C, T, H, W), a permuted view of a contiguous (B, T, H, W, C) tensor: folding frames
+        into the batch then gives a channels_last map without a copy.
+    """
+    if clip.ndim != 5:
+        raise ValueError(f"clip has shape {tuple(clip.shape)}; accepted is a batch (B, T, H, W, C) of uint8 clips")
+    if not len(mean) == len(std) == clip.shape[-1]:
+        raise ValueError(
+            f"clip has {clip.shape[-1]} channels, mean {len(mean)} and std {len(std)}; give one value each"
+        )
+    offset = 255 * torch.tensor(mean, dtype=torch.float32, device=clip.device)  # (C,)
+    scale = 255 * torch.tensor(std, dtype=torch.float32, device=clip.device)  # (C,)
+    return (clip.contiguous() - offset).div_(scale).to(dtype).permute(0, 4, 1, 2, 3)  # (B, C, T, H, W)
+
+
+def _resize_size(img_size: int, crop_pct: float) -> int:
+    """Length of the short side from which `img_size` is cropped."""
+    if img_size < 1:
+        raise ValueError(f"img_size={img_size} leaves no pixel; use 1 or more")
+    if not 0 < crop_pct <= 1:
+        raise ValueError(f"crop_pct={crop_pct} is no share of the frame; use a value above 0 and up to 1")
+    return round(img_size / crop_pct)
+
+
+def _interpolation_mode(name: str) -> object:
+    from torchvision.transforms import InterpolationMode  # loading torchvision takes seconds
+
+    try:
+        return InterpolationMode(name)
+    except ValueError:
+        accepted = ", ".join(mode.value for mode in InterpolationMode)
+        raise ValueError(f"interpolation={name!r} is unknown; use one of {accepted}") from None
+
+
+def _frame_size(clip: torch.Tensor) -> tuple[int, int]:
+    """Height and width of a clip that is fit for a transform."""
+    if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != torch.uint8:
+        raise ValueError(f"clip is {clip.dtype} of shape {tuple(clip.shape)}; accepted is uint8 of shape (T, H, W, 3)")
+    if clip.numel() == 0:
+        raise ValueError(f"clip of shape {tuple(clip.shape)} is empty; give at least one frame of at least one pixel")
+    return clip.shape[1], clip.shape[2]
+
+
+def _crop(clip: torch.Tensor, box: Box) -> torch.Tensor:
+    """View of the box in every frame."""
+    return clip[:, box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def _resize(clip: torch.Tensor, height: int, width: int, interpolation: object) -> torch.Tensor:
+    """Resizes all frames; the clip itself where it has the size already."""
+    if clip.shape[1:3] == (height, width):
+        return clip
+    from torchvision.transforms.v2 import functional
+
+    frames = clip.permute(0, 3, 1, 2)  # (T, 3, H, W), channels_last
+    resized: torch.Tensor = functional.resize(frames, [height, width], interpolation=interpolation, antialias=True)
+    return resized.permute(0, 2, 3, 1)  # (T, height, width, 3)
