@@ -147,9 +147,7 @@ class TestDamagedFiles:
 
     def test_cut_short_before_the_table_of_contents(self, video, tmp_path):
         path = cut(video("b_frames.mp4"), 0.8, tmp_path)
-        with pytest.raises(
-            DecodeError, match=r"its table of contents \(mp4 'moov'\) is missing: the file was cut short"
-        ):
+        with pytest.raises(DecodeError, match=r"its table of contents \(mp4 'moov'\) is missing: .* cut short"):
             VideoReader(path)
 
     @pytest.mark.parametrize("name", ["vp9.webm", "b_frames.mkv", "mpeg4.avi"])

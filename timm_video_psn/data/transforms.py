@@ -156,7 +156,7 @@ def normalize_clip(
         raise ValueError(f"clip has shape {tuple(clip.shape)}; accepted is a batch (B, T, H, W, C) of uint8 clips")
     if not len(mean) == len(std) == clip.shape[-1]:
         raise ValueError(
-            f"clip has {clip.shape[-1]} channels, mean {len(mean)} and std {len(std)}; give one value each"
+            f"clip has {clip.shape[-1]} channels, mean {len(mean)}, std {len(std)}; give one value for each"
         )
     offset = 255 * torch.tensor(mean, dtype=torch.float32, device=clip.device)  # (C,)
     scale = 255 * torch.tensor(std, dtype=torch.float32, device=clip.device)  # (C,)

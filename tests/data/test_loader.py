@@ -1,0 +1,129 @@
+"""Batches: order, broken videos, and the same ones for any number of workers."""
+
+import pytest
+import torch
+
+from timm_video_psn.data.annotations import read_folder
+from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
+from timm_video_psn.data.loader import EpochSampler, collate, create_video_loader
+from timm_video_psn.data.transforms import TrainTransform
+
+
+@pytest.fixture
+def dataset(small_videos):
+    return VideoDataset(read_folder(small_videos, "train"), 4, TrainTransform(32), training=True, seed=1)
+
+
+def numbers(sampler):
+    return [number for batch in sampler for number, _ in batch]
+
+
+class TestEpochSampler:
+    def test_goes_through_all_videos_in_batches(self):
+        sampler = EpochSampler(10, 4, shuffle=False)
+        assert list(sampler) == [[(i, 0) for i in batch] for batch in ([0, 1, 2, 3], [4, 5, 6, 7], [8, 9])]
+        assert len(sampler) == 3
+
+    def test_drops_the_last_batch_if_asked(self):
+        sampler = EpochSampler(10, 4, shuffle=True, drop_last=True)
+        assert [len(batch) for batch in sampler] == [4, 4]
+        assert len(sampler) == 2
+        assert len(EpochSampler(8, 4, shuffle=True, drop_last=True)) == 2
+
+    def test_shuffles_anew_in_each_epoch_and_alike_in_each_run(self):
+        sampler, other_seed = EpochSampler(100, 8, shuffle=True, seed=1), EpochSampler(100, 8, shuffle=True, seed=2)
+        orders = []
+        for epoch in (0, 1):
+            sampler.set_epoch(epoch)
+            orders.append(numbers(sampler))
+            assert {key[1] for batch in sampler for key in batch} == {epoch}
+            assert sorted(orders[-1]) == list(range(100))
+        sampler.set_epoch(0)
+        assert orders[0] == numbers(sampler)
+        assert orders[0] != orders[1]
+        assert orders[0] != numbers(other_seed)
+
+    def test_goes_on_within_an_epoch(self):
+        sampler = EpochSampler(10, 4, shuffle=True)
+        sampler.set_epoch(5)
+        whole = list(sampler)
+        sampler.set_epoch(5, start=2)
+        assert list(sampler) == whole[2:]
+        assert len(sampler) == 3
+        sampler.set_epoch(5, start=3)
+        assert list(sampler) == []
+        sampler.set_epoch(5)
+        assert list(sampler) == whole
+
+    def test_bad_settings_are_errors(self):
+        with pytest.raises(ValueError, match="batch_size=0 makes no batches"):
+            EpochSampler(10, 0, shuffle=False)
+        with pytest.raises(ValueError, match="0 videos make no batch of 4"):
+            EpochSampler(0, 4, shuffle=False)
+        with pytest.raises(ValueError, match="3 videos make no batch of 4 with drop_last=True; use more videos"):
+            EpochSampler(3, 4, shuffle=False, drop_last=True)
+        with pytest.raises(ValueError, match="start=4 lies outside the epoch of 3 batches; use 0 to 3"):
+            EpochSampler(10, 4, shuffle=False).set_epoch(0, start=4)
+
+
+class TestCollate:
+    def test_sets_broken_videos_apart(self):
+        clip = torch.ones(2, 4, 4, 3, dtype=torch.uint8)
+        broken = Broken(7, "a.mp4", "gone")
+        batch = collate([Sample(clip, 3, 5, 40), broken, Sample(2 * clip, 4, 6, 50)])
+        assert batch.clip.shape == (2, 2, 4, 4, 3)
+        assert batch.clip[:, 0, 0, 0, 0].tolist() == [1, 2]
+        assert batch.label.tolist() == [3, 4]
+        assert batch.index.tolist() == [5, 6]
+        assert batch.num_frames.tolist() == [40, 50]
+        assert batch.broken == [broken]
+        assert {tensor.dtype for tensor in batch[1:4]} == {torch.int64}
+
+    def test_of_broken_videos_alone_is_empty(self):
+        batch = collate([Broken(7, "a.mp4", "gone")])
+        assert [len(tensor) for tensor in batch[:4]] == [0, 0, 0, 0]
+        assert batch.clip.dtype == torch.uint8
+        assert batch.label.dtype == torch.int64
+        assert len(batch.broken) == 1
+
+
+class TestCreateVideoLoader:
+    @staticmethod
+    def epochs(dataset, workers, **options):
+        loader = create_video_loader(dataset, 2, shuffle=True, workers=workers, seed=3, **options)
+        batches = []
+        for epoch in (0, 1):
+            loader.batch_sampler.set_epoch(epoch)
+            batches += list(loader)
+        return batches
+
+    @staticmethod
+    def assert_same(batches, expected):
+        assert len(batches) == len(expected)
+        for batch, other in zip(batches, expected, strict=True):
+            assert all(torch.equal(mine, its) for mine, its in zip(batch[:4], other[:4], strict=True))
+            assert batch.broken == other.broken
+
+    def test_gives_the_same_batches_for_any_number_of_workers(self, dataset):
+        expected = self.epochs(dataset, workers=0)
+        assert len(expected) == 6
+        assert not all(torch.equal(a.clip, b.clip) for a, b in zip(expected[:3], expected[3:], strict=True))
+        self.assert_same(self.epochs(dataset, workers=1), expected)
+        self.assert_same(self.epochs(dataset, workers=3), expected)
+        self.assert_same(self.epochs(dataset, workers=2, persistent=False), expected)
+
+    def test_works_with_spawned_workers(self, dataset):
+        expected = self.epochs(dataset, workers=0)
+        loader = create_video_loader(dataset, 2, shuffle=True, workers=1, seed=3)
+        loader.multiprocessing_context = "spawn"
+        self.assert_same(list(loader), expected[:3])
+
+    def test_tells_the_broken_video_once_an_epoch(self, dataset):
+        for batches in (self.epochs(dataset, workers=0)[:3], self.epochs(dataset, workers=2)[3:]):
+            assert [broken.index for batch in batches for broken in batch.broken] == [3]
+            assert sum(len(batch.label) for batch in batches) == 5
+
+    def test_leaves_the_global_random_state_alone(self, dataset):
+        before = torch.get_rng_state()
+        list(create_video_loader(dataset, 2, shuffle=True, workers=0))
+        assert torch.equal(torch.get_rng_state(), before)
