@@ -12,7 +12,7 @@ torch.set_num_threads(1)  # the tensors are tiny, and threads that wait for one 
 def seed():
     """Every test draws the same numbers, alone or in company."""
     torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002 - timm and torchvision draw from the global generator
+    np.random.seed(0)  # noqa: NPY002 - what we test may draw from the global generator
 
 
 @pytest.fixture

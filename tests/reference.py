@@ -298,7 +298,7 @@ def temporal_pool(x: Map, kind: str) -> Map:
 
 
 def batch_norm(x: Map, layer: NormedConv, training: bool) -> Map:
-    """(x - mean) / sqrt(var + eps) * gamma + beta; in training, mean and var of the channel over clips, frames, pixels."""
+    """(x - mean) / sqrt(var + eps) * gamma + beta; in training, mean and var over clips, frames and pixels."""
     out: Map = [[[[] for _ in lines(x[0])] for _ in x[0]] for _ in x]
     for c in range(len(x[0])):
         mean, var = layer.mean[c], layer.var[c]

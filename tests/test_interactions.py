@@ -57,7 +57,13 @@ def test_a_model_without_synthesizers_has_no_map_and_no_interactions():
 
 @pytest.mark.parametrize(
     ("fusion", "irregular", "total"),
-    [("dense", 4 * 3 * 4, 4 * 4 * 4), ("channelwise", 48, 64), ("grouping", 0, 16), ("shuffle", 12, 16), ("dropout", 12, 16)],
+    [
+        ("dense", 4 * 3 * 4, 4 * 4 * 4),
+        ("channelwise", 48, 64),
+        ("grouping", 0, 16),
+        ("shuffle", 12, 16),
+        ("dropout", 12, 16),
+    ],
 )
 def test_interactions_count_the_channels_that_flow_between_groups(fusion, irregular, total):
     """Four groups of four channels: G^2 c = 64 in all, where nothing is cut."""

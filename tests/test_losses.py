@@ -7,7 +7,7 @@ import pytest
 import reference
 import timm
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timm_video_psn import auxiliary_losses
@@ -119,7 +119,7 @@ def test_capacity_loss_of_a_group_of_zeros_is_finite_in_value_and_gradient():
 
 
 def test_both_losses_are_averaged_over_synthesizers_and_batch():
-    settings = [dict(receptive_field=(3, 3, 3)), dict(receptive_field=(5, 5, 5), fusion="shuffle")]
+    settings = [{"receptive_field": (3, 3, 3)}, {"receptive_field": (5, 5, 5), "fusion": "shuffle"}]
     model = nn.Sequential(*(ActionPerceptronSynthesizer(16, 2, 1.0, **each) for each in settings)).double().train()
     fused = []
     for synthesizer in model:

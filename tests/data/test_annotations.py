@@ -99,7 +99,7 @@ class TestReadFolderErrors:
 
     def test_videos_without_class_folders(self, tmp_path):
         touch(tmp_path, "0.mp4", "1.mp4")
-        with pytest.raises(ValueError, match="holds 2 videos but no class folders; .* make one folder for each class"):
+        with pytest.raises(ValueError, match=r"holds 2 videos but no class folders; .* make one folder for each class"):
             read_folder(tmp_path, "train")
 
     def test_splits_without_class_folders(self, tmp_path):
@@ -124,9 +124,7 @@ class TestReadFolderErrors:
 
     def test_a_missing_split(self, tmp_path):
         touch(tmp_path, "train/a/0.mp4", "test/a/0.mp4")
-        with pytest.raises(
-            FileNotFoundError, match=r"has a folder train but not both of train and val; found: test, tr"
-        ):
+        with pytest.raises(FileNotFoundError, match="has a folder train but not both of train and val; found: test, "):
             read_folder(tmp_path, "val")
 
 
@@ -135,11 +133,9 @@ class TestReadIndex:
         assert len(read_index("folder", str(touch(tmp_path, "run/0.mp4")), "train")) == 1
 
     def test_unknown_name_shows_near_ones(self, tmp_path):
-        with pytest.raises(
-            ValueError, match=r"'foldr' is unknown; did you mean folder\? Known data sets: folder, motion"
-        ):
+        with pytest.raises(ValueError, match="'foldr' is unknown; near names: folder; known data sets: folder, motion"):
             read_index("foldr", tmp_path, "train")
-        with pytest.raises(ValueError, match=r"'xyz' is unknown Known|'xyz' is unknown. Known data sets"):
+        with pytest.raises(ValueError, match="'xyz' is unknown; known data sets: folder, motion"):
             read_index("xyz", tmp_path, "train")
 
     def test_unknown_split_is_an_error(self, tmp_path):
@@ -158,7 +154,7 @@ class TestReadMotion:
         assert index.class_names == MOTION_CLASSES
         assert index.labels.tolist() == list(range(12))
         assert index.reversal_pairs == MOTION_PAIRS
-        assert index.ignored == 0 or index.ignored == len(["motion.json"])
+        assert index.ignored == 0
 
     def test_is_generated_where_there_is_none(self, tmp_path, monkeypatch):
         asked = []

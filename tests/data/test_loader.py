@@ -104,6 +104,7 @@ class TestCreateVideoLoader:
             assert all(torch.equal(mine, its) for mine, its in zip(batch[:4], other[:4], strict=True))
             assert batch.broken == other.broken
 
+    @pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
     def test_gives_the_same_batches_for_any_number_of_workers(self, dataset):
         expected = self.epochs(dataset, workers=0)
         assert len(expected) == 6

@@ -29,7 +29,10 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path):
 def test_a_write_that_dies_leaves_the_older_file_whole(tmp_path):
     path = tmp_path / "last.pt"
     path.write_text("old")
-    with pytest.raises(OSError, match=r"could not write .*last\.pt.*No space left.*untouched"), atomic_path(path) as new:
+    with (
+        pytest.raises(OSError, match=r"could not write .*last\.pt.*No space left.*untouched"),
+        atomic_path(path) as new,
+    ):
         new.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert path.read_text() == "old"

@@ -49,14 +49,18 @@ def test_settings_of_a_temporal_module_reach_only_its_own_models():
 
 
 def test_model_kwargs_of_the_command_line_join_those_of_the_recipe():
-    kwargs = parse_options(["--dataset", "motion", "--model-kwargs", "proportion=0.25", "sites=('layer1',)"]).model_kwargs
+    kwargs = parse_options(
+        ["--dataset", "motion", "--model-kwargs", "proportion=0.25", "sites=('layer1',)"]
+    ).model_kwargs
     assert kwargs["proportion"] == 0.25
     assert kwargs["sites"] == ("layer1",)
     assert kwargs["zero_init_last"] is False
 
 
 def test_values_of_a_recipe_are_read_as_the_command_line_reads_them(tmp_path):
-    options = parse_options(["--config", recipe(tmp_path, "lr: 1e-3\nbatch-size: 8\namp: true\ndecay_milestones: [3, 5]")])
+    options = parse_options(
+        ["--config", recipe(tmp_path, "lr: 1e-3\nbatch-size: 8\namp: true\ndecay_milestones: [3, 5]")]
+    )
     assert (options.lr, options.batch_size, options.amp, options.decay_milestones) == (1e-3, 8, True, [3, 5])
 
 

@@ -13,7 +13,13 @@ ROW = {
 
 
 def options(tmp_path, **changes):
-    defaults = {"output": str(tmp_path), "experiment": None, "resume": None, "model": "local-dir:a/b", "dataset": "folder"}
+    defaults = {
+        "output": str(tmp_path),
+        "experiment": None,
+        "resume": None,
+        "model": "local-dir:a/b",
+        "dataset": "folder",
+    }
     return {**defaults, "lr": 0.1, **changes}
 
 

@@ -46,7 +46,13 @@ def assert_same_state(a, b, path="state"):
 def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
     assert train_main([*arguments, "--model-ema"]) == 0
     folder = tmp_path / "run"
-    assert sorted(path.name for path in folder.iterdir()) == ["args.yaml", "best", "curves.png", "last.pt", "summary.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "args.yaml",
+        "best",
+        "curves.png",
+        "last.pt",
+        "summary.csv",
+    ]
     table = rows(folder)
     assert [row["epoch"] for row in table] == ["1", "2"]
     assert {"train_ce", "train_interaction", "train_capacity", "val_top1", "val_pair_top1"} <= set(table[0])
@@ -185,7 +191,18 @@ def two_classes(tmp_path: Path) -> Path:
 
 def folder_arguments(data: Path, output: Path, *more: str) -> list[str]:
     argv = ["--dataset", "folder", "--data-dir", str(data), "--output", str(output), "--experiment", "run"]
-    argv += ["--model", "tsn_test_resnet", "--img-size", "32", "--num-frames", "2", "--batch-size", "5", "--epochs", "1"]
+    argv += [
+        "--model",
+        "tsn_test_resnet",
+        "--img-size",
+        "32",
+        "--num-frames",
+        "2",
+        "--batch-size",
+        "5",
+        "--epochs",
+        "1",
+    ]
     return [*argv, "--workers", "0", "--sched", "none", "--lr", "0.01", *more]
 
 

@@ -40,7 +40,9 @@ def test_widths_add_up_to_the_channels(groups):
 
 
 def test_too_few_channels_are_named_with_a_remedy():
-    with pytest.raises(ValueError, match="3 channels leave some of the 4 groups empty; at least 4 .* larger proportion"):
+    with pytest.raises(
+        ValueError, match=r"3 channels leave some of the 4 groups empty; at least 4 .* larger proportion"
+    ):
         group_widths(3, 4)
 
 

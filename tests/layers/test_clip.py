@@ -59,5 +59,7 @@ def test_a_decoded_video_folds_without_a_copy():
 
 @pytest.mark.parametrize("function", [unfold_clip, frames_to_rows])
 def test_a_batch_of_no_whole_clips_is_named(function):
-    with pytest.raises(ValueError, match="folded batch of 6 frames does not hold whole clips of num_frames=4; set num_f"):
+    with pytest.raises(
+        ValueError, match="folded batch of 6 frames does not hold whole clips of num_frames=4; set num_f"
+    ):
         function(torch.zeros(6, 3, 5, 4), 4)

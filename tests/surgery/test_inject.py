@@ -241,7 +241,7 @@ def test_nothing_is_touched_when_a_build_fails(small):
 def test_nothing_is_touched_when_a_pattern_fits_nothing(small):
     model = PlainNet().eval()
     plain = model(small)
-    with pytest.raises(NoTargetError, match="pattern 'stemm' names no child of PlainNet.*nearest names: stem"):
+    with pytest.raises(NoTargetError, match=r"pattern 'stemm' names no child of PlainNet.*nearest names: stem"):
         attach(model, ["head", "stemm"])
     assert torch.equal(model(small), plain)
 
@@ -250,7 +250,9 @@ def test_a_second_injection_is_an_error_and_changes_nothing(small):
     model = PlainNet().eval()
     attach(model, "stem")
     once = model(small)
-    with pytest.raises(ValueError, match=r"cannot attach to stem: a child 'temporal' is there already; detach\(model\)"):
+    with pytest.raises(
+        ValueError, match=r"cannot attach to stem: a child 'temporal' is there already; detach\(model\)"
+    ):
         attach(model, ["head", "stem"])
     assert torch.equal(model(small), once)
     assert len(list(injected(model))) == 1
@@ -264,7 +266,9 @@ def test_a_target_with_a_child_of_that_name_is_refused():
 
 def test_what_build_returns_must_be_a_module():
     model = PlainNet()
-    with pytest.raises(TypeError, match="build must return an nn.Module for every target; found head: build returned int"):
+    with pytest.raises(
+        TypeError, match=r"build must return an nn\.Module for every target; found head: build returned int"
+    ):
         inject(model, ["stem", "head"], lambda name, target: 3 if name == "head" else Affine())
     assert list(injected(model)) == []
 
@@ -300,12 +304,12 @@ def test_the_report_says_what_sits_where():
     model = PlainNet()
     attach(model, "head", "before")
     report = attach(model, ["stem", "body.0"])
-    assert str(report) == (
-        "stem: Affine after Conv2d, 2 parameters\nbody.0: Affine after BatchNorm2d, 2 parameters"
-    )
+    assert str(report) == ("stem: Affine after Conv2d, 2 parameters\nbody.0: Affine after BatchNorm2d, 2 parameters")
     assert report.num_parameters == 4
     assert [item.module for item in report.items] == [model.stem.temporal, model.body[0].temporal]
-    assert str(next(item for item in injected(model) if item.name == "head")) == "head: Affine before Linear, 2 parameters"
+    assert (
+        str(next(item for item in injected(model) if item.name == "head")) == "head: Affine before Linear, 2 parameters"
+    )
 
 
 def test_large_numbers_of_parameters_are_written_with_commas():

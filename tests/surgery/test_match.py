@@ -33,12 +33,14 @@ def test_several_patterns_give_the_models_order_without_repeats(resnet):
 
 
 def test_a_pattern_that_fits_nothing_shows_near_names(resnet):
-    with pytest.raises(NoTargetError, match=r"pattern 'layr2' names no child of ResNet, which has \d+; nearest.*layer2"):
+    with pytest.raises(
+        NoTargetError, match=r"pattern 'layr2' names no child of ResNet, which has \d+; nearest.*layer2"
+    ):
         match(resnet, ["layer1", "layr2"])
 
 
 def test_all_patterns_that_fit_nothing_are_named_at_once(resnet):
-    with pytest.raises(NoTargetError, match="(?s)'stage1'.*\n.*'fcc'.*nearest names: fc"):
+    with pytest.raises(NoTargetError, match=r"(?s)'stage1'.*\n.*'fcc'.*nearest names: fc"):
         match(resnet, ["stage1", "layer1", "fcc"])
 
 

@@ -94,8 +94,8 @@ def read_index(dataset: str, data_dir: str | os.PathLike[str] | None, split: str
     """
     if dataset not in DATASETS:
         near = difflib.get_close_matches(dataset, DATASETS, n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"dataset={dataset!r} is unknown{hint} Known data sets: {', '.join(sorted(DATASETS))}")
+        hint = f"; near names: {', '.join(near)}" if near else ""
+        raise ValueError(f"dataset={dataset!r} is unknown{hint}; known data sets: {', '.join(sorted(DATASETS))}")
     if split not in SPLITS:
         raise ValueError(f"split={split!r} of data set {dataset!r} asked for; there are {' and '.join(SPLITS)}")
     return DATASETS[dataset](None if data_dir is None else Path(data_dir), split)

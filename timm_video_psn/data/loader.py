@@ -67,9 +67,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
                 length stays that of the whole epoch.
         """
         if not 0 <= start <= len(self):
-            raise ValueError(
-                f"start={start} lies outside the epoch, which has {len(self)} batches; use 0 to {len(self)}"
-            )
+            raise ValueError(f"start={start} lies outside the epoch of {len(self)} batches; use 0 to {len(self)}")
         self.epoch = epoch
         self.start = start
 

@@ -50,7 +50,7 @@ MOTION_PAIRS = tuple(  # labels that only the order of the frames tells apart
     )
 )
 
-_VERSION = 1  # raise it with any change to the clips: old folders are then not taken for new ones
+_VERSION = 2  # raise it with any change to the clips: old folders are then not taken for new ones
 _MARKER = "motion.json"
 _SPLITS = ("train", "val")
 
@@ -87,7 +87,7 @@ def prepare_motion(
         data_dir: folder for the data set, new or empty; None for one in the user's cache folder.
         seed: of all clips. Training and validation clips never share one.
         workers: processes; None for one for each CPU that this process may use.
-        progress: show a progress bar.
+        progress: show a progress bar in a terminal.
         train_per_class: training clips of each of the 12 classes.
         val_per_class: validation clips of each class.
 
@@ -168,7 +168,8 @@ def _generate(folder: Path, seed: int, per_class: dict[str, int], workers: int |
     workers = _available_cpus() if workers is None else workers
     with _mapping(workers) as mapping:
         done = mapping(partial(_write_clip, folder, seed), jobs)
-        for _ in tqdm(done, total=len(jobs), desc="generating motion clips", unit="clip", disable=not progress):
+        hidden = None if progress else True  # None: shown in a terminal only
+        for _ in tqdm(done, total=len(jobs), desc="generating motion clips", unit="clip", disable=hidden):
             pass
 
 

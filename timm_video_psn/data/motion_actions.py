@@ -95,7 +95,8 @@ def draw_tent(rng: np.random.Generator) -> np.ndarray:
     moving = _duration(rng, 2 * _LEAST_LEG)
     out, back = _split(rng, moving, 2, _LEAST_LEG)
     rest, hold = _split(rng, NUM_FRAMES - moving, 2, 0)
-    return tent(int(rng.integers(rest + 1)), out, hold, back, rng.uniform())
+    before = int(rng.integers(max(rest, 1)))  # never all of the rest: the return is to be seen
+    return tent(before, out, hold, back, rng.uniform())
 
 
 def draw_two_tents(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

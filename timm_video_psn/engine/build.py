@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from timm_video_psn.data import (
+    EpochSampler,
     EvalTransform,
     TrainTransform,
     VideoDataset,
@@ -31,10 +32,16 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaders:
-    """The loaders over the training and the validation videos."""
+    """The loaders over the training and the validation videos, and what chooses the epoch of the first."""
 
     train: DataLoader
     val: DataLoader
+
+    @property
+    def sampler(self) -> EpochSampler:
+        """The order of the training videos."""
+        assert isinstance(self.train.batch_sampler, EpochSampler)
+        return self.train.batch_sampler
 
 
 def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:

@@ -89,7 +89,7 @@ class Trainer:
     def _train_epoch(self, stop: StopRequest) -> Waiting:
         """The updates of an epoch that are still to be made."""
         loader = self.loaders.train
-        loader.batch_sampler.set_epoch(self.epoch, start=self.step)
+        self.loaders.sampler.set_epoch(self.epoch, start=self.step)
         timing = Waiting(loader)
         self.task.train()
         name = f"epoch {self.epoch + 1}/{self.options.epochs}"
