@@ -29,12 +29,14 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path):
 def test_a_write_that_dies_leaves_the_older_file_whole(tmp_path):
     path = tmp_path / "last.pt"
     path.write_text("old")
-    with (
-        pytest.raises(OSError, match=r"could not write .*last\.pt.*No space left.*untouched"),
-        atomic_path(path) as new,
-    ):
-        new.write_text("half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill_the_disk():
+        with atomic_path(path) as new:
+            new.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"could not write .*last\.pt.*No space left.*untouched"):
+        fill_the_disk()
     assert path.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
@@ -66,7 +68,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 
 def test_what_is_no_checkpoint_of_ours_says_so(tmp_path):
     path = tmp_path / "last.pt"
-    with pytest.raises(FileNotFoundError, match="not found; --resume takes a last.pt"):
+    with pytest.raises(FileNotFoundError, match=r"not found; --resume takes a last\.pt"):
         load_checkpoint(path)
     torch.save({"state_dict": {}}, path)
     with pytest.raises(ValueError, match="it holds no options"):

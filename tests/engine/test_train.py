@@ -101,7 +101,7 @@ def stop_at_step(trainer, count):
     import os
     import signal
 
-    note, seen = trainer.broken.note, []
+    note, seen = trainer.report.note, []
 
     def note_and_signal(batch):
         seen.append(batch)
@@ -109,7 +109,7 @@ def stop_at_step(trainer, count):
             os.kill(os.getpid(), signal.SIGTERM)
         note(batch)
 
-    trainer.broken.note = note_and_signal
+    trainer.report.note = note_and_signal
 
 
 def test_the_same_seed_gives_the_same_bits_with_any_number_of_workers(arguments, tmp_path):

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from timm_video_psn.data import EvalTransform, decode_clip, segment_indices
 from timm_video_psn.engine.build import check_model_name
+from timm_video_psn.engine.data_report import warn_of_repeats
 from timm_video_psn.engine.evaluate import Precision
 from timm_video_psn.models import VideoNet
 
@@ -61,7 +62,7 @@ class Predictor:
         Raises:
             DecodeError: the video cannot be read.
         """
-        frames = decode_clip(Path(path), lambda count: segment_indices(count, self.model.num_frames))
+        frames = decode_clip(Path(path), lambda count: self._choose(path, count))
         clip = self.precision.clip(self.transform(torch.from_numpy(frames))[None])
         probabilities = self.model(clip).float().softmax(1)[0].cpu()
         values, indices = probabilities.topk(min(top, len(probabilities)))
@@ -69,6 +70,12 @@ class Predictor:
             Prediction(self.label_names[index], value)
             for index, value in zip(indices.tolist(), values.tolist(), strict=True)
         ]
+
+    def _choose(self, path: str | Path, count: int) -> list[int]:
+        """The middle frame of every segment."""
+        if count < self.model.num_frames:
+            warn_of_repeats(str(path), count, self.model.num_frames)
+        return segment_indices(count, self.model.num_frames).tolist()
 
 
 def _load(source: str) -> VideoNet:

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from timm_video_psn.data import Batch, VideoIndex
 from timm_video_psn.engine import build
-from timm_video_psn.engine.broken import BrokenVideos
 from timm_video_psn.engine.checkpoint import export_model, random_state, save_checkpoint, set_random_state
+from timm_video_psn.engine.data_report import DataReport
 from timm_video_psn.engine.evaluate import Evaluation, evaluate
 from timm_video_psn.engine.export_config import describe_run
 from timm_video_psn.engine.interrupt import Interrupted, StopRequest
@@ -60,7 +60,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             self.precision.device.type, enabled=self.precision.amp_dtype == torch.float16
         )
-        self.broken = BrokenVideos(options.max_broken)
+        self.report = DataReport(self.train_index, options.num_frames, options.max_broken)
         self.history: list[Row] = []
         self.epoch, self.step = 0, 0  # what comes next
         self.meter = LossMeter()
@@ -105,7 +105,7 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> None:
         """Forward and backward of one batch."""
-        self.broken.note(batch)
+        self.report.note(batch)
         clips = len(batch.label)
         if not clips:
             return
@@ -144,7 +144,7 @@ class Trainer:
         model = self.model if self.ema is None else self.ema.module
         batches = tqdm(self.loaders.val, desc="validation", unit="batch", leave=False, disable=None)
         evaluation = evaluate(model, batches, self.precision, len(self.val_index.labels), self.val_index.reversal_pairs)
-        self.broken.note_evaluation(evaluation)
+        self.report.note_evaluation(evaluation)
         return evaluation
 
     def _finish_epoch(self, evaluation: Evaluation, timing: Waiting) -> None:
@@ -171,7 +171,7 @@ class Trainer:
             **pairs,
             "val_videos": evaluation.num_videos,
             "val_expected": evaluation.num_expected,
-            "train_broken": self.broken.count,
+            "train_broken": self.report.broken,
             "data_wait": round(timing.share, 3),
             "seconds": round(timing.elapsed_sec, 1),
         }
@@ -199,7 +199,7 @@ class Trainer:
             "step": self.step,
             "history": self.history,
             "meter": self.meter.state_dict(),
-            "broken": self.broken.state_dict(),
+            "report": self.report.state_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -226,7 +226,7 @@ class Trainer:
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
         self.meter.load_state_dict(state["meter"])
-        self.broken.load_state_dict(state["broken"])
+        self.report.load_state_dict(state["report"])
         self.history, self.epoch, self.step = state["history"], state["epoch"], state["step"]
         set_random_state(state["random"])
 

@@ -1,0 +1,108 @@
+"""What is wrong with the videos: each one that cannot be read is named once, all are counted, too many end the run."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from timm_video_psn.data import Batch, Broken, VideoIndex
+from timm_video_psn.engine.evaluate import Evaluation
+
+_logger = logging.getLogger(__name__)
+
+
+def warn_of_repeats(path: str, found: int, wanted: int) -> None:
+    """Say that a video is shorter than a clip.
+
+    Args:
+        path: the video.
+        found: its frames.
+        wanted: frames of a clip.
+    """
+    _logger.warning(
+        "%s has only %d frames for a clip of %d: some are repeated, as in all such videos", path, found, wanted
+    )
+
+
+class DataReport:
+    """Counts the training videos that were skipped, and tells of those that are shorter than a clip.
+
+    Args:
+        index: the training videos.
+        num_frames: frames of a clip.
+        max_broken: share of the videos seen, or of those to validate, that ends the run.
+    """
+
+    def __init__(self, index: VideoIndex, num_frames: int, max_broken: float):
+        self.index = index
+        self.num_frames = num_frames
+        self.max_broken = max_broken
+        self.broken = 0  # each time that one was skipped
+        self.seen = 0
+        self._named: set[str] = set()
+        self._told_of_short = False
+
+    def note(self, batch: Batch) -> None:
+        """Count the videos of a training batch.
+
+        Args:
+            batch: as the loader gives it.
+
+        Raises:
+            ValueError: more than the allowed share could not be read.
+        """
+        self._name(batch.broken, "skipped")
+        self._tell_of_short(batch)
+        self.broken += len(batch.broken)
+        self.seen += len(batch.broken) + len(batch.label)
+        # A share of few videos says little: one may always be broken.
+        if self.broken > max(1, self.max_broken * self.seen) and len(self._named) > 1:
+            self._stop(f"{self.broken} of {self.seen} training videos read so far", batch.broken)
+
+    def note_evaluation(self, evaluation: Evaluation) -> None:
+        """Name the validation videos that could not be read.
+
+        Args:
+            evaluation: the result, over the others.
+
+        Raises:
+            ValueError: more than the allowed share could not be read.
+        """
+        self._name(evaluation.broken, "not evaluated")
+        if len(evaluation.broken) > max(1, self.max_broken * evaluation.num_expected):
+            found = f"{len(evaluation.broken)} of {evaluation.num_expected} validation videos"
+            self._stop(found, evaluation.broken)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What resuming needs."""
+        return {"broken": self.broken, "seen": self.seen, "named": sorted(self._named)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Undo `state_dict`.
+
+        Args:
+            state: what it returned.
+        """
+        self.broken, self.seen, self._named = state["broken"], state["seen"], set(state["named"])
+
+    def _name(self, broken: Sequence[Broken], what: str) -> None:
+        for item in broken:
+            if item.path not in self._named:
+                self._named.add(item.path)
+                _logger.warning("%s: %s (%s)", what, item.path, item.reason)
+
+    def _tell_of_short(self, batch: Batch) -> None:
+        """Say once that frames are repeated, and in which video first."""
+        short = batch.num_frames < self.num_frames
+        if self._told_of_short or not short.any():
+            return
+        self._told_of_short = True
+        first = int(short.nonzero()[0])
+        path = self.index.root / self.index.paths[int(batch.index[first])]
+        warn_of_repeats(str(path), int(batch.num_frames[first]), self.num_frames)
+
+    def _stop(self, found: str, last: Sequence[Broken]) -> None:
+        names = "; ".join(f"{item.path}: {item.reason}" for item in last[:3])
+        raise ValueError(
+            f"{found} could not be decoded, more than --max-broken {self.max_broken:g} allows; the last: {names}. "
+            "Mend or remove them, or raise --max-broken"
+        )
