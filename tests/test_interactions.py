@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import nn
 
-from timm_video_psn import interaction_map, ir_interactions
+from timm_video_psn import inject, interaction_map, ir_interactions
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 
 
@@ -28,7 +28,7 @@ def test_norms_are_those_of_a_routing_made_by_hand():
 
 
 def test_rows_are_temporal_and_columns_spatial_kernels():
-    site = interaction_map(nn.Sequential(build(10, receptive_field=(7, 5, 5))))[""]
+    site = interaction_map(nn.Sequential(build(10, receptive_field=(7, 5, 5))))["0"]
     assert site.norms.shape == (5, 4)
     assert site.temporal_labels == ("T-I-1", "T-C-3", "T-C-5", "T-C-7", "T-M-3")
     assert site.spatial_labels == ("S-I-1", "S-C-3", "S-C-5", "S-M-3")
@@ -40,9 +40,10 @@ def test_sites_of_a_video_net_come_in_its_order_under_their_names():
     assert list(interaction_map(timm.create_model("psn_test_resnet"))) == ["stem", "layer1", "layer2", "layer3"]
 
 
-def test_sites_of_any_other_model_are_the_dotted_names_of_their_parents():
-    model = nn.ModuleDict({"first": nn.Sequential(build()), "second": nn.ModuleDict({"inner": nn.Sequential(build())})})
-    assert list(interaction_map(model)) == ["first", "second.inner"]
+def test_sites_of_any_other_model_are_what_the_synthesizers_follow_or_their_own_names():
+    model = nn.ModuleDict({"first": nn.Sequential(build()), "second": nn.Conv2d(3, 8, 1)})
+    inject(model, "second", lambda name, target: build())
+    assert list(interaction_map(model)) == ["first.0", "second"]
 
 
 def test_synthesizers_that_share_a_parent_are_all_found():

@@ -34,8 +34,8 @@ def interaction_map(model: nn.Module) -> dict[str, InteractionMap]:
         model: any module that holds synthesizers.
 
     Returns:
-        By site, in the order of the model: `stem`, `layer1`, ... on a `VideoNet`, the dotted name of the module that
-        the synthesizer follows on any other model.
+        By site, in the order of the model: `stem`, `layer1`, ... on a `VideoNet`; on any other model the dotted name of
+        the module that the synthesizer was attached to, or its own.
 
     Example:
         >>> import timm, timm_video_psn
@@ -84,6 +84,6 @@ def _synthesizers(model: nn.Module) -> dict[str, ActionPerceptronSynthesizer]:
     found = {}
     for name, module in model.named_modules():
         if isinstance(module, ActionPerceptronSynthesizer):
-            target = name.rpartition(".")[0]
+            target = name.removesuffix(".temporal")  # an injected one goes by the name of what it follows
             found[sites.get(target, target)] = module
     return found

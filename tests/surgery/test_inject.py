@@ -129,11 +129,26 @@ def test_before_leaves_further_arguments_alone():
 @pytest.mark.parametrize("pattern", ["body", "head"])
 def test_the_attached_module_is_called_once_also_on_a_sequential(small, where, pattern):
     model = PlainNet().eval()
-    attach(model, pattern, where)
+    (item,) = attach(model, pattern, where).items
     calls = []
-    model.get_submodule(pattern).temporal.register_forward_hook(lambda module, args, out: calls.append(out))
+    item.module.register_forward_hook(lambda module, args, out: calls.append(out))
     model(small)
     assert len(calls) == 1
+
+
+def test_a_sequential_hands_what_is_attached_to_its_outermost_step():
+    model = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Tanh())))
+    assert [item.name for item in inject(model, "0", lambda name, target: nn.Identity()).items] == ["0.1.1"]
+    assert [item.name for item in inject(model, "0", lambda name, target: nn.Identity(), "before").items] == ["0.0"]
+
+
+@pytest.mark.parametrize("container", [nn.ModuleList([nn.ReLU()]), nn.ModuleDict({"a": nn.ReLU()}), nn.Sequential()])
+def test_a_container_that_is_never_called_is_refused(container):
+    model = nn.ModuleDict({"parts": container})
+    with pytest.raises(
+        ValueError, match=r"cannot attach to parts: .* is never called itself; name one of its children"
+    ):
+        inject(model, "parts", lambda name, target: nn.Identity())
 
 
 def test_gradient_reaches_the_attached_modules(small):
@@ -259,7 +274,9 @@ def test_a_second_injection_is_an_error_and_changes_nothing(small):
 
 
 def test_a_target_with_a_child_of_that_name_is_refused():
-    model = nn.ModuleDict({"block": nn.ModuleDict({"temporal": nn.ReLU()})})
+    block = PlainNet()
+    block.add_module("temporal", nn.ReLU())
+    model = nn.ModuleDict({"block": block})
     with pytest.raises(ValueError, match="cannot attach to block: a child 'temporal' is there already"):
         attach(model, "block")
 

@@ -24,8 +24,16 @@ def unfold_clip(x: Tensor, num_frames: int) -> Tensor:
     Shape:
         x: (B*T, C, H, W) -> (B, C, T, H, W)
     """
-    batch = _num_clips(x, num_frames)
-    return x.reshape(batch, num_frames, *x.shape[1:]).transpose(1, 2)
+    return split_frames(x, num_frames).transpose(1, 2)
+
+
+def split_frames(x: Tensor, num_frames: int) -> Tensor:
+    """A folded batch with its frames in a dimension of their own, after that of the clips.
+
+    Shape:
+        x: (B*T, ...) -> (B, T, ...)
+    """
+    return x.reshape(_num_clips(x, num_frames), num_frames, *x.shape[1:])
 
 
 def frames_to_rows(x: Tensor, num_frames: int) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from timm_video_psn.layers.clip import split_frames
 from timm_video_psn.layers.temporal_module import TemporalModule
 
 
@@ -32,7 +33,7 @@ class TemporalShift(TemporalModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shift along time, out of place."""
-        x = x.unflatten(0, (-1, self.num_frames))  # (B, T, C, H, W)
+        x = split_frames(x, self.num_frames)  # (B, T, C, H, W)
         back, forth, rest = x.split((self.shift, self.shift, x.shape[2] - 2 * self.shift), dim=2)
         zeros = torch.zeros_like(back[:, :1])
         back = torch.cat([back[:, 1:], zeros], dim=1)

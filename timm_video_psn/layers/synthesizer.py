@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from timm_video_psn.layers.branches import Pool, SpatialBank, SpatialConv, TemporalBank, odd_sizes
+from timm_video_psn.layers.clip import split_frames
 from timm_video_psn.layers.fusion import FUSIONS
 from timm_video_psn.layers.temporal_module import TemporalModule
 
@@ -77,12 +78,18 @@ class ActionPerceptronSynthesizer(TemporalModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Z = V + U."""
+        if x.ndim != 4 or x.shape[1] != self.reduce.in_channels:
+            raise ValueError(
+                f"input of shape {tuple(x.shape)}, expected maps (B*T, {self.reduce.in_channels}, H, W); "
+                "tokens and channels-last dimension orders have to be brought into this form first"
+            )
         fused = self.fusion(self.spatial_bank(self.reduce(x)))  # (B*T, C, H, W)
         if self.training and not torch.compiler.is_exporting():
             self._record(fused)
         v = self.expand(self.temporal_bank(fused, self.num_frames))
         # In place: the maps of the first sites are large, and writing a further one costs more than the sum itself.
-        return v.add_(x) if v.dtype == x.dtype else x + v
+        alike = v.dtype == x.dtype and v.stride() == x.stride()
+        return v.add_(x) if alike else x + v
 
     def _record(self, fused: Tensor) -> None:
         """Keep avg(Y) for the capacity loss (Eq. 3): the mean over T, H and W, (B, C), in float32 or better."""
@@ -90,7 +97,7 @@ class ActionPerceptronSynthesizer(TemporalModule):
             return  # gradient checkpointing runs this forward again inside backward: keeping that graph leaks memory
         dtype = torch.promote_types(fused.dtype, torch.float32)
         means = fused.mean((2, 3), dtype=dtype)  # (B*T, C)
-        self.fused_mean = means.unflatten(0, (-1, self.num_frames)).mean(1)  # (B, C)
+        self.fused_mean = split_frames(means, self.num_frames).mean(1)  # (B, C)
 
     def train(self, mode: bool = True) -> "ActionPerceptronSynthesizer":
         """Switch mode, and forget the record of an earlier forward."""

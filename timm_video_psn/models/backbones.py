@@ -1,12 +1,12 @@
 """Where temporal modules belong in a timm backbone: the only file that knows one family of backbones from another."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from timm.models import ResNet
 from torch import nn
 
 from timm_video_psn.layers.temporal_module import Placement
+from timm_video_psn.surgery import resolve
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,13 @@ def feature_levels(backbone: nn.Module) -> list[Place]:
             f"{type(backbone).__name__} has no feature_info, which names the levels that temporal modules follow; "
             "use a timm backbone that supports features_only=True, or timm_video_psn.inject on names of your choice"
         )
+    _check_layout(backbone)
     levels = []
     for level in info:
         site, target = level["module"], level["module"]
         if isinstance(backbone, ResNet) and target == "act1":
             site, target = "stem", "maxpool"
-        levels.append(Place(site, _last_block(backbone, target), level["num_chs"]))
+        levels.append(Place(site, resolve(backbone.get_submodule(target), target, "after")[0], level["num_chs"]))
     return levels
 
 
@@ -97,13 +98,12 @@ def places(backbone: nn.Module, placement: Placement, sites: tuple[str, ...] | N
     return [place for place in known if place.site in sites]
 
 
-def _last_block(backbone: nn.Module, name: str) -> str:
-    """The innermost last block of a stage: gradient checkpointing calls the blocks of a Sequential one by one."""
-    return list(_descend(backbone.get_submodule(name), name))[-1]
-
-
-def _descend(module: nn.Module, name: str) -> Iterator[str]:
-    yield name
-    if isinstance(module, nn.Sequential) and len(module):
-        last = list(module._modules)[-1]
-        yield from _descend(module._modules[last], f"{name}.{last}")
+def _check_layout(backbone: nn.Module) -> None:
+    """Refuse what does not give maps (B, C, H, W)."""
+    layout = getattr(backbone, "output_fmt", "NCHW")
+    found = "tokens (B, N, C)" if hasattr(backbone, "num_prefix_tokens") else f"maps in the order {layout}"
+    if layout != "NCHW" or hasattr(backbone, "num_prefix_tokens"):
+        raise ValueError(
+            f"{type(backbone).__name__} gives {found} between its levels, and temporal modules take maps (B, C, H, W); "
+            "use a convolutional backbone as resnet50 or convnext_tiny, or temporal='tsn', which needs no module"
+        )

@@ -5,21 +5,21 @@ It keeps timm's model API: what a timm ResNet answers for images, a VideoNet ans
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from timm_video_psn.layers.clip import fold_clip, unfold_clip
+from timm_video_psn.layers.clip import fold_clip, split_frames, unfold_clip
 from timm_video_psn.layers.registry import temporal_module, temporal_settings
 from timm_video_psn.layers.temporal_module import TemporalModule
 from timm_video_psn.models.backbones import Place, places
-from timm_video_psn.surgery import inject, injected
+from timm_video_psn.models.layer_groups import with_members, with_prefix
+from timm_video_psn.surgery import CHILD, inject, injected
 
 _PREFIX = "backbone."
-_ANCHOR = re.compile(r"(?:(?<=[|(])|^)\^")  # a ^ at the start of a pattern or of an alternative in it
 
 
 class VideoNet(nn.Module):
@@ -66,7 +66,6 @@ class VideoNet(nn.Module):
         self.num_frames = num_frames
         self.backbone = _create_backbone(backbone, temporal, backbone_pretrained, cache_dir, kwargs)
         self.sites: dict[str, str] = {}
-        self._current_frames = num_frames
         self._inject(temporal, None if sites is None else tuple(sites), settings)
         self.feature_info = [dict(info, module=_PREFIX + info["module"]) for info in self.backbone.feature_info]
 
@@ -100,13 +99,9 @@ class VideoNet(nn.Module):
 
     def _route(self, num_frames: int) -> None:
         """Tell every temporal module how many frames the clip at hand has."""
-        if num_frames != self._current_frames:
-            for module in self._temporal_modules():
+        for module in self.backbone.modules():
+            if isinstance(module, TemporalModule) and module.num_frames != num_frames:
                 module.num_frames = num_frames
-            self._current_frames = num_frames
-
-    def _temporal_modules(self) -> Iterator[TemporalModule]:
-        return (module for module in self.backbone.modules() if isinstance(module, TemporalModule))
 
     def _fold(self, x: Tensor) -> Tensor:
         """Clips or images to a batch of frames; the temporal modules learn T."""
@@ -128,7 +123,18 @@ class VideoNet(nn.Module):
             x: (B, C, T, H, W) -> (B, C', T, h, w); (B, C, H, W) -> (B, C', h, w)
         """
         features = self.backbone.forward_features(self._fold(x))
-        return unfold_clip(features, x.shape[2]) if x.ndim == 5 else features
+        return self._unfold(features, x)
+
+    def _unfold(self, features: Tensor, x: Tensor) -> Tensor:
+        """The backbone's maps as maps of the clips or images x."""
+        if x.ndim == 4:
+            return features
+        if features.ndim != 4:
+            raise ValueError(
+                f"{type(self.backbone).__name__} gives features of shape {tuple(features.shape)}, which have no form "
+                "for clips; forward(clip) gives logits, and backbone.forward_features the features of folded frames"
+            )
+        return unfold_clip(features, x.shape[2])
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool and classify every frame, and average over time.
@@ -143,15 +149,20 @@ class VideoNet(nn.Module):
         """
         if x.ndim == 4:
             return self.backbone.forward_head(x, pre_logits=pre_logits)
-        num_frames = x.shape[2]
-        frames = self.backbone.forward_head(fold_clip(x), pre_logits=pre_logits)
+        return self._average(self.backbone.forward_head(fold_clip(x), pre_logits=pre_logits), x)
+
+    def _average(self, frames: Tensor, x: Tensor) -> Tensor:
+        """Predictions of the frames of x, averaged over each clip; what is not pooled is not averaged either."""
+        if x.ndim == 4:
+            return frames
         if frames.ndim != 2:
-            return unfold_clip(frames, num_frames)
-        return frames.unflatten(0, (-1, num_frames)).mean(1)
+            return self._unfold(frames, x)
+        return split_frames(frames, x.shape[2]).mean(1)  # (B, K)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of clips or images."""
-        return self.forward_head(self.forward_features(x))
+        features = self.backbone.forward_features(self._fold(x))
+        return self._average(self.backbone.forward_head(features), x)
 
     def forward_intermediates(
         self,
@@ -183,13 +194,10 @@ class VideoNet(nn.Module):
             output_fmt=output_fmt,
             intermediates_only=intermediates_only,
         )
-        if x.ndim == 4:
-            return result
-        num_frames = x.shape[2]
         if intermediates_only:
-            return [unfold_clip(level, num_frames) for level in result]
+            return [self._unfold(level, x) for level in result]
         final, levels = result
-        return unfold_clip(final, num_frames), [unfold_clip(level, num_frames) for level in levels]
+        return self._unfold(final, x), [self._unfold(level, x) for level in levels]
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -245,7 +253,17 @@ class VideoNet(nn.Module):
         Args:
             coarse: stages instead of blocks.
         """
-        return {group: _prefix_patterns(spec) for group, spec in self.backbone.group_matcher(coarse=coarse).items()}
+        matcher = with_prefix(self.backbone.group_matcher(coarse=coarse), _PREFIX)
+        return with_members(matcher, self._companions())
+
+    def _companions(self) -> dict[str, str]:
+        """For each temporal module, by the start of its parameters' names, the last parameter of its target."""
+        companions = {}
+        for item in injected(self.backbone):
+            own = [name for name, _ in item.target.named_parameters() if not name.startswith(f"{CHILD}.")]
+            if own:
+                companions[f"{_PREFIX}{item.name}.{CHILD}."] = f"{_PREFIX}{item.name}.{own[-1]}"
+        return companions
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
@@ -309,13 +327,3 @@ def _create_backbone(
             f"argument {found[1]!r} is taken neither by temporal={temporal!r} ({', '.join(known[:-5])}) "
             f"nor by the backbone {name!r}{hint}"
         ) from error
-
-
-def _prefix_patterns(spec: Any) -> Any:
-    """Timm's group patterns for names under our prefix: a pattern, None, or pairs of pattern and suffix."""
-    if isinstance(spec, (tuple, list)):
-        return [(_prefix_patterns(pattern), suffix) for pattern, suffix in spec]
-    if spec is None:
-        return None
-    # timm matches from the start of the name, so the anchors, which some alternatives carry, say nothing.
-    return f"^{re.escape(_PREFIX)}(?:{_ANCHOR.sub('', spec)})"

@@ -1,6 +1,6 @@
 """Surgery on any nn.Module; knows neither video nor timm."""
 
-from timm_video_psn.surgery.inject import CHILD, Where, detach, disabled, inject, injected
+from timm_video_psn.surgery.inject import CHILD, Where, detach, disabled, inject, injected, resolve
 from timm_video_psn.surgery.match import NoTargetError, match
 from timm_video_psn.surgery.report import InjectedModule, Injection
 
@@ -15,4 +15,5 @@ __all__ = [
     "inject",
     "injected",
     "match",
+    "resolve",
 ]

@@ -30,7 +30,7 @@ def inject(
 
     Args:
         model: any module; changed in place.
-        patterns: dotted names, wildcards allowed (see `match`).
+        patterns: dotted names, wildcards allowed (see `match`); for a Sequential its last or first step is taken.
         build: called with the name and the module of each target, returns the module to attach to it.
         where: `after` feeds the target's output through the module, `before` its first input.
 
@@ -39,7 +39,8 @@ def inject(
 
     Raises:
         NoTargetError: a pattern fits nothing.
-        ValueError: a target carries an attached module already, or has a child of that name itself.
+        ValueError: a target carries an attached module already, has a child of that name itself, or is a container
+            that is never called.
         TypeError: `build` returned something that is no module.
 
     Example:
@@ -49,7 +50,7 @@ def inject(
     """
     if where not in ("before", "after"):
         raise ValueError(f"where={where!r} is unknown; use 'before' or 'after'")
-    targets = match(model, patterns)
+    targets = list(dict(resolve(target, name, where) for name, target in match(model, patterns)).items())
     additions = [build(name, target) for name, target in targets]
     _check(targets, additions)
     for (_, target), addition in zip(targets, additions, strict=True):
@@ -57,6 +58,34 @@ def inject(
         _register(target, where)
     names = {name for name, _ in targets}
     return Injection(tuple(item for item in injected(model) if item.name in names))
+
+
+def resolve(target: nn.Module, name: str, where: Where) -> tuple[str, nn.Module]:
+    """The module that really carries what is attached to `target`.
+
+    An `nn.Sequential` would take a new child for one more of its steps, and gradient checkpointing calls its steps
+    without it. So what comes after it goes after its last step, and what comes before it before its first.
+
+    Args:
+        target: the module named.
+        name: its dotted name.
+        where: `before` or `after`.
+
+    Returns:
+        Dotted name and module.
+
+    Raises:
+        ValueError: the target has no steps or no forward, so that nothing would ever be called.
+    """
+    while isinstance(target, nn.Sequential) and len(target):
+        step = list(target._modules)[-1 if where == "after" else 0]
+        name, target = f"{name}.{step}", target.get_submodule(step)
+    if isinstance(target, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
+        raise ValueError(
+            f"cannot attach to {name}: a {type(target).__name__} of {len(target)} is never called itself; "
+            f"name one of its children, as {name}.*"
+        )
+    return name, target
 
 
 def detach(model: nn.Module) -> Injection:
