@@ -49,7 +49,7 @@ class DenseFusion(Fusion):
     def __init__(self, in_widths: tuple[int, ...], out_widths: tuple[int, ...]):
         super().__init__(in_widths, out_widths)
         self.weight = nn.Parameter(torch.empty(sum(out_widths), sum(in_widths)))
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        nn.init.normal_(self.weight, std=self.weight.shape[1] ** -0.5)
 
     def routing(self) -> Tensor:
         """T, (C_out, C_in)."""
@@ -68,7 +68,7 @@ class ChannelwiseFusion(Fusion):
         width = _equal_width("channelwise", in_widths, out_widths)
         super().__init__(in_widths, out_widths)
         self.weight = nn.Parameter(torch.empty(len(out_widths), len(in_widths), width))
-        nn.init.uniform_(self.weight, -(len(in_widths) ** -0.5), len(in_widths) ** -0.5)
+        nn.init.normal_(self.weight, std=len(in_widths) ** -0.5)
 
     def routing(self) -> Tensor:
         """T, (C_out, C_in): block ij is diag(T_ij)."""

@@ -28,7 +28,7 @@ class ActionPerceptronSynthesizer(TemporalModule):
         inter_act: the ReLU after each spatial convolution (Table 3).
         dilated: kernels beyond 3 as 3 dilated taps, else with all their taps (Table 3).
         spatial_conv: `2d`, or `1+1d` for k x 1 and then 1 x k (Table 3).
-        expand_init: gain of the ordinary random initialisation of `expand`. At 0, the default, V = 0 and the
+        expand_init: gain of the random initialisation of `expand`. At 0, the default, V = 0 and the
             pretrained backbone is untouched at the start; 1 learns faster from scratch.
 
     Shape:
@@ -69,10 +69,18 @@ class ActionPerceptronSynthesizer(TemporalModule):
         self.init_weights(expand_init)
 
     def init_weights(self, expand_init: float = 0.0) -> None:
-        """Paper silent beyond "randomly initialized": He's normal for what a ReLU follows, PyTorch's own elsewhere."""
-        for conv in self.spatial_bank.modules():
-            if isinstance(conv, nn.Conv2d):
-                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        """Paper silent beyond "randomly initialized": normal, with the variance that keeps that of the map.
+
+        That is 1 / fan_in, and twice that before a ReLU. PyTorch's own third of it, through four linear steps in a row,
+        would leave V so weak that training from scratch stays at chance for epochs.
+
+        Args:
+            expand_init: see the class.
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d):
+                gain = 2**0.5 if name.startswith("spatial_bank") else 1.0
+                nn.init.normal_(module.weight, std=gain / module.weight[0].numel() ** 0.5)
         with torch.no_grad():
             self.expand.weight.mul_(expand_init)
 
