@@ -95,6 +95,7 @@ class VideoNet(nn.Module):
         if num_frames < 1:
             raise ValueError(f"num_frames={num_frames} must be at least 1")
         self.num_frames = num_frames
+        self._model_args = {**getattr(self, "_model_args", {}), "num_frames": num_frames}  # what timm writes on saving
         self._route(num_frames)
 
     def _route(self, num_frames: int) -> None:
