@@ -25,4 +25,4 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) output
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

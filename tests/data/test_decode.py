@@ -152,13 +152,9 @@ class TestDamagedFiles:
 
     @pytest.mark.parametrize("name", ["vp9.webm", "b_frames.mkv", "mpeg4.avi"])
     @pytest.mark.parametrize("share", [0.4, 0.66, 0.9])
-    def test_cut_short_later_give_the_frames_that_are_there(self, name, share, video, tmp_path):
-        whole = decoded_plainly(video(name))
-        with VideoReader(cut(video(name), share, tmp_path)) as reader:
-            assert 0 < reader.num_frames < len(whole)
-            frames = reader.read(range(reader.num_frames))
-        order = [next(i for i, frame in enumerate(whole) if np.array_equal(frame, found)) for found in frames]
-        assert order == sorted(set(order))
+    def test_cut_short_later(self, name, share, video, tmp_path):
+        with pytest.raises(DecodeError, match=r"it is cut short by [\d,]+ bytes; copy or download it again"):
+            VideoReader(cut(video(name), share, tmp_path))
 
     def test_cut_short_behind_the_table_of_contents(self, tmp_path):
         path = tmp_path / "whole.mp4"
@@ -168,10 +164,8 @@ class TestDamagedFiles:
             for frame in moving_noise():
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode(None))
-        whole = decoded_plainly(path)
-        with VideoReader(cut(path, 0.6, tmp_path)) as reader:
-            assert 0 < reader.num_frames < len(whole)
-            np.testing.assert_array_equal(reader.read([0, 1, 2]), whole[:3])
+        with pytest.raises(DecodeError, match="it is cut short by"):
+            VideoReader(cut(path, 0.6, tmp_path))
 
     def test_within_give_frames_of_undamaged_groups_and_no_other_frame(self, video, tmp_path):
         path = tmp_path / "damaged.mp4"

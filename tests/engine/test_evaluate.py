@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from timm_video_psn.data import Batch, Broken
-from timm_video_psn.engine.evaluate import Precision, evaluate, pair_accuracy
+from timm_video_psn.engine.evaluate import evaluate, pair_accuracy
+from timm_video_psn.engine.precision import Precision
 
 PRECISION = Precision(torch.device("cpu"), (0.0, 0.0, 0.0), (1 / 255,) * 3)
 

@@ -272,7 +272,8 @@ def test_a_model_folder_whose_files_do_not_fit_is_refused(arguments, tmp_path, t
 
 def test_evaluation_in_training_equals_evaluation_of_the_exported_model(arguments, tmp_path, tiny_motion):
     from timm_video_psn.data import EvalTransform, VideoDataset
-    from timm_video_psn.engine.evaluate import Precision, evaluate
+    from timm_video_psn.engine.evaluate import evaluate
+    from timm_video_psn.engine.precision import Precision
 
     history = Trainer(parse_options([*arguments, "--epochs", "1"])).fit()
     model = timm.create_model(f"local-dir:{tmp_path / 'run' / 'best'}", pretrained=True)

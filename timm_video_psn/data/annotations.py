@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timm_video_psn.data.decode import VIDEO_EXTENSIONS, is_frame_image
-from timm_video_psn.data.motion import MOTION_PAIRS, is_motion_folder, prepare_motion
+from timm_video_psn.data.motion import MOTION_PAIRS, check_motion_folder, is_motion_folder, prepare_motion
 
 SPLITS = ("train", "val")
 _NAMED_AT_MOST = 20  # names that an error message lists
@@ -30,7 +31,7 @@ class PathTable(Sequence[str]):
     """
 
     def __init__(self, buffer: bytes, offsets: npt.NDArray[np.int64]) -> None:
-        self._buffer = buffer
+        self.buffer = buffer
         self._offsets = offsets
 
     @classmethod
@@ -48,7 +49,7 @@ class PathTable(Sequence[str]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"path {index} asked for, but there are {len(self)}")
         index %= len(self)
-        return os.fsdecode(self._buffer[self._offsets[index] : self._offsets[index + 1]])
+        return os.fsdecode(self.buffer[self._offsets[index] : self._offsets[index + 1]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,10 @@ class VideoIndex:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def fingerprint(self) -> str:
+        """Tells these videos, in this order and with these labels, from others."""
+        return hashlib.sha256(self.paths.buffer + self.labels.tobytes()).hexdigest()
 
 
 Reader = Callable[[Path | None, str], VideoIndex]  # (data_dir, split)
@@ -138,7 +143,9 @@ def read_folder(data_dir: str | os.PathLike[str] | None, split: str) -> VideoInd
 def read_motion(data_dir: str | os.PathLike[str] | None, split: str) -> VideoIndex:
     """Reads the embedded motion data set, which is generated where it is not there yet (`motion.prepare_motion`)."""
     present = data_dir is not None and is_motion_folder(Path(data_dir))
-    index = read_folder(data_dir if present else prepare_motion(data_dir), split)
+    folder = Path(data_dir) if data_dir is not None and present else prepare_motion(data_dir)
+    index = read_folder(folder, split)
+    check_motion_folder(folder, split, index.class_names, len(index))
     return replace(index, reversal_pairs=MOTION_PAIRS)
 
 

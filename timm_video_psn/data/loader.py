@@ -107,7 +107,6 @@ def create_video_loader(
     seed: int = 0,
     drop_last: bool = False,
     pin_memory: bool = False,
-    persistent: bool = True,
 ) -> DataLoader[Sample | Broken]:
     """A loader that yields `Batch`es. Call `loader.batch_sampler.set_epoch(epoch)` before each pass.
 
@@ -119,7 +118,6 @@ def create_video_loader(
         seed: of the order.
         drop_last: leave out a last batch that is not full.
         pin_memory: page-locked batches, for faster copies to a GPU.
-        persistent: keep the workers between epochs.
     """
     return DataLoader(
         dataset,
@@ -128,12 +126,13 @@ def create_video_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=_init_worker,
-        persistent_workers=persistent and workers > 0,
+        persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(seed),  # else every pass would draw from torch's global generator
     )
 
 
 def _init_worker(worker: int) -> None:
-    """One thread, since workers are the parallelism; and no Ctrl-C, which the main process answers for all."""
+    """One thread, since workers are the parallelism; and no signals, which the main process answers for all."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # they may be sent to the whole process group
+        signal.signal(number, signal.SIG_IGN)

@@ -23,6 +23,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -53,6 +55,7 @@ MOTION_PAIRS = tuple(  # labels that only the order of the frames tells apart
 _VERSION = 2  # raise it with any change to the clips: old folders are then not taken for new ones
 _MARKER = "motion.json"
 _SPLITS = ("train", "val")
+_ABANDONED_SEC = 3600  # a draft that nobody has touched for so long will not be finished
 
 
 def motion_clip(label: int, rng: np.random.Generator) -> np.ndarray:
@@ -120,6 +123,28 @@ def is_motion_folder(folder: Path) -> bool:
     return (folder / _MARKER).is_file()
 
 
+def check_motion_folder(folder: Path, split: str, class_names: tuple[str, ...], num_videos: int) -> None:
+    """Raises unless a generated folder still holds what this version generated into it.
+
+    Args:
+        folder: a folder with a marker.
+        split: "train" or "val".
+        class_names: of the folders found.
+        num_videos: videos found in the split.
+
+    Raises:
+        ValueError: videos or classes are missing or too many, or the clips are of another version.
+    """
+    marker = json.loads((folder / _MARKER).read_text())
+    expected = marker.get(f"{split}_per_class", 0) * len(MOTION_CLASSES)
+    if marker.get("version") != _VERSION or class_names != MOTION_CLASSES or num_videos != expected:
+        raise ValueError(
+            f"{folder} is not the motion data set as it was generated: found {num_videos} {split} videos of "
+            f"{len(class_names)} classes, version {marker.get('version')}; expected {expected} of "
+            f"{len(MOTION_CLASSES)}, version {_VERSION}; delete the folder, and it is generated anew"
+        )
+
+
 def _cache_dir() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "timm_video_psn"
@@ -146,6 +171,9 @@ def _holds_motion(folder: Path, settings: dict[str, int]) -> bool:
 @contextmanager
 def _sibling_folder(folder: Path) -> Iterator[Path]:
     """A new folder beside `folder`, from where it can be renamed; gone at the end unless it was."""
+    for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
+        if time.time() - abandoned.stat().st_mtime > _ABANDONED_SEC:
+            shutil.rmtree(abandoned, ignore_errors=True)
     draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     draft.mkdir(parents=True)
     try:
@@ -179,11 +207,22 @@ def _mapping(workers: int) -> Iterator[Callable[..., Iterable[None]]]:
     if workers <= 1:
         yield map
         return
-    pool = ProcessPoolExecutor(workers)
+    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent, initargs=(os.getpid(),))
     try:
         yield partial(pool.map, chunksize=8)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker of a process that was killed would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _write_clip(folder: Path, seed: int, job: tuple[str, int, int]) -> None:

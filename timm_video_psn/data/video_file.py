@@ -26,6 +26,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from timm_video_psn.data.container_size import missing_bytes
 from timm_video_psn.data.decode import DecodeError, in_plain_words, short_message
 from timm_video_psn.data.packets import PacketMark, PacketTable
 
@@ -51,6 +52,8 @@ class VideoFile:
         self._path = path
         self._container, self._stream = _open_stream(path)
         try:
+            if missing := missing_bytes(path):
+                raise DecodeError(path, f"it is cut short by {missing:,} bytes; copy or download it again")
             rate = self._stream.average_rate
             self.fps = float(rate) if rate else None
             with in_plain_words(path, "the file is damaged", av.FFmpegError):

@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,9 @@ from timm_video_psn.data import (
     create_video_loader,
     read_index,
 )
-from timm_video_psn.engine.evaluate import Precision
+from timm_video_psn.engine.muon import orthogonalize_in_float32
+from timm_video_psn.engine.precision import Precision
 from timm_video_psn.models import VideoNet
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,16 @@ def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
         ValueError: the name is unknown, or of an image model.
     """
     check_model_name(options.model)
+    own = {"num_frames": "--num-frames", "drop_rate": "--drop", "num_classes": "the data set"}
+    taken = [f"{key} ({source})" for key, source in own.items() if key in options.model_kwargs]
+    if taken:
+        raise ValueError(
+            f"--model-kwargs sets {', '.join(taken)}, which is set elsewhere, as named; leave it out there"
+        )
     kwargs = {"num_frames": options.num_frames, "drop_rate": options.drop, **options.model_kwargs}
     model = timm.create_model(options.model, pretrained=options.pretrained, num_classes=num_classes, **kwargs)
+    if model.in_chans != 3:
+        raise ValueError(f"in_chans={model.in_chans} asked for, but the decoder gives three channels, RGB")
     if options.grad_checkpointing:
         model.set_grad_checkpointing()
     return model
@@ -156,11 +162,31 @@ def create_precision(options: argparse.Namespace) -> Precision:
     Raises:
         ValueError: float16 on a CPU.
     """
-    device = torch.device(options.device)
+    device = check_device(options.device)
     amp_dtype = getattr(torch, options.amp_dtype) if options.amp else None
     if device.type == "cpu" and amp_dtype == torch.float16:
         raise ValueError("--amp with float16 is not supported on a CPU; use --amp-dtype bfloat16, or leave --amp out")
     return Precision(device, tuple(options.mean), tuple(options.std), amp_dtype)
+
+
+def check_device(name: str) -> torch.device:
+    """The device of that name, if it can be used.
+
+    Args:
+        name: as torch names devices.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {name!r} cannot be used here ({reason}); use cpu, or cuda where there is a GPU"
+        ) from error
+    return device
 
 
 def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.optim.Optimizer:
@@ -170,6 +196,8 @@ def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.opt
         options: see `engine.options`.
         model: the model.
     """
+    if "muon" in options.opt and torch.device(options.device).type == "cpu":
+        orthogonalize_in_float32()
     return create_optimizer_v2(
         model,
         opt=options.opt,
@@ -177,6 +205,7 @@ def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.opt
         weight_decay=options.weight_decay,
         momentum=options.momentum,
         layer_decay=options.layer_decay,
+        **options.opt_kwargs,
     )
 
 

@@ -33,7 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+    except OSError as error:
         raise OSError(f"could not write {path}: {error}; what was there before is untouched") from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -47,7 +47,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         state: tensors, numbers, strings, and lists and dicts of them: what `weights_only` can read.
     """
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch's way to report a full disk
+            raise OSError(str(error)) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -86,7 +89,9 @@ def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], m
     plain = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     try:
         save_for_hf(plain, str(temporary), model_config, model_args, safe_serialization=True)
-        for name in ("model.safetensors", "config.json"):
+        for name in ("model.safetensors", "config.json"):  # the weights first: they fit either config.json
+            with (temporary / name).open("rb+") as file:
+                os.fsync(file.fileno())
             (temporary / name).replace(folder / name)
     except (OSError, RuntimeError) as error:
         raise OSError(f"could not write {folder}: {error}; what was there before is untouched") from error

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+_HANDLER = "timm_video_psn command line"
 _USER_ERRORS = (ValueError, TypeError, OSError, FloatingPointError)
 
 
@@ -67,9 +68,30 @@ def predict_main(argv: Sequence[str] | None = None) -> int:
     return _guarded("predict_video.py", run, options.traceback)
 
 
+def _configure_logging(name: str) -> None:
+    """Our own reports go to the standard output as they are; warnings, and those of others, to the standard error."""
+    reports = logging.StreamHandler(sys.stdout)
+    reports.addFilter(lambda record: record.levelno < logging.WARNING)
+    warnings = logging.StreamHandler(sys.stderr)
+    warnings.setLevel(logging.WARNING)
+    warnings.setFormatter(logging.Formatter(f"{name}: %(levelname)s: %(message)s"))
+    logging.getLogger().handlers = [handler for handler in logging.getLogger().handlers if not _is_ours(handler)]
+    for handler in (reports, warnings):
+        handler.set_name(_HANDLER)
+    ours = logging.getLogger("timm_video_psn")
+    ours.handlers = [reports]
+    ours.setLevel(logging.INFO)
+    logging.getLogger().addHandler(warnings)
+
+
+def _is_ours(handler: logging.Handler) -> bool:
+    """Whether an earlier call made the handler."""
+    return handler.get_name() == _HANDLER
+
+
 def _guarded(name: str, run: Callable[[], None], traceback: bool) -> int:
     """Run, and turn an error that the user can mend into a line and an exit code."""
-    logging.basicConfig(level=logging.WARNING, format=f"{name}: %(levelname)s: %(message)s")
+    _configure_logging(name)
     try:
         run()
     except _USER_ERRORS as error:

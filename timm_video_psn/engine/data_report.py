@@ -18,9 +18,7 @@ def warn_of_repeats(path: str, found: int, wanted: int) -> None:
         found: its frames.
         wanted: frames of a clip.
     """
-    _logger.warning(
-        "%s has only %d frames for a clip of %d: some are repeated, as in all such videos", path, found, wanted
-    )
+    _logger.warning("%s has only %d frames for a clip of %d: some are repeated", path, found, wanted)
 
 
 class DataReport:
@@ -29,7 +27,7 @@ class DataReport:
     Args:
         index: the training videos.
         num_frames: frames of a clip.
-        max_broken: share of the videos seen, or of those to validate, that ends the run.
+        max_broken: share of the training or of the validation videos that may be broken.
     """
 
     def __init__(self, index: VideoIndex, num_frames: int, max_broken: float):
@@ -37,9 +35,9 @@ class DataReport:
         self.num_frames = num_frames
         self.max_broken = max_broken
         self.broken = 0  # each time that one was skipped
-        self.seen = 0
         self._named: set[str] = set()
-        self._told_of_short = False
+        self._named_of_validation: set[str] = set()
+        self._told_of_short = self._told_of_short_validation = False
 
     def note(self, batch: Batch) -> None:
         """Count the videos of a training batch.
@@ -50,13 +48,11 @@ class DataReport:
         Raises:
             ValueError: more than the allowed share could not be read.
         """
-        self._name(batch.broken, "skipped")
+        self._name(batch.broken, "skipped", self._named)
         self._tell_of_short(batch)
         self.broken += len(batch.broken)
-        self.seen += len(batch.broken) + len(batch.label)
-        # A share of few videos says little: one may always be broken.
-        if self.broken > max(1, self.max_broken * self.seen) and len(self._named) > 1:
-            self._stop(f"{self.broken} of {self.seen} training videos read so far", batch.broken)
+        if len(self._named) > self.max_broken * len(self.index):
+            self._stop(f"{len(self._named)} of {len(self.index)} training videos", batch.broken)
 
     def note_evaluation(self, evaluation: Evaluation) -> None:
         """Name the validation videos that could not be read.
@@ -67,14 +63,20 @@ class DataReport:
         Raises:
             ValueError: more than the allowed share could not be read.
         """
-        self._name(evaluation.broken, "not evaluated")
-        if len(evaluation.broken) > max(1, self.max_broken * evaluation.num_expected):
+        self._name(evaluation.broken, "not evaluated", self._named_of_validation)
+        if evaluation.num_short and not self._told_of_short_validation:
+            self._told_of_short_validation = True
+            _logger.warning(
+                "%d of %d validation videos have fewer frames than a clip of %d: some are repeated",
+                *(evaluation.num_short, evaluation.num_videos, self.num_frames),
+            )
+        if len(evaluation.broken) > self.max_broken * evaluation.num_expected:
             found = f"{len(evaluation.broken)} of {evaluation.num_expected} validation videos"
             self._stop(found, evaluation.broken)
 
     def state_dict(self) -> dict[str, Any]:
         """What resuming needs."""
-        return {"broken": self.broken, "seen": self.seen, "named": sorted(self._named)}
+        return {"broken": self.broken, "named": sorted(self._named)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Undo `state_dict`.
@@ -82,12 +84,13 @@ class DataReport:
         Args:
             state: what it returned.
         """
-        self.broken, self.seen, self._named = state["broken"], state["seen"], set(state["named"])
+        self.broken, self._named = state["broken"], set(state["named"])
 
-    def _name(self, broken: Sequence[Broken], what: str) -> None:
+    def _name(self, broken: Sequence[Broken], what: str, named: set[str]) -> None:
+        """Warn of each video once."""
         for item in broken:
-            if item.path not in self._named:
-                self._named.add(item.path)
+            if item.path not in named:
+                named.add(item.path)
                 _logger.warning("%s: %s (%s)", what, item.path, item.reason)
 
     def _tell_of_short(self, batch: Batch) -> None:

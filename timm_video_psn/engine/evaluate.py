@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timm_video_psn.data import Broken, normalize_clip
+from timm_video_psn.data import Broken
+from timm_video_psn.engine.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -24,25 +25,8 @@ class Evaluation:
     pair_top1: float | None
     num_videos: int
     num_expected: int
+    num_short: int = 0  # of those, fewer frames than a clip: some are repeated
     broken: tuple[Broken, ...] = ()
-
-
-@dataclass(frozen=True)
-class Precision:
-    """How a clip enters the model: device, autocast and normalisation."""
-
-    device: torch.device
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    amp_dtype: torch.dtype | None = None
-
-    def clip(self, clip: Tensor) -> Tensor:
-        """uint8 frames (B, T, H, W, C) to a normalised clip (B, C, T, H, W) on the device."""
-        return normalize_clip(clip.to(self.device, non_blocking=True), self.mean, self.std)
-
-    def autocast(self) -> torch.autocast:
-        """The context of a forward."""
-        return torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
 
 
 @torch.inference_mode()
@@ -66,7 +50,7 @@ def evaluate(
         ValueError: not one video could be read.
     """
     model.eval()
-    logits, labels, broken = predict_all(model, batches, precision)
+    logits, labels, num_short, broken = predict_all(model, batches, precision)
     if not len(labels):
         reasons = "; ".join(f"{item.path}: {item.reason}" for item in broken[:3])
         raise ValueError(f"none of the {num_expected} videos to evaluate could be read: {reasons}")
@@ -78,25 +62,28 @@ def evaluate(
         pair_top1=pair_accuracy(logits, labels, reversal_pairs),
         num_videos=len(labels),
         num_expected=num_expected,
+        num_short=num_short,
         broken=tuple(broken),
     )
 
 
-def predict_all(model: nn.Module, batches: Any, precision: Precision) -> tuple[Tensor, Tensor, list[Broken]]:
-    """Logits (N, K) and labels (N,) of all videos that could be read, on the CPU, and those that could not."""
+def predict_all(model: nn.Module, batches: Any, precision: Precision) -> tuple[Tensor, Tensor, int, list[Broken]]:
+    """Logits (N, K) and labels (N,) of the videos that could be read, on the CPU; how many were short; the others."""
     logits: list[Tensor] = []
     labels: list[Tensor] = []
     broken: list[Broken] = []
+    num_short = 0
     for batch in batches:
         broken += batch.broken
+        num_short += int((batch.num_frames < batch.clip.shape[1]).sum())
         if len(batch.label):
             with precision.autocast():
                 output = model(precision.clip(batch.clip))
             logits.append(output.float().cpu())
             labels.append(batch.label)
     if not labels:
-        return torch.empty(0, 0), torch.empty(0, dtype=torch.int64), broken
-    return torch.cat(logits), torch.cat(labels), broken
+        return torch.empty(0, 0), torch.empty(0, dtype=torch.int64), num_short, broken
+    return torch.cat(logits), torch.cat(labels), num_short, broken
 
 
 def pair_accuracy(logits: Tensor, labels: Tensor, pairs: tuple[tuple[int, int], ...]) -> float | None:

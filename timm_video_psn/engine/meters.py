@@ -88,6 +88,11 @@ class Waiting:
         self.batches = batches
         self.waited_sec = 0.0
         self._start = time.perf_counter()
+        self._end: float | None = None
+
+    def stop(self) -> None:
+        """What is measured ends here."""
+        self._end = time.perf_counter()
 
     def __iter__(self) -> Iterator[Any]:
         iterator = iter(self.batches)
@@ -102,7 +107,12 @@ class Waiting:
 
     @property
     def elapsed_sec(self) -> float:
-        """Seconds since this object was made."""
+        """Seconds from the making of this object to its stop, or to now."""
+        return (self._end or time.perf_counter()) - self._start
+
+    @property
+    def total_sec(self) -> float:
+        """Seconds since this object was made, stopped or not."""
         return time.perf_counter() - self._start
 
     @property

@@ -35,10 +35,18 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     options.config = recipe
     if options.lr is None:
-        options.lr = options.lr_base * options.batch_size * options.grad_accum_steps / options.lr_base_size
+        options.lr = _scaled_lr(options)
     # Settings of one temporal module do not disturb a run of the same recipe with another.
     options.model_kwargs = {**_temporal_kwargs(parser, options), **options.model_kwargs}
     return options
+
+
+def _scaled_lr(options: argparse.Namespace) -> float:
+    """The learning rate for the clips of an update, scaled as timm's train.py does it."""
+    adaptive = any(part in options.opt.lower() for part in ("ada", "lamb"))
+    share = options.batch_size * options.grad_accum_steps / options.lr_base_size
+    scale = options.lr_base_scale or ("sqrt" if adaptive else "linear")
+    return options.lr_base * (share**0.5 if scale == "sqrt" else share)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -98,9 +106,11 @@ def _loss_options(group: Any) -> None:
 def _optimizer_options(group: Any) -> None:
     add = group.add_argument
     add("--opt", default="sgd", help="any optimizer of timm")
+    add("--opt-kwargs", nargs="*", default={}, action=_KeyValue, metavar="KEY=VALUE", help="further arguments of it")
     add("--lr", type=float, help="learning rate; default: lr-base * clips per update / lr-base-size")
     add("--lr-base", type=float, default=0.01, help="learning rate for lr-base-size clips per update")
     add("--lr-base-size", type=int, default=64, help="clips per update that lr-base is meant for")
+    add("--lr-base-scale", choices=["linear", "sqrt"], help="default: sqrt for ada* and lamb, else linear, as in timm")
     add("--momentum", type=float, default=0.9)
     add("--weight-decay", type=float, default=5e-4, help="none on norms, biases and the fusion matrix")
     add("--layer-decay", type=float, help="learning rate decay from layer to layer, output to input")
@@ -111,7 +121,8 @@ def _optimizer_options(group: Any) -> None:
 def _schedule_options(group: Any) -> None:
     add = group.add_argument
     add("--epochs", type=int, default=80)
-    add("--sched", default="multistep", help="any scheduler of timm that needs no metric")
+    schedules = ["multistep", "cosine", "tanh", "step", "poly", "constant", "none"]
+    add("--sched", default="multistep", choices=schedules, help="of the learning rate")
     add("--decay-milestones", type=int, nargs="+", default=[50, 60, 70], help="epochs of multistep's decays")
     add("--decay-rate", type=float, default=0.1)
     add("--warmup-epochs", type=float, default=0.0)
@@ -126,7 +137,7 @@ def _run_options(group: Any) -> None:
     add("--device", help="cuda, cpu, ...; default: cuda where there is one")
     add("--amp", action="store_true", help="autocast")
     add("--amp-dtype", choices=["float16", "bfloat16"], default="float16")
-    add("--no-channels-last", dest="channels_last", action="store_false", help="default memory layout")
+    add("--channels-last", action=argparse.BooleanOptionalAction, default=True, help="memory layout")
     add("--torchcompile", action="store_true", help="compile the model")
     add("--seed", type=int, default=42)
     add("--output", default="output", metavar="DIR", help="folder of all runs")
@@ -197,10 +208,30 @@ def _check_recipe(parser: argparse.ArgumentParser, name: str, settings: dict[str
 
 def _convert(parser: argparse.ArgumentParser, name: str, action: argparse.Action, value: Any) -> Any:
     """A recipe's value as the command line would have read it (YAML reads 1e-3 as text)."""
-    if value is None or isinstance(value, (bool, dict)):
+    expected = _expected(action)
+    if value is None and action.default is None:
+        return None
+    if expected is not type(value) and (expected is not None or isinstance(value, (bool, list, dict, type(None)))):
+        kind = "value" if expected is None else expected.__name__
+        parser.error(f"{name}: {action.dest}={value!r}: expected a {kind}")
+    if expected in (bool, dict):
         return value
     if isinstance(value, list):
-        return [_convert(parser, name, action, item) for item in value]
+        return [_convert_item(parser, name, action, item) for item in value]
+    return _convert_item(parser, name, action, value)
+
+
+def _expected(action: argparse.Action) -> type | None:
+    """What a recipe must hold for an option: bool, dict or list, or None for a single value."""
+    if isinstance(action, _KeyValue):
+        return dict
+    if action.nargs == 0:
+        return bool
+    return None if action.nargs is None else list
+
+
+def _convert_item(parser: argparse.ArgumentParser, name: str, action: argparse.Action, value: Any) -> Any:
+    """A single value, by the option's type and choices."""
     try:
         value = action.type(value) if callable(action.type) else value
     except (TypeError, ValueError):
@@ -214,6 +245,10 @@ def _convert(parser: argparse.ArgumentParser, name: str, action: argparse.Action
 def _temporal_kwargs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Any]:
     """The recipe's settings for the temporal module that the model's name begins with."""
     by_module = options.temporal_kwargs
+    if not isinstance(by_module, dict) or not all(isinstance(settings, dict) for settings in by_module.values()):
+        parser.error(
+            f"{options.config}: temporal_kwargs={by_module!r}: expected settings by temporal module, as psn: {{...}}"
+        )
     for temporal, settings in by_module.items():
         unknown = [
             key for key in settings if temporal not in TEMPORAL_MODULES or key not in temporal_settings(temporal)

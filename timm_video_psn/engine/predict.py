@@ -9,9 +9,9 @@ import torch
 from safetensors import SafetensorError
 
 from timm_video_psn.data import EvalTransform, decode_clip, segment_indices
-from timm_video_psn.engine.build import check_model_name
+from timm_video_psn.engine.build import check_device, check_model_name
 from timm_video_psn.engine.data_report import warn_of_repeats
-from timm_video_psn.engine.evaluate import Precision
+from timm_video_psn.engine.precision import Precision
 from timm_video_psn.models import VideoNet
 
 
@@ -48,7 +48,7 @@ class Predictor:
                 f"{source} names no classes: its config.json lacks label_names; use a folder that training made"
             )
         self.label_names: tuple[str, ...] = tuple(cfg["label_names"])
-        self.precision = Precision(torch.device(device), tuple(cfg["mean"]), tuple(cfg["std"]))
+        self.precision = Precision(check_device(device), tuple(cfg["mean"]), tuple(cfg["std"]))
         self.transform = EvalTransform(cfg["input_size"][-1], cfg["crop_pct"], cfg["interpolation"])
 
     @torch.inference_mode()
@@ -62,6 +62,8 @@ class Predictor:
         Raises:
             DecodeError: the video cannot be read.
         """
+        if top < 1:
+            raise ValueError(f"top={top} classes asked for; use 1 or more")
         frames = decode_clip(Path(path), lambda count: self._choose(path, count))
         clip = self.precision.clip(self.transform(torch.from_numpy(frames))[None])
         probabilities = self.model(clip).float().softmax(1)[0].cpu()

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,17 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
+        for leftover in self.path.glob(".export-*"):
+            shutil.rmtree(leftover)
         self._write("args.yaml", yaml.safe_dump(self.options, sort_keys=False))
 
     def _resumed_state(self, resume: str | None) -> dict[str, Any] | None:
         """The checkpoint to continue from, or None for a new run."""
-        if not resume:
-            if (self.path / "args.yaml").exists():
-                raise FileExistsError(
-                    f"{self.path} holds another run; --resume auto continues it, --experiment NAME puts this one "
-                    "elsewhere, or delete the folder"
-                )
-            return None
-        source = self.last if resume == "auto" else Path(resume)
-        if resume == "auto" and not source.exists():
+        source = self.last if resume == "auto" else Path(resume or "")
+        fresh = not resume or (resume == "auto" and not source.exists())
+        if fresh or source.parent.resolve() != self.path.resolve():
+            self._check_unused(allow_begun=resume == "auto")
+        if fresh:
             return None
         state = load_checkpoint(source)
         lines = differing(state["options"], self.options, FREE_OPTIONS)
@@ -64,6 +63,16 @@ class RunFolder:
                 + "\nrepeat the settings of the checkpoint, or start a new run with --experiment NAME"
             )
         return state
+
+    def _check_unused(self, allow_begun: bool) -> None:
+        """Raise if the folder holds what a run has trained, or, unless `allow_begun`, has only begun."""
+        results = ("last.pt", "best", "summary.csv", *(() if allow_begun else ("args.yaml",)))
+        found = [name for name in results if (self.path / name).exists()]
+        if found:
+            raise FileExistsError(
+                f"{self.path} holds another run ({', '.join(found)}); --resume auto continues it from its last.pt, "
+                "--experiment NAME puts this one elsewhere, or delete the folder"
+            )
 
     def write_summary(self, history: list[Row]) -> None:
         """Write `summary.csv`, a row an epoch, and `curves.png`.

@@ -35,7 +35,8 @@ class Trainer:
     """
 
     def __init__(self, options: argparse.Namespace):
-        options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        options = argparse.Namespace(**{**vars(options), "device": device})
         self.run = RunFolder(vars(options))
         self.train_index, self.val_index = build.read_indices(options)
         torch.manual_seed(options.seed)
@@ -81,8 +82,8 @@ class Trainer:
         with StopRequest() as stop:
             while self.epoch < self.options.epochs:
                 timing = self._train_epoch(stop)
-                evaluation = self._evaluate()
-                self._finish_epoch(evaluation, timing)
+                self._save()  # validation may take long, and what comes before it shall not be lost
+                self._finish_epoch(self._evaluate(), timing)
                 self._answer(stop)
         return self.history
 
@@ -101,6 +102,7 @@ class Trainer:
                     self._update()
                     bar.set_postfix_str(f"data wait {timing.share:.0%}", refresh=False)
                     self._answer(stop)
+        timing.stop()
         return timing
 
     def _train_step(self, batch: Batch) -> None:
@@ -122,6 +124,7 @@ class Trainer:
         return min(accumulate, len(self.loaders.train) - first)
 
     def _ends_update(self) -> bool:
+        """Whether the step just made was the last of its update."""
         return self.step % self.options.grad_accum_steps == 0 or self.step == len(self.loaders.train)
 
     def _update(self) -> None:
@@ -151,15 +154,18 @@ class Trainer:
         """Report the epoch, keep the model if it is the best, and save."""
         row = self._row(evaluation, timing)
         self.history.append(row)
-        print(_line(row, self.options.epochs), flush=True)
+        _logger.info(_line(row, self.options.epochs))
         if row is max(self.history, key=lambda row: (row["val_top1"], -row["val_loss"])):
             self._export(row)
+        self.run.write_summary(self.history)
         self.epoch, self.step, self.meter = self.epoch + 1, 0, LossMeter()
         self._save()
-        self.run.write_summary(self.history)
 
     def _row(self, evaluation: Evaluation, timing: Waiting) -> Row:
+        """The epoch's row of summary.csv."""
         train = {f"train_{name}": round(value, 6) for name, value in self.meter.averages().items()}
+        if not train:
+            raise ValueError(f"not one training video could be read in epoch {self.epoch + 1}; mend the data")
         pairs = {} if evaluation.pair_top1 is None else {"val_pair_top1": round(evaluation.pair_top1, 3)}
         return {
             "epoch": self.epoch + 1,
@@ -173,10 +179,12 @@ class Trainer:
             "val_expected": evaluation.num_expected,
             "train_broken": self.report.broken,
             "data_wait": round(timing.share, 3),
-            "seconds": round(timing.elapsed_sec, 1),
+            "train_seconds": round(timing.elapsed_sec, 1),
+            "seconds": round(timing.total_sec, 1),
         }
 
     def _export(self, row: Row) -> None:
+        """Write best/."""
         model = self.model if self.ema is None else self.ema.module
         model_config, model_args = describe_run(self.options, self.train_index, row)
         export_model(model, self.run.best, model_config, model_args)
@@ -192,9 +200,17 @@ class Trainer:
         )
 
     def _save(self) -> None:
+        """Write last.pt, unless the weights are past saving."""
+        spoiled = [name for name, value in self.model.named_parameters() if not value.isfinite().all()]
+        if spoiled:
+            raise FloatingPointError(
+                f"weights not finite after {self.step} batches of epoch {self.epoch + 1}: {', '.join(spoiled[:3])}; "
+                f"{self.run.last}, if it is there, holds the last state that was. Try a smaller --lr or --clip-grad"
+            )
         state = {
             "options": self.run.options,
             "class_names": list(self.train_index.class_names),
+            "videos": self._fingerprints(),
             "epoch": self.epoch,
             "step": self.step,
             "history": self.history,
@@ -220,6 +236,11 @@ class Trainer:
                 f"{len(self.train_index.class_names)} of the data; not in both: {', '.join(differing[:10]) or 'none'} "
                 "(their order counts too); use the data that the run was begun with"
             )
+        if state["videos"] != self._fingerprints():
+            raise ValueError(
+                f"cannot continue {self.run.last}: the data set has other videos than when the run was begun, so that "
+                "it would go on with another order; restore the videos, or start a new run with --experiment NAME"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -230,22 +251,27 @@ class Trainer:
         self.history, self.epoch, self.step = state["history"], state["epoch"], state["step"]
         set_random_state(state["random"])
 
+    def _fingerprints(self) -> list[str]:
+        """What tells the videos of this run from others."""
+        return [self.train_index.fingerprint(), self.val_index.fingerprint()]
+
     def _introduce(self) -> None:
         """Say what is about to happen."""
+        say = _logger.info
         options, model = self.options, self.model
         parameters = sum(parameter.numel() for parameter in model.parameters())
         clips = options.batch_size * options.grad_accum_steps
-        print(f"run       {self.run.path}" + (f", recipe {options.config}" if options.config else ""))
-        print(f"data      {options.dataset}: {_count(self.train_index)} to train, {_count(self.val_index)} to validate")
+        say(f"run       {self.run.path}" + (f", recipe {options.config}" if options.config else ""))
+        say(f"data      {options.dataset}: {_count(self.train_index)} to train, {_count(self.val_index)} to validate")
         for note in _notes(self.train_index, self.val_index):
-            print(f"          {note}")
+            say(f"          {note}")
         kwargs = "".join(f", {key}={value}" for key, value in options.model_kwargs.items())
-        print(f"model     {options.model}: {parameters / 1e6:.2f} M parameters, {options.num_frames} frames{kwargs}")
-        print(
+        say(f"model     {options.model}: {parameters / 1e6:.2f} M parameters, {options.num_frames} frames{kwargs}")
+        say(
             f"optimizer {options.opt}, lr {options.lr:g} for {clips} clips an update, {options.sched}, {options.device}"
         )
         if self.run.state is not None:
-            print(f"continues after {self.epoch} epochs and {self.step} batches")
+            say(f"continues after {self.epoch} epochs and {self.step} batches")
 
 
 def train(options: argparse.Namespace) -> list[Row]:
@@ -261,6 +287,7 @@ def train(options: argparse.Namespace) -> list[Row]:
 
 
 def _count(index: VideoIndex) -> str:
+    """How much there is."""
     return f"{len(index.labels)} videos of {len(index.class_names)} classes"
 
 

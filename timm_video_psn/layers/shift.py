@@ -33,12 +33,19 @@ class TemporalShift(TemporalModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shift along time, out of place."""
-        x = split_frames(x, self.num_frames)  # (B, T, C, H, W)
-        back, forth, rest = x.split((self.shift, self.shift, x.shape[2] - 2 * self.shift), dim=2)
+        if x.is_contiguous(memory_format=torch.channels_last):  # and stays so
+            return self._shift(x.permute(0, 2, 3, 1), channel_dim=4).permute(0, 3, 1, 2)
+        return self._shift(x, channel_dim=2)
+
+    def _shift(self, x: Tensor, channel_dim: int) -> Tensor:
+        """The shift of a folded batch whose channels, once the frames are split off, are this dimension."""
+        x = split_frames(x, self.num_frames)  # (B, T, C, H, W) or (B, T, H, W, C)
+        rest = x.shape[channel_dim] - 2 * self.shift
+        back, forth, still = x.split((self.shift, self.shift, rest), dim=channel_dim)
         zeros = torch.zeros_like(back[:, :1])
         back = torch.cat([back[:, 1:], zeros], dim=1)
         forth = torch.cat([zeros, forth[:, :-1]], dim=1)
-        return torch.cat([back, forth, rest], dim=2).flatten(0, 1)  # (B*T, C, H, W)
+        return torch.cat([back, forth, still], dim=channel_dim).flatten(0, 1)
 
     def extra_repr(self) -> str:
         """Channels that move, for print(model)."""

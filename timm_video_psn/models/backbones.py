@@ -42,6 +42,11 @@ def feature_levels(backbone: nn.Module) -> list[Place]:
         site, target = level["module"], level["module"]
         if isinstance(backbone, ResNet) and target == "act1":
             site, target = "stem", "maxpool"
+        if not _has_child(backbone, target):
+            raise ValueError(
+                f"{type(backbone).__name__} names its level {site!r} after no child of its own, so that there is no "
+                "place known for a temporal module; use temporal='tsn', or timm_video_psn.inject on other names"
+            )
         levels.append(Place(site, resolve(backbone.get_submodule(target), target, "after")[0], level["num_chs"]))
     return levels
 
@@ -96,6 +101,11 @@ def places(backbone: nn.Module, placement: Placement, sites: tuple[str, ...] | N
             f"use some of {', '.join(names)}"
         )
     return [place for place in known if place.site in sites]
+
+
+def _has_child(backbone: nn.Module, name: str) -> bool:
+    """Whether the backbone has a child of this dotted name."""
+    return any(known == name for known, _ in backbone.named_modules())
 
 
 def _check_layout(backbone: nn.Module) -> None:

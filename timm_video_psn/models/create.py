@@ -59,7 +59,7 @@ def create_video_net(
     if pretrained_cfg is None:
         pretrained_cfg = video_cfg(backbone)
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
-    has_video_weights = pretrained and cfg.has_weights
+    has_video_weights = pretrained and bool(cfg.has_weights or cfg.state_dict)
     return build_model_with_cfg(
         VideoNet,
         variant,

@@ -54,7 +54,7 @@ class VideoNet(nn.Module):
         backbone: str,
         temporal: str = "psn",
         num_frames: int = 8,
-        sites: Sequence[str] | None = None,
+        sites: str | Sequence[str] | None = None,
         backbone_pretrained: bool = False,
         cache_dir: str | None = None,
         **kwargs: Any,
@@ -66,6 +66,7 @@ class VideoNet(nn.Module):
         self.num_frames = num_frames
         self.backbone = _create_backbone(backbone, temporal, backbone_pretrained, cache_dir, kwargs)
         self.sites: dict[str, str] = {}
+        sites = (sites,) if isinstance(sites, str) else sites
         self._inject(temporal, None if sites is None else tuple(sites), settings)
         self.feature_info = [dict(info, module=_PREFIX + info["module"]) for info in self.backbone.feature_info]
 
@@ -80,7 +81,7 @@ class VideoNet(nn.Module):
         inject(
             self.backbone,
             list(by_target),
-            lambda name, _: module(by_target[name].channels, self.num_frames, **settings),
+            lambda name, _: _build_at(by_target[name], module, self.num_frames, settings),
             where="after" if module.placement == "level" else "before",
         )
         if module.placement == "level":
@@ -306,14 +307,27 @@ class VideoNet(nn.Module):
 
     @property
     def global_pool(self) -> nn.Module | str:
-        """The backbone's pooling."""
-        return self.backbone.global_pool
+        """The backbone's pooling, which some families keep in their head."""
+        owner = self.backbone if hasattr(self.backbone, "global_pool") else self.backbone.head
+        return owner.global_pool
+
+
+def _build_at(place: Place, module: Any, num_frames: int, settings: dict[str, Any]) -> TemporalModule:
+    """A temporal module for a place; what is wrong with its settings there is said with the place."""
+    try:
+        return module(place.channels, num_frames, **settings)
+    except ValueError as error:
+        raise ValueError(f"at {place.site} ({place.channels} channels): {error}") from error
 
 
 def _create_backbone(
     name: str, temporal: str, pretrained: bool, cache_dir: str | None, kwargs: dict[str, Any]
 ) -> nn.Module:
     """The timm model; an argument that it does not take is one that nobody takes."""
+    bare = name.partition(".")[0]
+    if ":" not in name and not timm.is_model(bare):
+        near = difflib.get_close_matches(bare, timm.list_models(), n=3, cutoff=0.0)
+        raise ValueError(f"backbone {name!r} is unknown to timm {timm.__version__}; nearest: {', '.join(near)}")
     try:
         return timm.create_model(name, pretrained=pretrained, cache_dir=cache_dir, **kwargs)
     except TypeError as error:

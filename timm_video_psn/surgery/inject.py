@@ -54,7 +54,7 @@ def inject(
     additions = [build(name, target) for name, target in targets]
     _check(targets, additions)
     for (_, target), addition in zip(targets, additions, strict=True):
-        target.add_module(CHILD, addition)
+        target.add_module(CHILD, addition.train(target.training))
         _register(target, where)
     names = {name for name, _ in targets}
     return Injection(tuple(item for item in injected(model) if item.name in names))
@@ -77,12 +77,12 @@ def resolve(target: nn.Module, name: str, where: Where) -> tuple[str, nn.Module]
     Raises:
         ValueError: the target has no steps or no forward, so that nothing would ever be called.
     """
-    while isinstance(target, nn.Sequential) and len(target):
+    while type(target).forward is nn.Sequential.forward and target._modules:
         step = list(target._modules)[-1 if where == "after" else 0]
         name, target = f"{name}.{step}", target.get_submodule(step)
-    if isinstance(target, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
+    if type(target).forward in (nn.Module.forward, nn.Sequential.forward):  # ModuleList, ModuleDict, empty Sequential
         raise ValueError(
-            f"cannot attach to {name}: a {type(target).__name__} of {len(target)} is never called itself; "
+            f"cannot attach to {name}: a {type(target).__name__} like this is never called itself; "
             f"name one of its children, as {name}.*"
         )
     return name, target
@@ -138,6 +138,11 @@ def call_child_after(module: nn.Module, args: tuple[Tensor], output: Tensor) -> 
 
 def call_child_before(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor, ...]:
     """Forward pre-hook: the target's first input through its attached module."""
+    if not args:
+        raise TypeError(
+            f"{type(module).__name__} was called with keyword arguments alone, and what is attached before it takes "
+            "the first positional one; attach it after another child instead"
+        )
     child: Any = module.temporal
     return (child(args[0]), *args[1:])
 
@@ -166,7 +171,7 @@ def _where(target: nn.Module) -> Where | None:
 
 
 def _unregister(target: nn.Module) -> None:
-    """Remove our hook, and torch's record of how it is to be called, from a target."""
+    """Remove our hook from a target."""
     for where, function in _FUNCTIONS.items():
         hooks = _hooks(target, where)
         for handle_id in [key for key, hook in hooks.items() if hook is function]:
