@@ -41,12 +41,13 @@ def test_a_killed_run_and_an_interrupted_one_resume_to_the_same_bits(train, tmp_
     whole = load_checkpoint(tmp_path / "whole" / "last.pt")
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         name = number.name
-        process = subprocess.Popen(train(name), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(train(name), start_new_session=True, **pipes)
         for line in process.stdout:
             if line.startswith("epoch 1/2"):
                 break
         time.sleep(random.Random(number).uniform(0, 0.5))
-        process.send_signal(number)
+        os.killpg(process.pid, number)  # as Ctrl-C, timeout and job schedulers do: the workers get it too
         _, error = process.communicate(timeout=120)
         if number is signal.SIGKILL:
             assert process.returncode == -number

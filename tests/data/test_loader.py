@@ -111,7 +111,6 @@ class TestCreateVideoLoader:
         assert not all(torch.equal(a.clip, b.clip) for a, b in zip(expected[:3], expected[3:], strict=True))
         self.assert_same(self.epochs(dataset, workers=1), expected)
         self.assert_same(self.epochs(dataset, workers=3), expected)
-        self.assert_same(self.epochs(dataset, workers=2, persistent=False), expected)
 
     def test_works_with_spawned_workers(self, dataset):
         expected = self.epochs(dataset, workers=0)

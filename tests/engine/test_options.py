@@ -33,6 +33,12 @@ def test_the_learning_rate_follows_the_clips_of_an_update():
     assert parse_options(["--batch-size", "16", "--lr", "0.3"]).lr == 0.3
 
 
+def test_adaptive_optimizers_scale_by_the_square_root_as_in_timm():
+    assert parse_options(["--batch-size", "16", "--opt", "adamw"]).lr == pytest.approx(0.005)
+    argv = ["--batch-size", "16", "--opt", "adamw", "--lr-base-scale", "linear"]
+    assert parse_options(argv).lr == pytest.approx(0.0025)
+
+
 def test_the_data_sets_recipe_gives_defaults_and_the_command_line_wins():
     options = parse_options(["--dataset", "motion", "--epochs", "3"])
     assert options.config == "timm_video_psn/recipes/motion.yaml"
@@ -70,6 +76,12 @@ def test_values_of_a_recipe_are_read_as_the_command_line_reads_them(tmp_path):
         ("epoch: 3", "option 'epoch' is unknown; nearest: epochs"),
         ("epochs: many", "epochs='many' is no int"),
         ("crop: centre", "crop='centre' is unknown; use one of random, multiscale"),
+        ("epochs: null", "epochs=None: expected a value"),
+        ("lr: [1, 2]", "lr=[1, 2]: expected a value"),
+        ("amp: 'off'", "amp='off': expected a bool"),
+        ("model-kwargs: 5", "model_kwargs=5: expected a dict"),
+        ("decay_milestones: 3", "decay_milestones=3: expected a list"),
+        ("temporal_kwargs: 3", "temporal_kwargs=3: expected settings by temporal module"),
         ("- 1", "expected lines of `option: value`, found a list"),
         ("lr: [", "is not valid YAML"),
         ("temporal_kwargs: {psn: {proportoin: 1}}", "temporal_kwargs of 'psn' has unknown entries"),

@@ -33,7 +33,9 @@ def test_a_new_run_claims_its_folder_only_when_it_opens(tmp_path):
 
 def test_a_folder_with_another_run_is_refused(tmp_path):
     RunFolder(options(tmp_path)).open()
-    with pytest.raises(FileExistsError, match=r"holds another run; --resume auto continues it, --experiment NAME"):
+    with pytest.raises(
+        FileExistsError, match=r"holds another run \(args\.yaml\); --resume auto continues it .*--experiment NAME"
+    ):
         RunFolder(options(tmp_path))
 
 
@@ -52,6 +54,23 @@ def test_a_run_is_continued_in_the_folder_of_the_named_checkpoint(tmp_path):
     assert RunFolder(options(tmp_path, resume=str(folder / "last.pt"))).path == folder
     with pytest.raises(FileNotFoundError, match="not found"):
         RunFolder(options(tmp_path, resume=str(tmp_path / "no.pt")))
+
+
+def test_a_run_is_not_continued_into_the_folder_of_another(tmp_path):
+    for name in ("one", "two"):
+        run = RunFolder(options(tmp_path, experiment=name))
+        run.open()
+        save_checkpoint(run.last, {"options": options(tmp_path, experiment=name)})
+    with pytest.raises(FileExistsError, match=r"two holds another run \(last\.pt, args\.yaml\)"):
+        RunFolder(options(tmp_path, experiment="two", resume=str(tmp_path / "one" / "last.pt")))
+
+
+def test_auto_does_not_begin_anew_over_results_whose_checkpoint_is_gone(tmp_path):
+    run = RunFolder(options(tmp_path))
+    run.open()
+    run.best.mkdir()
+    with pytest.raises(FileExistsError, match=r"holds another run \(best\)"):
+        RunFolder(options(tmp_path, resume="auto"))
 
 
 def test_other_settings_than_the_checkpoints_are_shown(tmp_path):

@@ -17,7 +17,7 @@ from timm_video_psn.engine.cli import predict_main, train_main
 from timm_video_psn.engine.options import parse_options
 from timm_video_psn.engine.train import Trainer
 
-TIMES = ("seconds", "data_wait")
+TIMES = ("seconds", "train_seconds", "data_wait")
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -137,7 +137,7 @@ def test_an_output_folder_with_another_run_is_not_touched(arguments, tmp_path, c
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "args.yaml").write_text("lr: 1\n")
     assert train_main(arguments) == 2
-    assert "holds another run; --resume auto continues it" in capsys.readouterr().err
+    assert "holds another run (args.yaml); --resume auto continues it" in capsys.readouterr().err
     assert (tmp_path / "run" / "args.yaml").read_text() == "lr: 1\n"
 
 
@@ -160,9 +160,32 @@ def test_a_failed_start_leaves_no_folder_behind(arguments, tmp_path, capsys):
     assert "--num-classes 5 asked for, but data set 'motion' has 12" in capsys.readouterr().err
     assert train_main([*arguments, "--dataset", "motoin"]) == 2
     assert "motion" in capsys.readouterr().err
+    assert train_main([*arguments, "--model-kwargs", "num_frames=16"]) == 2
+    assert "num_frames (--num-frames), which is set elsewhere" in capsys.readouterr().err
+    assert train_main([*arguments, "--model", "video_net", "--model-kwargs", "backbone=resnet5O"]) == 2
+    assert "backbone 'resnet5O' is unknown to timm" in capsys.readouterr().err
+    assert train_main([*arguments, "--device", "gpu"]) == 2
+    assert "device 'gpu' cannot be used here" in capsys.readouterr().err
     assert train_main([*arguments, "--amp"]) == 2
     assert "--amp-dtype bfloat16" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resume_with_other_videos_is_refused(two_classes, tmp_path, capsys):
+    assert train_main(folder_arguments(two_classes, tmp_path / "out")) == 0
+    (two_classes / "dark" / "0.mp4").rename(two_classes / "dark" / "zero.mp4")
+    assert train_main(folder_arguments(two_classes, tmp_path / "out", "--resume", "auto")) == 2
+    assert "the data set has other videos than when the run was begun" in capsys.readouterr().err
+    (two_classes / "dark").rename(two_classes / "dim")
+    assert train_main(folder_arguments(two_classes, tmp_path / "out", "--resume", "auto")) == 2
+    assert "not in both: dark, dim" in capsys.readouterr().err
+
+
+def test_videos_shorter_than_a_clip_are_told_of(two_classes, tmp_path, caplog):
+    assert train_main(folder_arguments(two_classes, tmp_path / "out", "--num-frames", "8")) == 0
+    messages = [record.message for record in caplog.records]
+    assert sum("has only 6 frames for a clip of 8" in message for message in messages) == 1
+    assert sum("20 of 20 validation videos have fewer frames than a clip of 8" in message for message in messages) == 1
 
 
 def test_an_image_model_of_timm_is_pointed_to_its_video_form():

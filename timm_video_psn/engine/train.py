@@ -12,6 +12,7 @@ from tqdm import tqdm
 from timm_video_psn.data import Batch, VideoIndex
 from timm_video_psn.engine import build
 from timm_video_psn.engine.checkpoint import export_model, random_state, save_checkpoint, set_random_state
+from timm_video_psn.engine.cpu_memory import keep_freed_memory
 from timm_video_psn.engine.data_report import DataReport
 from timm_video_psn.engine.evaluate import Evaluation, evaluate
 from timm_video_psn.engine.export_config import describe_run
@@ -39,6 +40,8 @@ class Trainer:
         options = argparse.Namespace(**{**vars(options), "device": device})
         self.run = RunFolder(vars(options))
         self.train_index, self.val_index = build.read_indices(options)
+        if device == "cpu":
+            keep_freed_memory()
         torch.manual_seed(options.seed)
         model = build.create_model(options, len(self.train_index.class_names))
         self.options = options = build.fill_from_model(options, model)

@@ -72,7 +72,8 @@ class ActionPerceptronSynthesizer(TemporalModule):
         """Paper silent beyond "randomly initialized": normal, with the variance that keeps that of the map.
 
         That is 1 / fan_in, and twice that before a ReLU. PyTorch's own third of it, through four linear steps in a row,
-        would leave V so weak that training from scratch stays at chance for epochs.
+        would leave V so weak that training from scratch stays at chance for epochs. The taps of each temporal kernel
+        add up to zero, so that it sees what changes and not what stays: from scratch that, too, saves epochs.
 
         Args:
             expand_init: see the class.
@@ -82,6 +83,9 @@ class ActionPerceptronSynthesizer(TemporalModule):
                 gain = 2**0.5 if name.startswith("spatial_bank") else 1.0
                 nn.init.normal_(module.weight, std=gain / module.weight[0].numel() ** 0.5)
         with torch.no_grad():
+            for kernel in self.temporal_bank.parameters():  # (c, c, taps, 1)
+                taps = kernel.shape[2]
+                kernel.sub_(kernel.mean(2, keepdim=True)).mul_((taps / (taps - 1)) ** 0.5)
             self.expand.weight.mul_(expand_init)
 
     def forward(self, x: Tensor) -> Tensor:
