@@ -23,6 +23,7 @@ from timm_video_psn.data import (
     create_video_loader,
     read_index,
 )
+from timm_video_psn.engine.muon import orthogonalize_in_float32
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.models import VideoNet
 
@@ -195,6 +196,8 @@ def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.opt
         options: see `engine.options`.
         model: the model.
     """
+    if "muon" in options.opt and torch.device(options.device).type == "cpu":
+        orthogonalize_in_float32()
     return create_optimizer_v2(
         model,
         opt=options.opt,
