@@ -42,8 +42,8 @@ def test_adaptive_optimizers_scale_by_the_square_root_as_in_timm():
 def test_the_data_sets_recipe_gives_defaults_and_the_command_line_wins():
     options = parse_options(["--dataset", "motion", "--epochs", "3"])
     assert options.config == "timm_video_psn/recipes/motion.yaml"
-    assert (options.model, options.opt, options.epochs) == ("psn_test_resnet", "adamw", 3)
-    assert isinstance(options.lr, float)  # YAML reads 1.5e-3 as a number and 1e-3 as text
+    assert (options.model, options.opt, options.epochs) == ("psn_test_resnet", "muon", 3)
+    assert isinstance(options.lr, float)
 
 
 def test_settings_of_a_temporal_module_reach_only_its_own_models():

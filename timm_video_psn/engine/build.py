@@ -35,6 +35,15 @@ class Loaders:
     train: DataLoader
     val: DataLoader
 
+    def __enter__(self) -> "Loaders":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the workers: they ignore signals, and at the end of Python nobody else would tell them to stop."""
+        for loader in (self.train, self.val):
+            if hasattr(loader._iterator, "_shutdown_workers"):
+                loader._iterator._shutdown_workers()
+
     @property
     def sampler(self) -> EpochSampler:
         """The order of the training videos."""

@@ -82,7 +82,7 @@ class Trainer:
             FloatingPointError: the loss is not finite.
         """
         self.run.open()
-        with StopRequest() as stop:
+        with StopRequest() as stop, self.loaders:
             while self.epoch < self.options.epochs:
                 timing = self._train_epoch(stop)
                 self._save()  # validation may take long, and what comes before it shall not be lost
