@@ -13,6 +13,7 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import nn
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from timm_video_psn.data import (
     EpochSampler,
@@ -41,8 +42,9 @@ class Loaders:
     def __exit__(self, *error: object) -> None:
         """End the workers: they ignore signals, and at the end of Python nobody else would tell them to stop."""
         for loader in (self.train, self.val):
-            if hasattr(loader._iterator, "_shutdown_workers"):
-                loader._iterator._shutdown_workers()
+            iterator = loader._iterator  # None where nothing was read yet, or without workers
+            if isinstance(iterator, _MultiProcessingDataLoaderIter):
+                iterator._shutdown_workers()
 
     @property
     def sampler(self) -> EpochSampler:
