@@ -508,7 +508,12 @@ def test_psn_works_or_is_refused_when_it_is_built(backbone):
         ),
         ("tsn_test_resnet", {"proportion": 0.5}, TypeError, "'proportion' is taken neither by temporal='tsn'"),
         ("tsm_test_resnet", {"num_frame": 8}, TypeError, "'num_frame' is taken neither .*did you mean 'num_frames'"),
-        ("video_net", {"backbone": "test_resnett"}, RuntimeError, r"Unknown model \(test_resnett\)"),
+        (
+            "video_net",
+            {"backbone": "test_resnett"},
+            ValueError,
+            "backbone 'test_resnett' is unknown to timm .*nearest: test_resnet",
+        ),
         (
             "video_net",
             {},
