@@ -74,7 +74,7 @@ def test_values_of_a_recipe_are_read_as_the_command_line_reads_them(tmp_path):
     ("text", "message"),
     [
         ("epoch: 3", "option 'epoch' is unknown; nearest: epochs"),
-        ("epochs: many", "epochs='many' is no int"),
+        ("epochs: many", "epochs='many' is no positive_integer"),
         ("crop: centre", "crop='centre' is unknown; use one of random, multiscale"),
         ("epochs: null", "epochs=None: expected a value"),
         ("lr: [1, 2]", "lr=[1, 2]: expected a value"),
