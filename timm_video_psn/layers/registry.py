@@ -3,14 +3,22 @@
 import difflib
 import inspect
 
+from timm_video_psn.layers.gate_shift import GateShift
+from timm_video_psn.layers.gst import GroupedSpatialTemporal
 from timm_video_psn.layers.shift import TemporalShift
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
+from timm_video_psn.layers.tam import TemporalAdaptive
+from timm_video_psn.layers.tea import TemporalExcitationAggregation
 from timm_video_psn.layers.temporal_module import TemporalModule
 
 # tsn (Wang et al., "Temporal Segment Networks", 2016) has no module: frames meet only in the average of their logits.
 TEMPORAL_MODULES: dict[str, type[TemporalModule] | None] = {
     "tsn": None,
     "tsm": TemporalShift,
+    "gst": GroupedSpatialTemporal,
+    "gsm": GateShift,
+    "tea": TemporalExcitationAggregation,
+    "tam": TemporalAdaptive,
     "psn": ActionPerceptronSynthesizer,
 }
 

@@ -1,21 +1,11 @@
 """Where temporal modules belong in a timm backbone: the only file that knows one family of backbones from another."""
 
-from dataclasses import dataclass
-
 from timm.models import ResNet
 from torch import nn
 
 from timm_video_psn.layers.temporal_module import Placement
+from timm_video_psn.models.residual_blocks import Place, block_places
 from timm_video_psn.surgery import resolve
-
-
-@dataclass(frozen=True)
-class Place:
-    """A place for a temporal module: its site, the child of the backbone that it joins, and the channels there."""
-
-    site: str
-    target: str
-    channels: int
 
 
 def feature_levels(backbone: nn.Module) -> list[Place]:
@@ -51,46 +41,19 @@ def feature_levels(backbone: nn.Module) -> list[Place]:
     return levels
 
 
-def residual_branches(backbone: nn.Module) -> list[Place]:
-    """The places before the first convolution of residual branches, as TSM's official `make_temporal_shift` chooses.
-
-    Every block of every stage, or every second one where the third stage has 23 blocks or more (ResNet-101, -152).
-
-    Args:
-        backbone: a timm ResNet.
-
-    Raises:
-        ValueError: the backbone is of another family.
-    """
-    if not isinstance(backbone, ResNet):
-        raise ValueError(
-            f"{type(backbone).__name__} is not known to have residual branches with a first convolution conv1; "
-            "use a ResNet of timm (resnet*, resnext*, seresnet*, ...), or a temporal module that follows feature "
-            "levels, as temporal='psn'"
-        )
-    every = 2 if len(backbone.layer3) >= 23 else 1
-    stages = ("layer1", "layer2", "layer3", "layer4")
-    return [
-        Place(stage, f"{stage}.{i}.conv1", block.conv1.in_channels)
-        for stage in stages
-        for i, block in enumerate(getattr(backbone, stage))
-        if i % every == 0
-    ]
-
-
 def places(backbone: nn.Module, placement: Placement, sites: tuple[str, ...] | None) -> list[Place]:
     """The places for a kind of temporal module, or those of them at the given sites.
 
     Args:
         backbone: a timm model.
-        placement: `level` or `residual_branch`, the class attribute of the temporal module.
+        placement: the class attribute of the temporal module.
         sites: names of levels, as `stem`, `layer1`; None for the default: all levels but the last for `level`, all
-            stages for `residual_branch`.
+            stages for a place in residual blocks.
 
     Raises:
         ValueError: a site does not exist; those that do are listed.
     """
-    known = feature_levels(backbone) if placement == "level" else residual_branches(backbone)
+    known = feature_levels(backbone) if placement == "level" else block_places(backbone, placement)
     if sites is None:
         return known[:-1] if placement == "level" else known
     names = list(dict.fromkeys(place.site for place in known))

@@ -1,4 +1,8 @@
-"""What the paper compares PSN with, by name: TSN (Wang et al., 2016) and TSM (Lin, Gan, Han, 2019)."""
+"""What PSN compares with, by name.
+
+TSN (Wang et al., 2016), TSM (Lin, Gan, Han, 2019), GST (Luo, Yuille, 2019), GSM (Sudhakaran, Escalera, Lanz, 2020),
+TEA (Li et al., 2020) and TAM (Liu et al., 2021).
+"""
 
 from typing import Any
 
@@ -21,6 +25,11 @@ default_cfgs = generate_default_cfgs(
         "tsm_resnet101": video_cfg("resnet101.tv_in1k"),
         "tsm_resnet152": video_cfg("resnet152.tv_in1k"),
         "tsm_test_resnet": video_cfg("test_resnet.r160_in1k"),
+        "gst_resnet50": video_cfg("resnet50.tv_in1k"),
+        "gst_resnet101": video_cfg("resnet101.tv_in1k"),
+        "gsm_resnet50": video_cfg("resnet50.tv_in1k"),
+        "tea_resnet50": video_cfg("resnet50.tv_in1k"),
+        "tam_resnet50": video_cfg("resnet50.tv_in1k"),
     }
 )
 
@@ -95,3 +104,33 @@ def tsm_resnet152(pretrained: bool = False, **kwargs: Any) -> VideoNet:
 def tsm_test_resnet(pretrained: bool = False, **kwargs: Any) -> VideoNet:
     """TSM on timm's tiny test_resnet, for tests and the demo."""
     return create_named("tsm_test_resnet", pretrained, "test_resnet.r160_in1k", "tsm", kwargs)
+
+
+@register_model
+def gst_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """GST on ResNet-50, alpha 4 and beta 2."""
+    return create_named("gst_resnet50", pretrained, "resnet50.tv_in1k", "gst", kwargs)
+
+
+@register_model
+def gst_resnet101(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """GST on ResNet-101, alpha 4 and beta 2."""
+    return create_named("gst_resnet101", pretrained, "resnet101.tv_in1k", "gst", kwargs)
+
+
+@register_model
+def gsm_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """GSM on ResNet-50."""
+    return create_named("gsm_resnet50", pretrained, "resnet50.tv_in1k", "gsm", kwargs)
+
+
+@register_model
+def tea_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """TEA on ResNet-50, whose bottlenecks become those of a Res2Net of the same width."""
+    return create_named("tea_resnet50", pretrained, "resnet50.tv_in1k", "tea", kwargs)
+
+
+@register_model
+def tam_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """TAM on ResNet-50 (TANet), for clips of `num_frames` frames and no others."""
+    return create_named("tam_resnet50", pretrained, "resnet50.tv_in1k", "tam", kwargs)

@@ -5,7 +5,8 @@ It keeps timm's model API: what a timm ResNet answers for images, a VideoNet ans
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import timm
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from timm_video_psn.layers.clip import fold_clip, split_frames, unfold_clip
 from timm_video_psn.layers.registry import temporal_module, temporal_settings
 from timm_video_psn.layers.temporal_module import TemporalModule
-from timm_video_psn.models.backbones import Place, places
+from timm_video_psn.models.backbones import places
 from timm_video_psn.models.layer_groups import with_members, with_prefix
-from timm_video_psn.surgery import CHILD, inject, injected
+from timm_video_psn.models.residual_blocks import Place, way_in
+from timm_video_psn.surgery import CHILD, inject, injected, replace
 
 _PREFIX = "backbone."
 
@@ -30,8 +32,8 @@ class VideoNet(nn.Module):
 
     Args:
         backbone: timm name, with or without a tag; its parameters keep timm's names under the prefix `backbone.`.
-        temporal: `psn`, `tsm` or `tsn` (see `layers.registry`).
-        num_frames: frames T that the model is meant for. Clips of any other length work too.
+        temporal: `psn`, `tsm`, `tsn`, `gst`, `gsm`, `tea` or `tam` (see `layers.registry`).
+        num_frames: frames T that the model is meant for. Clips of any other length work too, unless with `tam`.
         sites: levels that get a temporal module, as `("layer2", "layer3")`; None for the module's own choice.
         backbone_pretrained: load timm's weights into the backbone.
         cache_dir: where timm keeps what it downloads.
@@ -77,27 +79,45 @@ class VideoNet(nn.Module):
             if sites is not None:
                 raise ValueError(f"sites={sites} given, but temporal={temporal!r} has no module to put there")
             return
-        by_target: dict[str, Place] = {place.target: place for place in places(self.backbone, module.placement, sites)}
-        inject(
-            self.backbone,
-            list(by_target),
-            lambda name, _: _build_at(by_target[name], module, self.num_frames, settings),
-            where="after" if module.placement == "level" else "before",
-        )
+        by_target = {place.target: place for place in places(self.backbone, module.placement, sites)}
+        where = way_in(module.placement)
+        if where == "instead":
+            self._replace(by_target, module, settings)
+        else:
+            build = partial(_build_at, by_target, lambda place: module(place.channels, self.num_frames, **settings))
+            inject(self.backbone, list(by_target), build, where)
         if module.placement == "level":
             self.sites = {place.site: _PREFIX + target for target, place in by_target.items()}
+
+    def _replace(self, by_target: dict[str, Place], module: Any, settings: dict[str, Any]) -> None:
+        """Put the temporal module in the place of the backbone's own, whose weights it makes use of."""
+
+        def create(place: Place) -> TemporalModule:
+            old = tuple(self.backbone.get_submodule(name) for name in (place.target, *place.further))
+            return module.replacing(old, self.num_frames, place.opens_stage, **settings)
+
+        build = partial(_build_at, by_target, create)
+        further = {name for place in by_target.values() for name in place.further}
+        replace(
+            self.backbone,
+            [*by_target, *further],
+            lambda name, old: nn.Identity() if name in further else build(name, old),
+        )
 
     def set_num_frames(self, num_frames: int) -> None:
         """Set the number of frames that the model is meant for.
 
         Args:
             num_frames: T, at least 1.
+
+        Raises:
+            ValueError: it is below 1, or the temporal modules are made for one number of frames (`tam`).
         """
         if num_frames < 1:
             raise ValueError(f"num_frames={num_frames} must be at least 1")
+        self._route(num_frames)  # first: a temporal module may refuse
         self.num_frames = num_frames
         self._model_args = {**getattr(self, "_model_args", {}), "num_frames": num_frames}  # what timm writes on saving
-        self._route(num_frames)
 
     def _route(self, num_frames: int) -> None:
         """Tell every temporal module how many frames the clip at hand has."""
@@ -312,10 +332,13 @@ class VideoNet(nn.Module):
         return owner.global_pool
 
 
-def _build_at(place: Place, module: Any, num_frames: int, settings: dict[str, Any]) -> TemporalModule:
+def _build_at(
+    by_target: dict[str, Place], create: Callable[[Place], TemporalModule], name: str, _: nn.Module
+) -> TemporalModule:
     """A temporal module for a place; what is wrong with its settings there is said with the place."""
+    place = by_target[name]
     try:
-        return module(place.channels, num_frames, **settings)
+        return create(place)
     except ValueError as error:
         raise ValueError(f"at {place.site} ({place.channels} channels): {error}") from error
 

@@ -2,18 +2,23 @@
 
 from timm_video_psn.surgery.inject import CHILD, Where, detach, disabled, inject, injected, resolve
 from timm_video_psn.surgery.match import NoTargetError, match
-from timm_video_psn.surgery.report import InjectedModule, Injection
+from timm_video_psn.surgery.replace import put_back, replace
+from timm_video_psn.surgery.report import InjectedModule, Injection, ReplacedModule, Replacement
 
 __all__ = [
     "CHILD",
     "InjectedModule",
     "Injection",
     "NoTargetError",
+    "ReplacedModule",
+    "Replacement",
     "Where",
     "detach",
     "disabled",
     "inject",
     "injected",
     "match",
+    "put_back",
+    "replace",
     "resolve",
 ]

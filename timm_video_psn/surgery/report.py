@@ -41,3 +41,41 @@ class Injection:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.items)) or "nothing attached"
+
+
+@dataclass(frozen=True)
+class ReplacedModule:
+    """One replaced module: its dotted name, what was there and what is there now."""
+
+    name: str
+    old: nn.Module
+    new: nn.Module
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters that the replacement adds, or takes away if negative."""
+        old, new = (sum(parameter.numel() for parameter in module.parameters()) for module in (self.old, self.new))
+        return new - old
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {type(self.new).__name__} for {type(self.old).__name__}, {self.num_parameters:+,} parameters"
+        )
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """The replaced modules of a model; printing it gives one line each."""
+
+    items: tuple[ReplacedModule, ...]
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters that all replacements add."""
+        return sum(item.num_parameters for item in self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.items)) or "nothing replaced"
