@@ -231,7 +231,7 @@ def test_copies_start_without_a_record(clone):
             {"proportion": 1 / 16},
             "4 channels leave some of the 5 groups empty; at least 5 channels.*larger proportion",
         ),
-        ({"proportion": 1 / 100}, "0 channels leave some of the 4 groups empty"),
+        ({"proportion": 1 / 100}, "proportion=0.01 of 64 channels leaves none to enhance; use at least 1/64"),
         ({"fusion": "densse"}, "fusion='densse' is unknown; use one of 'dense', .*did you mean 'dense'"),
         ({"fusion": "channel_wise"}, "did you mean 'channelwise'"),
         ({"pool": "mean"}, "pool='mean' is unknown; use one of 'max', 'avg', 'none'"),

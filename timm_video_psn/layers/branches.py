@@ -41,7 +41,7 @@ def group_widths(channels: int, groups: int) -> tuple[int, ...]:
     if width < 1:
         raise ValueError(
             f"{channels} channels leave some of the {groups} groups empty; at least {groups} channels are needed: "
-            "use a larger proportion or a smaller receptive_field"
+            "use a larger proportion, or fewer branches (a smaller receptive_field, pool='none')"
         )
     return (channels - (groups - 1) * width,) + (groups - 1) * (width,)
 

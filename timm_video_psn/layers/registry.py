@@ -3,6 +3,12 @@
 import difflib
 import inspect
 
+from timm_video_psn.layers.receptive_field import (
+    ReceptiveFieldInception,
+    ReceptiveFieldInceptionTemporal,
+    ReceptiveFieldLarge,
+    ReceptiveFieldSmall,
+)
 from timm_video_psn.layers.shift import TemporalShift
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
 from timm_video_psn.layers.temporal_module import TemporalModule
@@ -12,6 +18,10 @@ TEMPORAL_MODULES: dict[str, type[TemporalModule] | None] = {
     "tsn": None,
     "tsm": TemporalShift,
     "psn": ActionPerceptronSynthesizer,
+    "rf_s": ReceptiveFieldSmall,
+    "rf_l": ReceptiveFieldLarge,
+    "rf_l_inception": ReceptiveFieldInception,
+    "rf_l_inception_t": ReceptiveFieldInceptionTemporal,
 }
 
 
