@@ -92,3 +92,32 @@ def test_psn_costs_a_tenth_more_than_tsn():
     assert multiply_adds(build("psn_resnet50"), 8) / multiply_adds(build("tsn_resnet50"), 8) == pytest.approx(
         1.10, abs=5e-3
     )
+
+
+# --- Table 1 and Table 3, which were evidently counted with the blocks after layer1 to layer4
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("rf_s_resnet50", {}, 27.57),  # paper: 27.57 M
+        ("rf_l_resnet50", {}, 27.35),  # paper: 27.35 M
+        ("rf_l_resnet50", {"dilated": True}, 26.30),
+        ("rf_l_inception_resnet50", {}, 27.56),  # paper: 27.56 M
+        ("rf_l_inception_resnet50", {"dilated": True}, 27.17),
+        ("rf_l_inception_t_resnet50", {}, 26.82),  # paper: 27.28 M, with details in its supplement
+        ("psn_resnet50", {"dilated": False, **ABLATIONS}, 27.91),  # paper: 27.95 M
+        ("psn_resnet50", {"spatial_conv": "1+1d", **ABLATIONS}, 27.39),  # paper: 27.45 M
+        ("psn_resnet50", {"pool": "avg", **ABLATIONS}, 27.52),  # paper: 27.55 M
+        ("psn_resnet50", {"pool": "none", **ABLATIONS}, 27.89),  # paper: 27.55 M; ours shares C among three branches
+        ("psn_resnet50", {"inter_act": False, **ABLATIONS}, 27.52),  # paper: 27.55 M
+    ],
+)
+def test_parameters_at_the_sites_of_table_1(name, settings, expected):
+    assert millions(parameters(build(name, sites=STAGES, **settings)), 2) == expected
+
+
+def test_the_baselines_cost_about_as_much_as_psn():
+    psn = multiply_adds(build("psn_resnet50"), 8)
+    for name in ("rf_s", "rf_l", "rf_l_inception", "rf_l_inception_t"):
+        assert multiply_adds(build(f"{name}_resnet50"), 8) == pytest.approx(psn, rel=0.05), name
