@@ -24,10 +24,11 @@ ALLOWED = {
     "data": set(),
     "version": set(),
     "losses": {"layers"},
+    "freezing": {"layers"},
     "interactions": {"layers"},
     "models": {"surgery", "layers"},
     "engine": {"losses", "interactions", "layers", "models", "data", "version", TOP},
-    TOP: {"surgery", "layers", "losses", "interactions", "models", "version"},
+    TOP: {"surgery", "layers", "losses", "freezing", "interactions", "models", "version"},
 }
 
 # modules that no test file mirrors -> the test file that covers them

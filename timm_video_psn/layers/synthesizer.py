@@ -42,6 +42,9 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         torch.Size([16, 256, 14, 14])
     """
 
+    frozen = False
+    _learned: tuple[str, ...] = ()  # parameters that took a gradient before they were frozen
+
     def __init__(
         self,
         channels: int,
@@ -81,9 +84,28 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         self.fused_mean = split_frames(means, self.num_frames).mean(1)  # (B, C)
 
     def train(self, mode: bool = True) -> "ActionPerceptronSynthesizer":
-        """Switch mode, and forget the record of an earlier forward."""
+        """Switch mode, and forget the record of an earlier forward; a frozen one stays in evaluation mode."""
         self.fused_mean = None
-        return super().train(mode)
+        return super().train(mode and not self.frozen)
+
+    def freeze(self) -> None:
+        """Fix the parameters and the norm statistics, for good or until `unfreeze`."""
+        if self.frozen:
+            return
+        self.frozen = True
+        self._learned = tuple(name for name, parameter in self.named_parameters() if parameter.requires_grad)
+        self.requires_grad_(False)
+        for parameter in self.parameters():
+            parameter.grad = None  # an optimizer would still apply it, with its momentum and weight decay
+        self.train(False)
+
+    def unfreeze(self) -> None:
+        """Undo `freeze`, but for the mode: that is the caller's to choose."""
+        if not self.frozen:
+            return
+        self.frozen = False
+        for name in self._learned:
+            self.get_parameter(name).requires_grad_()
 
     def no_weight_decay(self) -> set[str]:
         """The fusion matrix: decay would fight the interaction loss, which rewards large norms."""
