@@ -1,4 +1,4 @@
-"""Video models on timm backbones. Importing this package registers each `psn_*`, `tsm_*`, `tsn_*`, `rf_*` name with timm.
+"""Video models on timm backbones; importing this package registers them with timm: `psn_*`, `tsm_*`, `tsn_*`, `rf_*`.
 
 Example:
     >>> import timm, torch, timm_video_psn

@@ -3,6 +3,8 @@
 Where ours is not the paper's to the last digit, the test says which is which.
 """
 
+import itertools
+
 import pytest
 import timm
 import torch
@@ -121,3 +123,41 @@ def test_the_baselines_cost_about_as_much_as_psn():
     psn = multiply_adds(build("psn_resnet50"), 8)
     for name in ("rf_s", "rf_l", "rf_l_inception", "rf_l_inception_t"):
         assert multiply_adds(build(f"{name}_resnet50"), 8) == pytest.approx(psn, rel=0.05), name
+
+
+# --- variants on whole models
+
+LEVELS = ("stem", *STAGES)
+
+
+def test_any_set_of_sites_adds_the_parameters_of_its_sites():
+    plain = parameters(build("tsn_resnet18"))
+    alone = {site: parameters(build("psn_resnet18", sites=site)) - plain for site in LEVELS}
+    assert min(alone.values()) > 0
+    for count in range(2, 6):
+        for sites in itertools.combinations(LEVELS, count):
+            model = build("psn_resnet18", sites=sites[::-1])
+            assert tuple(model.sites) == sites  # in the order of the network
+            assert parameters(model) == plain + sum(alone[site] for site in sites)
+
+
+@pytest.mark.parametrize("proportion", [1 / 4, 1 / 6, 1 / 8, 1 / 16])
+def test_every_site_enhances_the_proportion_of_its_channels(proportion):
+    model = build("psn_resnet50", proportion=proportion, **ABLATIONS)
+    found = [model.get_submodule(target).temporal.reduce.weight.shape[:2] for target in model.sites.values()]
+    assert found == [(int(channels * proportion), channels) for channels in (64, 256, 512, 1024)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"receptive_field": (7, 4, 5)}, r"at stem \(64 channels\): receptive field 4 is not an odd .* use 1, 3, 5"),
+        ({"proportion": 1 / 16}, r"at stem \(64 channels\): 4 channels leave some of the 5 groups.* larger proportion"),
+        ({"fusion": "shuffle"}, r"at stem \(64 .*fusion='shuffle' needs .* one width.*receptive_field=\(5, 5, 5\)"),
+        ({"fusion": "dropout", "proportion": 1 / 8, **ABLATIONS}, r"at stem .*groups of 2 channels into 4 sub-groups"),
+        ({"fusion": "channelwise", "proportion": 1 / 6, **ABLATIONS}, r"at stem .*one width, found \(4, 2, 2, 2\)"),
+    ],
+)
+def test_a_variant_that_does_not_fit_is_named_with_its_place_and_a_remedy(settings, text):
+    with pytest.raises(ValueError, match=text):
+        build("psn_resnet50", **settings)
