@@ -4,7 +4,8 @@ Transformers pass on tokens or maps with the channels last, and some networks se
 file bring what comes into the form that a `TemporalModule` takes, and its result back into the form that came.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -109,3 +110,34 @@ class EachItem(nn.Module):
     def extra_repr(self) -> str:
         """The items, for print(model)."""
         return f"items={self.items}"
+
+
+@dataclass(frozen=True)
+class View:
+    """What a backbone passes on at some place.
+
+    Attributes:
+        kind: `NCHW` maps, `NHWC` maps or `NLC` tokens.
+        prefix: tokens before those of the map.
+        order: for tokens in another order than by rows: the token at each place of the map, (H, W).
+        items: where a tuple or list is passed on: (index, channels) of the items that get a module.
+    """
+
+    kind: Kind = "NCHW"
+    prefix: int = 0
+    order: Tensor | None = None
+    items: tuple[tuple[int, int], ...] | None = None
+
+    def build(self, create: Callable[[int], nn.Module], channels: int) -> nn.Module:
+        """The temporal module for this place: as created, or inside of what this file has for the layout.
+
+        Args:
+            create: channels -> temporal module.
+            channels: channels of the map, where there are no items.
+        """
+        if self.items is not None:
+            return EachItem([self._show(create(c)) for _, c in self.items], [item for item, _ in self.items])
+        return self._show(create(channels))
+
+    def _show(self, module: nn.Module) -> nn.Module:
+        return module if self.kind == "NCHW" else MapView(module, self.kind, self.prefix, self.order)
