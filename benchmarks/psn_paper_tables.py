@@ -167,8 +167,8 @@ def document() -> str:
 def table_1() -> Iterator[str]:
     yield from heading(
         "Table 1: parameters",
-        "Millions, 174 classes, receptive field 5x5x5 but in RF-S. The paper's blocks stood after layer1 to layer4 when "
-        "it\ncounted them, its numbers say, but in its last row, which agrees at the sites of its text.",
+        "Millions, 174 classes, receptive field 5x5x5 but in RF-S. By its numbers, the paper counted with the blocks\n"
+        "after layer1 to layer4, and its last row alone at the sites of its text.",
     )
     yield from parameter_rows("method", TABLE_1)
 
