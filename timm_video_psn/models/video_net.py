@@ -353,9 +353,7 @@ class VideoNet(nn.Module):
         return owner.global_pool
 
 
-def _build_at(
-    by_target: dict[str, Place], create: Callable[[Place], nn.Module], name: str, _: nn.Module
-) -> nn.Module:
+def _build_at(by_target: dict[str, Place], create: Callable[[Place], nn.Module], name: str, _: nn.Module) -> nn.Module:
     """A temporal module for a place; what is wrong with its settings there is said with the place."""
     place = by_target[name]
     try:
