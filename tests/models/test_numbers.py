@@ -161,3 +161,25 @@ def test_every_site_enhances_the_proportion_of_its_channels(proportion):
 def test_a_variant_that_does_not_fit_is_named_with_its_place_and_a_remedy(settings, text):
     with pytest.raises(ValueError, match=text):
         build("psn_resnet50", **settings)
+
+
+@pytest.mark.parametrize(("name", "count"), [("gst_resnet50", 21.04), ("gst_resnet101", 37.52)])
+def test_gst_has_the_parameters_that_the_paper_gives(name, count):
+    assert millions(parameters(build(name)), 2) == count
+
+
+def test_tam_has_the_25_6_million_parameters_of_its_paper_with_400_classes():
+    with torch.device("meta"):
+        model = timm.create_model("tam_resnet50", num_classes=400)
+    assert millions(parameters(model), 1) == 25.6
+
+
+def test_tea_on_plain_bottlenecks_has_14_8_million_parameters():
+    assert millions(parameters(build("tea_resnet50")), 1) == 14.8  # official, of wider Res2Net blocks: more
+
+
+def test_gst_computes_its_3d_convolution_with_no_more_multiply_adds():
+    """Of a block's 9 C^2 there remain 9 * 3/4 * 1/2 for the spatial and 27 * 1/4 * 1/2 for the temporal part."""
+    gst, tsn = (multiply_adds(build(f"{name}_resnet50"), 8) for name in ("gst", "tsn"))
+    blocks = [(3, 56 * 56, 64), (4, 28 * 28, 128), (6, 14 * 14, 256), (3, 7 * 7, 512)]
+    assert tsn - gst == 8 * sum(n * pixels * 9 * width**2 // 4 for n, pixels, width in blocks)

@@ -141,3 +141,6 @@ class View:
 
     def _show(self, module: nn.Module) -> nn.Module:
         return module if self.kind == "NCHW" else MapView(module, self.kind, self.prefix, self.order)
+
+
+MAPS = View()  # what convolutional networks pass on, and temporal modules take as it is

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from timm_video_psn.layers.layout import View
+from timm_video_psn.layers.layout import MAPS, View
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,6 @@ class Place:
     site: str
     target: str
     channels: int
-    view: View = View()
+    view: View = MAPS
     further: tuple[str, ...] = ()
     opens_stage: bool = False

@@ -1,0 +1,285 @@
+"""Official checkpoints against networks written here in the official structure, which know nothing of the package."""
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from timm_video_psn.models.official_keys import from_official_gst, from_official_tsm
+
+CLASSES = 7
+LAYERS = {"resnet18": (2, 2, 2, 2), "resnet26": (2, 2, 2, 2)}  # resnet26 has the bottlenecks of resnet50
+
+
+# --- the structure of mit-han-lab/temporal-shift-module around torchvision's ResNet
+
+
+class OfficialShift(nn.Module):
+    """`TemporalShift`: holds the convolution that the shift precedes."""
+
+    def __init__(self, net: nn.Module, n_segment: int):
+        super().__init__()
+        self.net, self.n_segment = net, n_segment
+
+    def forward(self, x: Tensor) -> Tensor:
+        clips = x.view(-1, self.n_segment, *x.shape[1:])
+        fold = x.shape[1] // 8
+        out = torch.zeros_like(clips)
+        out[:, :-1, :fold] = clips[:, 1:, :fold]
+        out[:, 1:, fold : 2 * fold] = clips[:, :-1, fold : 2 * fold]
+        out[:, :, 2 * fold :] = clips[:, :, 2 * fold :]
+        return self.net(out.view_as(x))
+
+
+class OfficialTSN(nn.Module):
+    """`TSN(is_shift=..., dropout=...)` with consensus avg."""
+
+    def __init__(self, base_model: nn.Module, frames: int, shift: bool = True, dropout: float = 0.5):
+        super().__init__()
+        self.base_model, self.frames = base_model, frames
+        every = 2 if len(base_model.layer3) >= 23 else 1
+        for stage in (base_model.layer1, base_model.layer2, base_model.layer3, base_model.layer4):
+            for i, block in enumerate(stage):
+                if shift and i % every == 0:
+                    block.conv1 = OfficialShift(block.conv1, frames)
+        self.new_fc = None
+        width = base_model.fc.in_features
+        if dropout:
+            base_model.fc, self.new_fc = nn.Dropout(dropout), nn.Linear(width, CLASSES)
+        else:
+            base_model.fc = nn.Linear(width, CLASSES)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        out = self.base_model(clip.transpose(1, 2).flatten(0, 1))
+        out = self.new_fc(out) if self.new_fc is not None else out
+        return out.view(-1, self.frames, CLASSES).mean(1)
+
+
+class ImageBlock(nn.Module):
+    """torchvision's BasicBlock or Bottleneck."""
+
+    def __init__(self, inplanes: int, planes: int, stride: int, deep: bool):
+        super().__init__()
+        sizes = [(inplanes, planes, 1, 1), (planes, planes, 3, stride), (planes, 4 * planes, 1, 1)]
+        if not deep:
+            sizes = [(inplanes, planes, 3, stride), (planes, planes, 3, 1)]
+        for i, (inputs, outputs, kernel, step) in enumerate(sizes, 1):
+            conv = nn.Conv2d(inputs, outputs, kernel, step, kernel // 2, bias=False)
+            self.add_module(f"conv{i}", conv)
+            self.add_module(f"bn{i}", nn.BatchNorm2d(outputs))
+        self.depth, self.downsample = len(sizes), None
+        if stride != 1 or inplanes != sizes[-1][1]:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inplanes, sizes[-1][1], 1, stride, bias=False), nn.BatchNorm2d(sizes[-1][1])
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x
+        for i in range(1, self.depth + 1):
+            out = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(out))
+            out = out.relu() if i < self.depth else out
+        return (out + (x if self.downsample is None else self.downsample(x))).relu()
+
+
+class ImageResNet(nn.Module):
+    """torchvision's ResNet."""
+
+    def __init__(self, layers: tuple[int, ...], deep: bool):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        inplanes = 64
+        for k, blocks in enumerate(layers):
+            planes, stage = 64 * 2**k, []
+            for i in range(blocks):
+                stage.append(ImageBlock(inplanes, planes, 2 if k and i == 0 else 1, deep))
+                inplanes = planes * (4 if deep else 1)
+            self.add_module(f"layer{k + 1}", nn.Sequential(*stage))
+        self.fc = nn.Linear(inplanes, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.bn1(self.conv1(x)).relu())
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        return self.fc(x.mean((2, 3)))
+
+
+# --- the structure of chenxuluo/GST-video
+
+
+def conv3d(inputs: int, outputs: int, kernel: tuple[int, int, int], stride: int = 1) -> nn.Conv3d:
+    padding = tuple(size // 2 for size in kernel)
+    return nn.Conv3d(inputs, outputs, kernel, (1, stride, stride), padding, bias=False)
+
+
+class GSTBlock(nn.Module):
+    """`GST.Bottleneck`."""
+
+    def __init__(self, inplanes: int, planes: int, stride: int, alpha: int, beta: int):
+        super().__init__()
+        self.conv1, self.bn1 = conv3d(inplanes, planes, (1, 1, 1)), nn.BatchNorm3d(planes)
+        self.conv2 = conv3d(planes // beta, planes // alpha * (alpha - 1), (1, 3, 3), stride)
+        self.Tconv = conv3d(planes // beta, planes // alpha, (3, 3, 3), stride)
+        self.bn2 = nn.BatchNorm3d(planes)
+        self.conv3, self.bn3 = conv3d(planes, 4 * planes, (1, 1, 1)), nn.BatchNorm3d(4 * planes)
+        self.beta, self.downsample = beta, None
+        if stride != 1 or inplanes != 4 * planes:
+            self.downsample = nn.Sequential(conv3d(inplanes, 4 * planes, (1, 1, 1), stride), nn.BatchNorm3d(4 * planes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn1(self.conv1(x)).relu()
+        left, right = out.chunk(2, 1) if self.beta == 2 else (out, out)
+        out = self.bn2(torch.cat([self.conv2(left), self.Tconv(right)], 1)).relu()
+        out = self.bn3(self.conv3(out))
+        return (out + (x if self.downsample is None else self.downsample(x))).relu()
+
+
+class GSTResNet(nn.Module):
+    """`GST.ResNet`."""
+
+    def __init__(self, layers: tuple[int, ...], alpha: int, beta: int):
+        super().__init__()
+        self.conv1, self.bn1 = conv3d(3, 64, (1, 7, 7), 2), nn.BatchNorm3d(64)
+        self.maxpool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+        inplanes = 64
+        for k, blocks in enumerate(layers):
+            planes, stage = 64 * 2**k, []
+            for i in range(blocks):
+                stage.append(GSTBlock(inplanes, planes, 2 if k and i == 0 else 1, alpha, beta))
+                inplanes = 4 * planes
+            self.add_module(f"layer{k + 1}", nn.Sequential(*stage))
+        self.fc = nn.Linear(inplanes, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.bn1(self.conv1(x)).relu())
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        return self.fc(x.transpose(1, 2).flatten(0, 1).mean((2, 3)))  # 7x7 average pool of 224 pixels
+
+
+class OfficialGST(nn.Module):
+    """`TemporalModel` of models.py."""
+
+    def __init__(self, base_model: nn.Module, frames: int, dropout: float = 0.3):
+        super().__init__()
+        self.base_model, self.frames = base_model, frames
+        width = base_model.fc.in_features
+        self.new_fc = nn.Linear(width, CLASSES) if dropout else None
+        base_model.fc = nn.Dropout(dropout) if dropout else nn.Linear(width, CLASSES)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        out = self.base_model(clip)
+        out = self.new_fc(out) if self.new_fc is not None else out
+        return out.view(-1, self.frames, CLASSES).mean(1)
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """In evaluation, with numbers everywhere that make a difference."""
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                nn.init.uniform_(tensor, 0.4, 1.2)
+    return model.eval()
+
+
+def checkpoint(official: nn.Module) -> dict[str, Tensor]:
+    """What the official code saves."""
+    return nn.DataParallel(official).state_dict()
+
+
+def create(temporal: str, backbone: str, **kwargs) -> nn.Module:
+    return timm.create_model("video_net", backbone=backbone, temporal=temporal, num_classes=CLASSES, **kwargs).eval()
+
+
+def gst(**settings) -> nn.Module:
+    torch.manual_seed(0)
+    return settled(
+        OfficialGST(GSTResNet(LAYERS["resnet26"], settings.pop("alpha", 4), settings.pop("beta", 2)), 4, **settings)
+    )
+
+
+def tsm(backbone: str = "resnet18", **settings) -> nn.Module:
+    return settled(OfficialTSN(ImageResNet(LAYERS[backbone], backbone != "resnet18"), 4, **settings))
+
+
+def assert_same(ours: nn.Module, official: nn.Module, state: dict[str, Tensor], clip: Tensor) -> None:
+    assert ours.load_state_dict(state) == ([], [])
+    with torch.no_grad():
+        found, expected = ours(clip), official(clip)
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def clip() -> Tensor:
+    return torch.randn(2, 3, 4, 48, 48)
+
+
+@pytest.mark.parametrize("dropout", [0.5, 0.0])
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet26"])
+def test_tsm_weights_give_the_logits_of_the_official_network(backbone, dropout, clip):
+    official, ours = tsm(backbone, dropout=dropout), create("tsm", backbone)
+    state = checkpoint(official)
+    assert "module.base_model.layer1.0.conv1.net.weight" in state
+    assert ("module.new_fc.weight" in state) == bool(dropout)
+    assert_same(ours, official, from_official_tsm(ours, state), clip)
+
+
+def test_tsn_weights_of_the_same_code_load_into_tsn(clip):
+    official, ours = tsm(shift=False), create("tsn", "resnet18")
+    assert_same(ours, official, from_official_tsm(ours, checkpoint(official)), clip)
+
+
+def test_in_deep_networks_every_second_block_of_tsm_has_a_shift(clip):
+    layers = (1, 2, 23, 1)
+    with torch.device("meta"):
+        official = OfficialTSN(ImageResNet(layers, deep=False), 4)
+        ours = create("tsm", "resnet18", layers=layers)
+    state = from_official_tsm(ours, checkpoint(official))
+    assert state.keys() == ours.state_dict().keys()
+    assert sum(".net." in name for name in official.state_dict()) == 1 + 1 + 12 + 1
+
+
+@pytest.mark.parametrize(("settings", "dropout"), [({}, 0.3), ({"beta": 1}, 0.3), ({"alpha": 2}, 0.0)])
+def test_gst_weights_give_the_logits_of_the_official_network(settings, dropout, clip):
+    official, ours = gst(dropout=dropout, **settings), create("gst", "resnet26", **settings)
+    state = checkpoint(official)
+    assert state["module.base_model.layer1.0.Tconv.weight"].ndim == 5
+    assert_same(ours, official, from_official_gst(ours, state), clip)
+
+
+def test_names_may_come_without_the_prefix_of_data_parallel_and_without_counts(clip):
+    official, ours = tsm(), create("tsm", "resnet18")
+    state = {name: value for name, value in official.state_dict().items() if "num_batches" not in name}
+    assert_same(ours, official, from_official_tsm(ours, state), clip)
+
+
+def test_missing_and_unknown_names_are_listed():
+    official, ours = tsm(), create("tsm", "resnet18")
+    state = checkpoint(official)
+    state["module.base_model.layer2.0.nl.g.weight"] = state.pop("module.base_model.layer1.1.bn1.weight")
+    with pytest.raises(
+        ValueError,
+        match=r"official TSM model like video_net with 7 classes; missing: base_model\.layer1\.1\.bn1\.weight; "
+        r"unknown: base_model\.layer2\.0\.nl\.g\.weight; create",
+    ):
+        from_official_tsm(ours, state)
+
+
+def test_a_checkpoint_of_another_kind_is_refused():
+    state = checkpoint(tsm(shift=False))
+    with pytest.raises(
+        ValueError, match=r"missing: base_model\.layer1\.0\.conv1\.net\.weight, .*unknown: .*conv1\.weight"
+    ):
+        from_official_tsm(create("tsm", "resnet18"), state)
+    with pytest.raises(ValueError, match=r"official GST model .* missing: .*Tconv\.weight.* and \d+ more"):
+        from_official_gst(create("gst", "resnet26"), state)
+
+
+def test_shapes_that_differ_are_listed():
+    state = checkpoint(gst())
+    ours = timm.create_model("video_net", backbone="resnet26", temporal="gst", num_classes=5)
+    with pytest.raises(ValueError, match=r"shapes differ .* new_fc\.weight has \(7, 2048\) for \(5, 2048\)"):
+        from_official_gst(ours, state)
+    with pytest.raises(ValueError, match=r"layer1\.0\.conv2\.weight has \(48, 32, 1, 3, 3\) for \(48, 64, 3, 3\)"):
+        from_official_gst(create("gst", "resnet26", beta=1), state)
