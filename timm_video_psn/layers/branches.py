@@ -122,7 +122,10 @@ class SpatialBank(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Each group through its kernel."""
         groups = x.split(self.widths, dim=1)
-        return torch.cat([branch(group) for branch, group in zip(self.branches, groups, strict=True)], dim=1)
+        outputs: list[Tensor] = []
+        for i, branch in enumerate(self.branches):  # TorchScript knows no zip of modules and tensors
+            outputs.append(branch(groups[i]))
+        return torch.cat(outputs, dim=1)
 
 
 class TemporalBank(nn.Module):
@@ -154,8 +157,10 @@ class TemporalBank(nn.Module):
         """Each group through its kernel, along time."""
         height, width = x.shape[-2:]
         groups = frames_to_rows(x, num_frames).split(self.widths, dim=1)  # each (B, c, T, H*W)
-        rows = torch.cat([branch(group) for branch, group in zip(self.branches, groups, strict=True)], dim=1)
-        return rows_to_frames(rows, height, width)  # (B*T, C, H, W)
+        outputs: list[Tensor] = []
+        for i, branch in enumerate(self.branches):
+            outputs.append(branch(groups[i]))
+        return rows_to_frames(torch.cat(outputs, dim=1), height, width)  # (B*T, C, H, W)
 
 
 def _spatial_branch(

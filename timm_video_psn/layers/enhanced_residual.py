@@ -81,7 +81,7 @@ class EnhancedResidual(TemporalModule):
         """Z = V + U."""
         if x.ndim != 4 or x.shape[1] != self.reduce.in_channels:
             raise ValueError(
-                f"input of shape {tuple(x.shape)}, expected maps (B*T, {self.reduce.in_channels}, H, W); "
+                f"input of shape {list(x.shape)}, expected maps (B*T, {self.reduce.in_channels}, H, W); "
                 "tokens and channels-last dimension orders have to be brought into this form first"
             )
         v = self.expand(self.enhance(self.reduce(x)))

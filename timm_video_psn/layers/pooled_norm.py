@@ -1,5 +1,6 @@
 """Batch norm of what is left of a map once it is pooled."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,4 +19,8 @@ class PooledNorm(nn.BatchNorm1d):
         """Normalise."""
         if self.training and x.numel() == x.shape[1]:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        if torch.jit.is_scripting():  # which knows no super()
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+            )
         return super().forward(x)

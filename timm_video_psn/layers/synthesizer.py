@@ -71,12 +71,14 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
     def enhance(self, x: Tensor) -> Tensor:
         """X from the spatial bank, Y = T x X, and Y through the temporal bank."""
         fused = self.fusion(self.spatial_bank(x))  # (B*T, C, H, W)
-        if self.training and not torch.compiler.is_exporting():
+        if not torch.jit.is_scripting():
             self._record(fused)
         return self.temporal_bank(fused, self.num_frames)
 
     def _record(self, fused: Tensor) -> None:
-        """Keep avg(Y) for the capacity loss (Eq. 3): the mean over T, H and W, (B, C), in float32 or better."""
+        """In training, keep avg(Y) for the capacity loss (Eq. 3): the mean over T, H and W, (B, C), in float32 or better."""
+        if not self.training or torch.compiler.is_exporting():
+            return
         if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
             return  # gradient checkpointing runs this forward again inside backward: keeping that graph leaks memory
         dtype = torch.promote_types(fused.dtype, torch.float32)

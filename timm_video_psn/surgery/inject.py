@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from timm_video_psn.surgery.match import match
@@ -129,22 +130,30 @@ def disabled(model: nn.Module) -> Iterator[None]:
             _register(item.target, item.where)
 
 
-def call_child_after(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+# TorchScript compiles the hooks, and wants these very types: a target that it compiles takes one tensor and gives one.
+
+
+def call_child_after(module: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
     """Forward hook: the target's output through its attached module."""
-    child: Any = module.temporal
-    result: Tensor = child(output)
+    result: Tensor = module.temporal(output)
     return result
 
 
-def call_child_before(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor, ...]:
+def call_child_before(module: Any, args: tuple[Tensor]) -> tuple[Tensor]:
     """Forward pre-hook: the target's first input through its attached module."""
+    if torch.jit.is_scripting():
+        return (module.temporal(args[0]),)
+    return _first_through_child(module, args)
+
+
+def _first_through_child(module: Any, args: Any) -> Any:
+    """The arguments of a call, the first of them through the attached module."""
     if not args:
         raise TypeError(
             f"{type(module).__name__} was called with keyword arguments alone, and what is attached before it takes "
             "the first positional one; attach it after another child instead"
         )
-    child: Any = module.temporal
-    return (child(args[0]), *args[1:])
+    return (module.temporal(args[0]), *args[1:])
 
 
 def _hooks(module: nn.Module, where: Where) -> dict[int, Any]:
