@@ -1,0 +1,151 @@
+"""From clips to frames and back to clips, for a VideoNet that runs, is scripted, or is traced into a graph.
+
+A temporal module knows the length T of the clips at hand by an attribute that VideoNet sets on every call. TorchScript
+cannot set it, so that a scripted model takes clips of one length; the graphs of `torch.fx` set it by `TracedFold`.
+"""
+
+import torch
+from timm.models import register_notrace_function, register_notrace_module
+from torch import Tensor, nn
+
+from timm_video_psn.layers.clip import fold_clip, split_frames, unfold_clip
+from timm_video_psn.layers.layout import EachItem, MapView
+from timm_video_psn.layers.temporal_module import TemporalModule
+
+# timm's feature graphs (`features_only=True, feature_cls="fx"`) call these as a whole, as they check what they are given.
+for _module in (TemporalModule, MapView, EachItem):
+    register_notrace_module(_module)
+
+
+def set_length(backbone: nn.Module, num_frames: int, image_size: tuple[int, int] | None = None) -> None:
+    """Tell every temporal module how many frames the clip at hand has, and every view of tokens their size.
+
+    Args:
+        backbone: holds the modules.
+        num_frames: T.
+        image_size: height and width of the frames.
+
+    Raises:
+        ValueError: a temporal module is made for another number of frames.
+    """
+    for module in backbone.modules():
+        if isinstance(module, TemporalModule) and module.num_frames != num_frames:
+            module.num_frames = num_frames
+        elif isinstance(module, MapView) and image_size is not None:
+            module.image_size = image_size
+
+
+def fold(backbone: nn.Module, x: Tensor) -> Tensor:
+    """Clips or images to a batch of frames; the temporal modules of the backbone learn T.
+
+    Args:
+        backbone: holds the modules.
+        x: clips or images.
+
+    Shape:
+        x: (B, C, T, H, W) -> (B*T, C, H, W); (B, C, H, W) -> same
+
+    Raises:
+        ValueError: x is neither.
+    """
+    if torch.jit.is_tracing():  # shapes are tensors then, and what is traced has constants for them
+        num_frames = int(x.shape[2]) if x.ndim == 5 else 1
+        set_length(backbone, num_frames, (int(x.shape[-2]), int(x.shape[-1])))
+        return torch.jit.script(fold_fixed)(x, num_frames)  # which checks the length on every call
+    if x.ndim in (4, 5):
+        set_length(backbone, x.shape[2] if x.ndim == 5 else 1, (x.shape[-2], x.shape[-1]))
+    return fold_fixed(x, 0)
+
+
+def fold_fixed(x: Tensor, num_frames: int) -> Tensor:
+    """Clips of one length, or images, to a batch of frames.
+
+    Args:
+        x: clips or images, each of these a clip of one frame.
+        num_frames: T; 0 for any length.
+
+    Shape:
+        x: (B, C, T, H, W) -> (B*T, C, H, W); (B, C, H, W) -> same
+
+    Raises:
+        ValueError: x is neither, or its clips have another length.
+    """
+    if x.ndim != 4 and x.ndim != 5:
+        raise ValueError(
+            f"input of shape {list(x.shape)}: expected clips (B, C, T, H, W) or images (B, C, H, W); "
+            "a single clip needs a batch dimension, clip[None]"
+        )
+    found = x.shape[2] if x.ndim == 5 else 1
+    if num_frames != 0 and found != num_frames:
+        raise ValueError(
+            f"clips of {found} frames, but TorchScript has fixed this model to clips of {num_frames}; give it "
+            "such clips, or script or trace the model anew after model.set_num_frames(...)"
+        )
+    return fold_clip(x) if x.ndim == 5 else x
+
+
+@register_notrace_module
+class TracedFold(nn.Module):
+    """What `torch.fx` records for the folding of clips: a step that tells the temporal modules the length of each.
+
+    Args:
+        backbone: holds the temporal modules; it does not become a child.
+
+    Shape:
+        x: (B, C, T, H, W) -> (B*T, C, H, W); (B, C, H, W) -> same
+    """
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.held = [backbone]  # in a list it is no child: its parameters have one name only
+
+    @torch.jit.unused
+    def forward(self, x: Tensor) -> Tensor:
+        """Tell, and fold."""
+        return fold(self.held[0], x)
+
+
+@register_notrace_function
+def unfold(features: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
+    """The backbone's maps or tokens as those of the clips or images that it was given.
+
+    Args:
+        features: of folded frames.
+        x: the clips or images.
+        output_fmt: `NHWC` for maps with their channels last.
+
+    Shape:
+        features: (B*T, C', h, w) -> (B, C', T, h, w), or (B*T, N, C') -> (B, T, N, C'); of images -> same
+
+    Raises:
+        ValueError: features of another rank.
+    """
+    if x.ndim == 4:
+        return features
+    if features.ndim == 3:
+        return split_frames(features, x.shape[2])  # (B, T, N, C')
+    if features.ndim != 4:
+        raise ValueError(
+            f"the backbone gives features of shape {list(features.shape)}, which have no form for clips; forward(clip) "
+            "gives logits, and backbone.forward_features the features of folded frames"
+        )
+    return unfold_clip(features.permute(0, 3, 1, 2) if output_fmt == "NHWC" else features, x.shape[2])
+
+
+@register_notrace_function
+def average(frames: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
+    """Predictions for frames, averaged over each clip; what is not pooled is not averaged either.
+
+    Args:
+        frames: what the backbone's head gives for folded frames.
+        x: the clips or images.
+        output_fmt: as for `unfold`.
+
+    Shape:
+        frames: (B*T, K) -> (B, K)
+    """
+    if x.ndim == 4:
+        return frames
+    if frames.ndim != 2:
+        return unfold(frames, x, output_fmt)
+    return split_frames(frames, x.shape[2]).mean(1)
