@@ -257,6 +257,19 @@ def test_channels_last_equals_contiguous(temporal, clip):
 
 
 @pytest.mark.parametrize("temporal", BLOCKS)
+def test_autocast_keeps_maps_in_its_precision(temporal, clip):
+    model, seen = acting(build(temporal)), []
+    for module in temporal_modules(model).values():
+        module.register_forward_hook(lambda module, args, output: seen.append((args[0].dtype, output.dtype)))
+    expected = model(clip)
+    seen.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(clip)
+    assert set(seen) == {(torch.bfloat16, torch.bfloat16)}
+    torch.testing.assert_close(logits.float(), expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("temporal", BLOCKS)
 def test_features_only_gives_the_features_of_the_whole_model(temporal, clip):
     whole = acting(build(temporal))
     model = build(temporal, features_only=True, out_indices=(1, 2))
