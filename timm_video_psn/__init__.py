@@ -1,4 +1,4 @@
-"""Video models on timm backbones. Importing this package registers every `psn_*`, `tsm_*`, `tsn_*` name with timm.
+"""Video models on timm backbones; importing this package registers them with timm: `psn_*`, `tsm_*`, `tsn_*`, `rf_*`.
 
 Example:
     >>> import timm, torch, timm_video_psn
@@ -7,6 +7,7 @@ Example:
     torch.Size([2, 174])
 """
 
+from timm_video_psn.freezing import freeze_synthesizers, unfreeze_synthesizers
 from timm_video_psn.interactions import InteractionMap, Interactions, interaction_map, ir_interactions
 from timm_video_psn.layers import TEMPORAL_MODULES
 from timm_video_psn.losses import auxiliary_losses
@@ -24,7 +25,9 @@ __all__ = [
     "__version__",
     "auxiliary_losses",
     "detach",
+    "freeze_synthesizers",
     "inject",
     "interaction_map",
     "ir_interactions",
+    "unfreeze_synthesizers",
 ]

@@ -84,6 +84,8 @@ def _synthesizers(model: nn.Module) -> dict[str, ActionPerceptronSynthesizer]:
     found = {}
     for name, module in model.named_modules():
         if isinstance(module, ActionPerceptronSynthesizer):
-            target = name.removesuffix(".temporal")  # an injected one goes by the name of what it follows
-            found[sites.get(target, target)] = module
+            target, _, inside = f"{name}.".partition(".temporal.")  # one that is attached goes by what it follows
+            target = target.removesuffix(".")
+            parts = "".join(f".{part}" for part in inside.split(".") if part.isdigit())  # one of several there
+            found[sites.get(target, target) + parts] = module
     return found

@@ -59,17 +59,22 @@ def capacity_loss(fused_mean: Tensor, widths: tuple[int, ...]) -> Tensor:
 def auxiliary_losses(model: nn.Module, norm: Norm = "sum") -> dict[str, Tensor]:
     """Both losses, averaged over the synthesizers of a model; call it after a forward in training mode.
 
+    Frozen synthesizers (see `freeze_synthesizers`) count in neither: there is nothing left to regularize.
+
     Args:
         model: any module that holds synthesizers.
         norm: see `interaction_loss`.
 
     Returns:
-        `{"interaction": scalar, "capacity": scalar}`, without their weights; empty for a model without synthesizers.
+        `{"interaction": scalar, "capacity": scalar}`, without their weights; empty for a model without synthesizers, or
+        with frozen ones alone.
 
     Raises:
         RuntimeError: no forward in training mode came before.
     """
-    synthesizers = [module for module in model.modules() if isinstance(module, ActionPerceptronSynthesizer)]
+    synthesizers = [
+        module for module in model.modules() if isinstance(module, ActionPerceptronSynthesizer) and not module.frozen
+    ]
     if not synthesizers:
         return {}
     interaction, capacity = [], []

@@ -74,7 +74,7 @@ def test_values_of_a_recipe_are_read_as_the_command_line_reads_them(tmp_path):
     ("text", "message"),
     [
         ("epoch: 3", "option 'epoch' is unknown; nearest: epochs"),
-        ("epochs: many", "epochs='many' is no int"),
+        ("epochs: many", "epochs='many' is no positive_integer"),
         ("crop: centre", "crop='centre' is unknown; use one of random, multiscale"),
         ("epochs: null", "epochs=None: expected a value"),
         ("lr: [1, 2]", "lr=[1, 2]: expected a value"),
@@ -102,3 +102,10 @@ def test_every_option_has_a_help_text_or_needs_none():
     actions = [action for action in build_parser()._actions if action.help is None]
     assert {action.dest for action in actions} <= {*silent, "amp_dtype"}
     assert all(not isinstance(action, argparse._HelpAction) for action in actions)
+
+
+@pytest.mark.parametrize("flag", ["--epochs", "--batch-size", "--num-frames", "--grad-accum-steps", "--val-interval"])
+def test_counts_below_one_are_refused(flag, capsys):
+    with pytest.raises(SystemExit):
+        parse_options([flag, "0"])
+    assert f"argument {flag}" in capsys.readouterr().err

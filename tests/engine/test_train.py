@@ -56,11 +56,13 @@ def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
     table = rows(folder)
     assert [row["epoch"] for row in table] == ["1", "2"]
     assert {"train_ce", "train_interaction", "train_capacity", "val_top1", "val_pair_top1"} <= set(table[0])
-    assert table[0]["val_videos"] == table[0]["val_expected"] == "12"
+    assert table[0]["val_videos"] == ""  # the recipe validates every second epoch
+    assert table[1]["val_videos"] == table[1]["val_expected"] == "12"
     out = capsys.readouterr().out
     assert "recipe timm_video_psn/recipes/motion.yaml" in out
     assert "interaction -" in out
     assert "(12 of 12 videos)" in out
+    assert "not validated" in out
 
 
 def test_the_best_folder_is_the_trained_model_with_everything_it_needs(arguments, tmp_path, tiny_motion):
@@ -72,6 +74,12 @@ def test_the_best_folder_is_the_trained_model_with_everything_it_needs(arguments
     cfg = model.pretrained_cfg
     assert tuple(cfg["label_names"]) == read_index("motion", tiny_motion, "train").class_names
     assert (tuple(cfg["input_size"]), cfg["crop_pct"]) == ((3, 32, 32), pytest.approx(8 / 9))
+
+
+def test_every_nth_epoch_is_validated_and_the_last(arguments, tmp_path):
+    rows = Trainer(parse_options([*arguments, "--epochs", "3", "--val-interval", "2"])).fit()
+    assert [row["epoch"] for row in rows if "val_top1" in row] == [2, 3]
+    assert (tmp_path / "run" / "best" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

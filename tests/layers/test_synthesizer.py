@@ -1,6 +1,7 @@
 """The action perceptron synthesizer against Eq. 1 written as loops."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -218,9 +219,102 @@ def test_copies_start_without_a_record(clone):
     torch.testing.assert_close(other(x), synthesizer(x))
 
 
+# --- every variant of the paper (Tables 1 to 3)
+
+FIELDS = [(1, 1, 1), (3, 3, 3), (5, 5, 5), (7, 5, 5), (9, 5, 5), (3, 7, 7), (7, 3, 5), (1, 5, 5), (5, 1, 1), (11, 1, 3)]
+FUSIONS_OF_ANY_WIDTH = ("dense", "grouping")
+
+
+def branches(receptive_field: tuple[int, int, int], pool: str) -> tuple[int, int]:
+    """Temporal and spatial branches."""
+    frames, rows, columns = receptive_field
+    pools = int(pool != "none")
+    return (frames + 1) // 2 + pools, (max(rows, columns) + 1) // 2 + pools
+
+
+def weights_by_hand(channels, proportion, receptive_field, fusion, pool, dilated, spatial_conv) -> int:
+    """The number of weights, from the sizes alone."""
+    width = math.floor(channels * proportion)
+    temporal, spatial = branches(receptive_field, pool)
+    frames, rows, columns = receptive_field
+    total = 2 * channels * width
+    total += {"dense": width * width, "channelwise": temporal * spatial * (width // spatial)}.get(fusion, 0)
+    c = reference.widths(width, spatial)[-1]
+    for k in range(1, (max(rows, columns) + 1) // 2):
+        high, wide = (len(reference.offsets(min(2 * k + 1, span), dilated)) for span in (rows, columns))
+        total += c * c * (high * wide if spatial_conv == "2d" else high + wide) + 2 * c * (1 + (spatial_conv != "2d"))
+    c = reference.widths(width, temporal)[-1]
+    for k in range(1, (frames + 1) // 2):
+        total += c * c * len(reference.offsets(2 * k + 1, dilated))
+    return total
+
+
+@pytest.mark.parametrize("pool", ["max", "avg", "none"])
+@pytest.mark.parametrize("fusion", ["dense", "channelwise", "grouping", "shuffle", "dropout"])
+@pytest.mark.parametrize("receptive_field", FIELDS)
+def test_every_variant_runs_and_has_the_weights_that_its_sizes_say(receptive_field, fusion, pool):
+    temporal, spatial = branches(receptive_field, pool)
+    if fusion not in FUSIONS_OF_ANY_WIDTH and temporal != spatial:
+        with pytest.raises(
+            ValueError, match=f"fusion='{fusion}' needs spatial and temporal groups of one width, found"
+        ):
+            ActionPerceptronSynthesizer(256, receptive_field=receptive_field, fusion=fusion, pool=pool)
+        return
+    for proportion, dilated, spatial_conv, inter_act in [
+        (1 / 4, True, "2d", True),
+        (1 / 6, False, "2d", False),
+        (1 / 8, True, "1+1d", True),
+        (1 / 16, False, "1+1d", False),
+    ]:
+        groups = max(temporal, spatial)
+        channels = 16 * (groups * groups if fusion not in FUSIONS_OF_ANY_WIDTH else 12)
+        if proportion == 1 / 6:
+            channels = 6 * channels // 16
+        synthesizer = ActionPerceptronSynthesizer(
+            channels, 2, proportion, receptive_field, fusion, pool, inter_act, dilated, spatial_conv, expand_init=1.0
+        )
+        counted = sum(parameter.numel() for parameter in synthesizer.parameters())
+        settings = (channels, proportion, receptive_field, fusion, pool, dilated, spatial_conv)
+        assert counted == weights_by_hand(*settings), settings
+        x = torch.randn(2, channels, 3, 3)
+        out = synthesizer(x)
+        assert out.shape == x.shape
+        assert out.isfinite().all()
+        assert not torch.equal(out, x)
+        assert sum(isinstance(module, nn.ReLU) for module in synthesizer.modules()) == inter_act * (
+            spatial - 1 - (pool != "none")
+        ) * (1 + (spatial_conv != "2d"))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("fusion", ["shuffle", "grouping", "dropout"])
+def test_dense_with_a_fixed_routing_is_exactly_that_fusion(fusion, training):
+    """ "This layer covers most feature fusion techniques as special cases of it" (Eq. 4)."""
+    fixed = ActionPerceptronSynthesizer(64, 3, 0.5, (5, 5, 5), fusion, expand_init=1.0).train(training)
+    dense = ActionPerceptronSynthesizer(64, 3, 0.5, (5, 5, 5), "dense", expand_init=1.0).train(training)
+    routing = {
+        "shuffle": reference.shuffle_routing(4, 8),
+        "grouping": torch.eye(32),
+        "dropout": reference.dropout_routing(4, 8),
+    }[fusion]
+    dense.load_state_dict({**fixed.state_dict(), "fusion.weight": routing})
+    x = torch.randn(6, 64, 5, 4)
+    assert torch.equal(dense(x), fixed(x))
+    if training:
+        assert torch.equal(dense.fused_mean, fixed.fused_mean)
+
+
+@pytest.mark.parametrize("fusion", ["dense", "grouping"])
+def test_unequal_numbers_of_groups_are_welcome_where_nothing_pairs_them(fusion):
+    synthesizer = build(20, 3, 0.5, receptive_field=(7, 5, 5), fusion=fusion)
+    assert (synthesizer.spatial_bank.widths, synthesizer.temporal_bank.widths) == ((4, 2, 2, 2), (2, 2, 2, 2, 2))
+    assert synthesizer(torch.randn(3, 20, 4, 4, dtype=torch.float64)).shape == (3, 20, 4, 4)
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
+        ({"receptive_field": (5, 5, 4)}, "receptive field 4 is not an odd number"),
         ({"receptive_field": (4, 5, 5)}, "receptive field 4 is not an odd number"),
         ({"receptive_field": (5, 5, 0)}, "receptive field 0 is not an odd number"),
         ({"receptive_field": (-1, 5, 5)}, "receptive field -1 is not an odd number"),
@@ -231,7 +325,7 @@ def test_copies_start_without_a_record(clone):
             {"proportion": 1 / 16},
             "4 channels leave some of the 5 groups empty; at least 5 channels.*larger proportion",
         ),
-        ({"proportion": 1 / 100}, "0 channels leave some of the 4 groups empty"),
+        ({"proportion": 1 / 100}, "proportion=0.01 of 64 channels leaves none to enhance; use at least 1/64"),
         ({"fusion": "densse"}, "fusion='densse' is unknown; use one of 'dense', .*did you mean 'dense'"),
         ({"fusion": "channel_wise"}, "did you mean 'channelwise'"),
         ({"pool": "mean"}, "pool='mean' is unknown; use one of 'max', 'avg', 'none'"),

@@ -3,6 +3,8 @@
 Where ours is not the paper's to the last digit, the test says which is which.
 """
 
+import itertools
+
 import pytest
 import timm
 import torch
@@ -92,6 +94,73 @@ def test_psn_costs_a_tenth_more_than_tsn():
     assert multiply_adds(build("psn_resnet50"), 8) / multiply_adds(build("tsn_resnet50"), 8) == pytest.approx(
         1.10, abs=5e-3
     )
+
+
+# --- Table 1 and Table 3, which were evidently counted with the blocks after layer1 to layer4
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("rf_s_resnet50", {}, 27.57),  # paper: 27.57 M
+        ("rf_l_resnet50", {}, 27.35),  # paper: 27.35 M
+        ("rf_l_resnet50", {"dilated": True}, 26.30),
+        ("rf_l_inception_resnet50", {}, 27.56),  # paper: 27.56 M
+        ("rf_l_inception_resnet50", {"dilated": True}, 27.17),
+        ("rf_l_inception_t_resnet50", {}, 26.82),  # paper: 27.28 M, with details in its supplement
+        ("psn_resnet50", {"dilated": False, **ABLATIONS}, 27.91),  # paper: 27.95 M
+        ("psn_resnet50", {"spatial_conv": "1+1d", **ABLATIONS}, 27.39),  # paper: 27.45 M
+        ("psn_resnet50", {"pool": "avg", **ABLATIONS}, 27.52),  # paper: 27.55 M
+        ("psn_resnet50", {"pool": "none", **ABLATIONS}, 27.89),  # paper: 27.55 M; ours shares C among three branches
+        ("psn_resnet50", {"inter_act": False, **ABLATIONS}, 27.52),  # paper: 27.55 M
+    ],
+)
+def test_parameters_at_the_sites_of_table_1(name, settings, expected):
+    assert millions(parameters(build(name, sites=STAGES, **settings)), 2) == expected
+
+
+def test_the_baselines_cost_about_as_much_as_psn():
+    psn = multiply_adds(build("psn_resnet50"), 8)
+    for name in ("rf_s", "rf_l", "rf_l_inception", "rf_l_inception_t"):
+        assert multiply_adds(build(f"{name}_resnet50"), 8) == pytest.approx(psn, rel=0.05), name
+
+
+# --- variants on whole models
+
+LEVELS = ("stem", *STAGES)
+
+
+def test_any_set_of_sites_adds_the_parameters_of_its_sites():
+    plain = parameters(build("tsn_resnet18"))
+    alone = {site: parameters(build("psn_resnet18", sites=site)) - plain for site in LEVELS}
+    assert min(alone.values()) > 0
+    for count in range(2, 6):
+        for sites in itertools.combinations(LEVELS, count):
+            model = build("psn_resnet18", sites=sites[::-1])
+            assert tuple(model.sites) == sites  # in the order of the network
+            assert parameters(model) == plain + sum(alone[site] for site in sites)
+
+
+@pytest.mark.parametrize("proportion", [1 / 4, 1 / 6, 1 / 8, 1 / 16])
+def test_every_site_enhances_the_proportion_of_its_channels(proportion):
+    model = build("psn_resnet50", proportion=proportion, **ABLATIONS)
+    found = [model.get_submodule(target).temporal.reduce.weight.shape[:2] for target in model.sites.values()]
+    assert found == [(int(channels * proportion), channels) for channels in (64, 256, 512, 1024)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"receptive_field": (7, 4, 5)}, r"at stem \(64 channels\): receptive field 4 is not an odd .* use 1, 3, 5"),
+        ({"proportion": 1 / 16}, r"at stem \(64 channels\): 4 channels leave some of the 5 groups.* larger proportion"),
+        ({"fusion": "shuffle"}, r"at stem \(64 .*fusion='shuffle' needs .* one width.*receptive_field=\(5, 5, 5\)"),
+        ({"fusion": "dropout", "proportion": 1 / 8, **ABLATIONS}, r"at stem .*groups of 2 channels into 4 sub-groups"),
+        ({"fusion": "channelwise", "proportion": 1 / 6, **ABLATIONS}, r"at stem .*one width, found \(4, 2, 2, 2\)"),
+    ],
+)
+def test_a_variant_that_does_not_fit_is_named_with_its_place_and_a_remedy(settings, text):
+    with pytest.raises(ValueError, match=text):
+        build("psn_resnet50", **settings)
 
 
 @pytest.mark.parametrize(("name", "count"), [("gst_resnet50", 21.04), ("gst_resnet101", 37.52)])

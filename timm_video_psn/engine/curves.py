@@ -16,17 +16,16 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    epochs = [row["epoch"] for row in history]
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     accuracy, loss, rate = figure.subplots(1, 3)
     for key, label in (("train_top1", "train top-1"), ("val_top1", "val top-1"), ("val_top5", "val top-5")):
-        accuracy.plot(epochs, [row[key] for row in history], marker=".", label=label)
+        _plot(accuracy, history, key, label)
     accuracy.set(title="accuracy, %", ylim=(0, 101))
     for key, label in (("train_loss", "train, with Eq. 2 and 3"), ("train_ce", "train"), ("val_loss", "val")):
-        loss.plot(epochs, [row[key] for row in history], marker=".", label=label)
+        _plot(loss, history, key, label)
     loss.set(title="cross-entropy", ylim=(0, None))
-    rate.plot(epochs, [row["lr"] for row in history], marker=".", color="tab:gray")
+    _plot(rate, history, "lr", "learning rate", color="tab:gray")
     rate.set(title="learning rate at the end of the epoch", ylim=(0, None))
     for axis in (accuracy, loss, rate):
         axis.set_xlabel("epoch")
@@ -36,3 +35,9 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str) -> None:
     loss.legend(loc="upper right")
     figure.suptitle(title)
     figure.savefig(path, dpi=110, format="png")
+
+
+def _plot(axis: Any, history: list[dict[str, Any]], key: str, label: str, **style: Any) -> None:
+    """One line, through the epochs that have this value."""
+    points = [(row["epoch"], row[key]) for row in history if key in row]
+    axis.plot(*zip(*points, strict=True) if points else ([], []), marker=".", label=label, **style)

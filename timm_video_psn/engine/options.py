@@ -67,11 +67,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def positive_integer(text: str) -> int:
+    """A whole number from 1 on; its name is what the parser's error says."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def _data_options(group: Any) -> None:
     add = group.add_argument
     add("--dataset", default="folder", help="motion, folder")
     add("--data-dir", metavar="DIR", help="folder of the data set; motion: where it is, or is to be made")
-    add("--num-frames", type=int, default=8, metavar="T", help="frames of a clip")
+    add("--num-frames", type=positive_integer, default=8, metavar="T", help="frames of a clip")
     add("--img-size", type=int, metavar="PX", help="crop; default: the model's own")
     add("--crop-pct", type=float, default=0.875, help="crop / short side, 224 / 256 in the paper")
     add("--crop", choices=["random", "multiscale"], default="random", help="crop of training clips")
@@ -120,7 +127,7 @@ def _optimizer_options(group: Any) -> None:
 
 def _schedule_options(group: Any) -> None:
     add = group.add_argument
-    add("--epochs", type=int, default=80)
+    add("--epochs", type=positive_integer, default=80)
     schedules = ["multistep", "cosine", "tanh", "step", "poly", "constant", "none"]
     add("--sched", default="multistep", choices=schedules, help="of the learning rate")
     add("--decay-milestones", type=int, nargs="+", default=[50, 60, 70], help="epochs of multistep's decays")
@@ -132,8 +139,15 @@ def _schedule_options(group: Any) -> None:
 
 def _run_options(group: Any) -> None:
     add = group.add_argument
-    add("--batch-size", "-b", type=int, default=64, help="clips of a step")
-    add("--grad-accum-steps", type=int, default=1, help="steps of an update")
+    add(
+        "--val-interval",
+        type=positive_integer,
+        default=1,
+        metavar="N",
+        help="validate after every n-th epoch, and the last",
+    )
+    add("--batch-size", "-b", type=positive_integer, default=64, help="clips of a step")
+    add("--grad-accum-steps", type=positive_integer, default=1, help="steps of an update")
     add("--device", help="cuda, cpu, ...; default: cuda where there is one")
     add("--amp", action="store_true", help="autocast")
     add("--amp-dtype", choices=["float16", "bfloat16"], default="float16")

@@ -78,10 +78,11 @@ class RunFolder:
         """Write `summary.csv`, a row an epoch, and `curves.png`.
 
         Args:
-            history: the rows so far, all with the same columns.
+            history: the rows so far; cells of columns that a row lacks, as those of a validation, stay empty.
         """
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+        longest = max(history, key=len)  # a row of an epoch that was validated, if there is one yet
+        writer = csv.DictWriter(text, fieldnames=list(longest), lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
         self._write("summary.csv", text.getvalue())

@@ -86,7 +86,7 @@ class Trainer:
             while self.epoch < self.options.epochs:
                 timing = self._train_epoch(stop)
                 self._save()  # validation may take long, and what comes before it shall not be lost
-                self._finish_epoch(self._evaluate(), timing)
+                self._finish_epoch(self._evaluate() if self._is_validated() else None, timing)
                 self._answer(stop)
         return self.history
 
@@ -145,6 +145,10 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.model, step=updates)
 
+    def _is_validated(self) -> bool:
+        """Whether validation follows this epoch: every n-th and the last."""
+        return (self.epoch + 1) % self.options.val_interval == 0 or self.epoch + 1 == self.options.epochs
+
     def _evaluate(self) -> Evaluation:
         """Validate the averaged weights if there are any, else the model."""
         model = self.model if self.ema is None else self.ema.module
@@ -153,33 +157,28 @@ class Trainer:
         self.report.note_evaluation(evaluation)
         return evaluation
 
-    def _finish_epoch(self, evaluation: Evaluation, timing: Waiting) -> None:
+    def _finish_epoch(self, evaluation: Evaluation | None, timing: Waiting) -> None:
         """Report the epoch, keep the model if it is the best, and save."""
         row = self._row(evaluation, timing)
         self.history.append(row)
         _logger.info(_line(row, self.options.epochs))
-        if row is max(self.history, key=lambda row: (row["val_top1"], -row["val_loss"])):
+        validated = [row for row in self.history if "val_top1" in row]
+        if evaluation and row is max(validated, key=lambda row: (row["val_top1"], -row["val_loss"])):
             self._export(row)
         self.run.write_summary(self.history)
         self.epoch, self.step, self.meter = self.epoch + 1, 0, LossMeter()
         self._save()
 
-    def _row(self, evaluation: Evaluation, timing: Waiting) -> Row:
+    def _row(self, evaluation: Evaluation | None, timing: Waiting) -> Row:
         """The epoch's row of summary.csv."""
         train = {f"train_{name}": round(value, 6) for name, value in self.meter.averages().items()}
         if not train:
             raise ValueError(f"not one training video could be read in epoch {self.epoch + 1}; mend the data")
-        pairs = {} if evaluation.pair_top1 is None else {"val_pair_top1": round(evaluation.pair_top1, 3)}
         return {
             "epoch": self.epoch + 1,
             "lr": self.optimizer.param_groups[0]["lr"],
             **train,
-            "val_loss": round(evaluation.loss, 6),
-            "val_top1": round(evaluation.top1, 3),
-            "val_top5": round(evaluation.top5, 3),
-            **pairs,
-            "val_videos": evaluation.num_videos,
-            "val_expected": evaluation.num_expected,
+            **({} if evaluation is None else _validation_columns(evaluation)),
             "train_broken": self.report.broken,
             "data_wait": round(timing.share, 3),
             "train_seconds": round(timing.elapsed_sec, 1),
@@ -304,15 +303,32 @@ def _notes(train: VideoIndex, val: VideoIndex) -> list[str]:
     return notes
 
 
+def _validation_columns(evaluation: Evaluation) -> Row:
+    """What validation adds to the row of an epoch."""
+    pairs = {} if evaluation.pair_top1 is None else {"val_pair_top1": round(evaluation.pair_top1, 3)}
+    return {
+        "val_loss": round(evaluation.loss, 6),
+        "val_top1": round(evaluation.top1, 3),
+        "val_top5": round(evaluation.top5, 3),
+        **pairs,
+        "val_videos": evaluation.num_videos,
+        "val_expected": evaluation.num_expected,
+    }
+
+
 def _line(row: dict[str, Any], epochs: int) -> str:
     """The report of an epoch."""
     terms = ", ".join(
         f"{name} {row['train_' + name]:.3f}" for name in ("ce", "interaction", "capacity") if f"train_{name}" in row
     )
     pairs = f", within pairs {row['val_pair_top1']:.1f}" if "val_pair_top1" in row else ""
+    validation = (
+        f"val top-1 {row['val_top1']:.1f}, top-5 {row['val_top5']:.1f}{pairs} "
+        f"({row['val_videos']} of {row['val_expected']} videos)"
+        if "val_top1" in row
+        else "not validated"
+    )
     return (
         f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f} ({terms})  train top-1 {row['train_top1']:.1f}  "
-        f"val top-1 {row['val_top1']:.1f}, top-5 {row['val_top5']:.1f}{pairs} "
-        f"({row['val_videos']} of {row['val_expected']} videos)  "
-        f"lr {row['lr']:.2e}  data wait {row['data_wait']:.0%}  {row['seconds']:.0f} s"
+        f"{validation}  lr {row['lr']:.2e}  data wait {row['data_wait']:.0%}  {row['seconds']:.0f} s"
     )

@@ -2,9 +2,16 @@
 
 from timm_video_psn.layers.branches import SpatialBank, TemporalBank, group_widths
 from timm_video_psn.layers.clip import fold_clip, frames_to_rows, rows_to_frames, unfold_clip
+from timm_video_psn.layers.enhanced_residual import EnhancedResidual
 from timm_video_psn.layers.fusion import FUSIONS, block_norms
 from timm_video_psn.layers.gate_shift import GateShift
 from timm_video_psn.layers.gst import GroupedSpatialTemporal
+from timm_video_psn.layers.receptive_field import (
+    ReceptiveFieldInception,
+    ReceptiveFieldInceptionTemporal,
+    ReceptiveFieldLarge,
+    ReceptiveFieldSmall,
+)
 from timm_video_psn.layers.registry import TEMPORAL_MODULES, temporal_module, temporal_settings
 from timm_video_psn.layers.shift import TemporalShift
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
@@ -16,9 +23,14 @@ __all__ = [
     "FUSIONS",
     "TEMPORAL_MODULES",
     "ActionPerceptronSynthesizer",
+    "EnhancedResidual",
     "GateShift",
     "GroupedSpatialTemporal",
     "Placement",
+    "ReceptiveFieldInception",
+    "ReceptiveFieldInceptionTemporal",
+    "ReceptiveFieldLarge",
+    "ReceptiveFieldSmall",
     "SpatialBank",
     "TemporalAdaptive",
     "TemporalBank",

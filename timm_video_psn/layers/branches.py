@@ -41,7 +41,7 @@ def group_widths(channels: int, groups: int) -> tuple[int, ...]:
     if width < 1:
         raise ValueError(
             f"{channels} channels leave some of the {groups} groups empty; at least {groups} channels are needed: "
-            "use a larger proportion or a smaller receptive_field"
+            "use a larger proportion, or fewer branches (a smaller receptive_field, pool='none')"
         )
     return (channels - (groups - 1) * width,) + (groups - 1) * (width,)
 
@@ -49,7 +49,10 @@ def group_widths(channels: int, groups: int) -> tuple[int, ...]:
 def odd_sizes(receptive_field: int) -> list[int]:
     """Kernel sizes 1, 3, 5, ... up to the receptive field."""
     if receptive_field < 1 or receptive_field % 2 == 0:
-        raise ValueError(f"receptive field {receptive_field} is not an odd number from 1 on, as centred kernels need")
+        raise ValueError(
+            f"receptive field {receptive_field} is not an odd number from 1 on, as centred kernels need; "
+            "use 1, 3, 5, 7, ... in each of T, H, W"
+        )
     return list(range(1, receptive_field + 1, 2))
 
 

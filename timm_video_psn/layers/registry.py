@@ -5,6 +5,12 @@ import inspect
 
 from timm_video_psn.layers.gate_shift import GateShift
 from timm_video_psn.layers.gst import GroupedSpatialTemporal
+from timm_video_psn.layers.receptive_field import (
+    ReceptiveFieldInception,
+    ReceptiveFieldInceptionTemporal,
+    ReceptiveFieldLarge,
+    ReceptiveFieldSmall,
+)
 from timm_video_psn.layers.shift import TemporalShift
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
 from timm_video_psn.layers.tam import TemporalAdaptive
@@ -20,6 +26,10 @@ TEMPORAL_MODULES: dict[str, type[TemporalModule] | None] = {
     "tea": TemporalExcitationAggregation,
     "tam": TemporalAdaptive,
     "psn": ActionPerceptronSynthesizer,
+    "rf_s": ReceptiveFieldSmall,
+    "rf_l": ReceptiveFieldLarge,
+    "rf_l_inception": ReceptiveFieldInception,
+    "rf_l_inception_t": ReceptiveFieldInceptionTemporal,
 }
 
 

@@ -1,19 +1,18 @@
 """The action perceptron synthesizer (Eq. 1, Fig. 3)."""
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from timm_video_psn.layers.branches import Pool, SpatialBank, SpatialConv, TemporalBank, odd_sizes
 from timm_video_psn.layers.clip import split_frames
+from timm_video_psn.layers.enhanced_residual import EnhancedResidual, check_choices
 from timm_video_psn.layers.fusion import FUSIONS
-from timm_video_psn.layers.temporal_module import TemporalModule
 
 
-class ActionPerceptronSynthesizer(TemporalModule):
+class ActionPerceptronSynthesizer(EnhancedResidual):
     """z = V + U, V synthesized from multi-scale spatial and temporal kernels (Eq. 1, Fig. 3).
 
     reduce (1x1) -> spatial bank X -> fusion Y = T x X -> temporal bank -> expand (1x1) -> + U.
@@ -43,6 +42,9 @@ class ActionPerceptronSynthesizer(TemporalModule):
         torch.Size([16, 256, 14, 14])
     """
 
+    frozen = False
+    _learned: tuple[str, ...] = ()  # parameters that took a gradient before they were frozen
+
     def __init__(
         self,
         channels: int,
@@ -56,52 +58,22 @@ class ActionPerceptronSynthesizer(TemporalModule):
         spatial_conv: SpatialConv = "2d",
         expand_init: float = 0.0,
     ):
-        super().__init__(num_frames)
-        _check_choices(fusion=(fusion, FUSIONS), pool=(pool, Pool), spatial_conv=(spatial_conv, SpatialConv))
-        width = _enhanced_channels(channels, proportion)
+        check_choices(fusion=(fusion, FUSIONS), pool=(pool, Pool), spatial_conv=(spatial_conv, SpatialConv))
+        super().__init__(channels, num_frames, proportion)
+        width = self.reduce.out_channels
         temporal_sizes, spatial_sizes = _kernel_sizes(receptive_field)
-        self.reduce = nn.Conv2d(channels, width, 1, bias=False)
         self.spatial_bank = SpatialBank(width, spatial_sizes, pool, dilated, spatial_conv, inter_act)
         self.temporal_bank = TemporalBank(width, temporal_sizes, pool, dilated)
         self.fusion = FUSIONS[fusion](self.spatial_bank.widths, self.temporal_bank.widths)
-        self.expand = nn.Conv2d(width, channels, 1, bias=False)
         self.fused_mean: Tensor | None = None
-        self.init_weights(expand_init)
+        self.add_expand(expand_init)
 
-    def init_weights(self, expand_init: float = 0.0) -> None:
-        """Paper silent beyond "randomly initialized": normal, with the variance that keeps that of the map.
-
-        That is 1 / fan_in, and twice that before a ReLU. PyTorch's own third of it, through four linear steps in a row,
-        would leave V so weak that training from scratch stays at chance for epochs. The taps of each temporal kernel
-        add up to zero, so that it sees what changes and not what stays: from scratch that, too, saves epochs.
-
-        Args:
-            expand_init: see the class.
-        """
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d):
-                gain = 2**0.5 if name.startswith("spatial_bank") else 1.0
-                nn.init.normal_(module.weight, std=gain / module.weight[0].numel() ** 0.5)
-        with torch.no_grad():
-            for kernel in self.temporal_bank.parameters():  # (c, c, taps, 1)
-                taps = kernel.shape[2]
-                kernel.sub_(kernel.mean(2, keepdim=True)).mul_((taps / (taps - 1)) ** 0.5)
-            self.expand.weight.mul_(expand_init)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Z = V + U."""
-        if x.ndim != 4 or x.shape[1] != self.reduce.in_channels:
-            raise ValueError(
-                f"input of shape {tuple(x.shape)}, expected maps (B*T, {self.reduce.in_channels}, H, W); "
-                "tokens and channels-last dimension orders have to be brought into this form first"
-            )
-        fused = self.fusion(self.spatial_bank(self.reduce(x)))  # (B*T, C, H, W)
+    def enhance(self, x: Tensor) -> Tensor:
+        """X from the spatial bank, Y = T x X, and Y through the temporal bank."""
+        fused = self.fusion(self.spatial_bank(x))  # (B*T, C, H, W)
         if self.training and not torch.compiler.is_exporting():
             self._record(fused)
-        v = self.expand(self.temporal_bank(fused, self.num_frames))
-        # In place: the maps of the first sites are large, and writing a further one costs more than the sum itself.
-        alike = v.dtype == x.dtype and v.stride() == x.stride()
-        return v.add_(x) if alike else x + v
+        return self.temporal_bank(fused, self.num_frames)
 
     def _record(self, fused: Tensor) -> None:
         """Keep avg(Y) for the capacity loss (Eq. 3): the mean over T, H and W, (B, C), in float32 or better."""
@@ -112,9 +84,28 @@ class ActionPerceptronSynthesizer(TemporalModule):
         self.fused_mean = split_frames(means, self.num_frames).mean(1)  # (B, C)
 
     def train(self, mode: bool = True) -> "ActionPerceptronSynthesizer":
-        """Switch mode, and forget the record of an earlier forward."""
+        """Switch mode, and forget the record of an earlier forward; a frozen one stays in evaluation mode."""
         self.fused_mean = None
-        return super().train(mode)
+        return super().train(mode and not self.frozen)
+
+    def freeze(self) -> None:
+        """Fix the parameters and the norm statistics, for good or until `unfreeze`."""
+        if self.frozen:
+            return
+        self.frozen = True
+        self._learned = tuple(name for name, parameter in self.named_parameters() if parameter.requires_grad)
+        self.requires_grad_(False)
+        for parameter in self.parameters():
+            parameter.grad = None  # an optimizer would still apply it, with its momentum and weight decay
+        self.train(False)
+
+    def unfreeze(self) -> None:
+        """Undo `freeze`, but for the mode: that is the caller's to choose."""
+        if not self.frozen:
+            return
+        self.frozen = False
+        for name in self._learned:
+            self.get_parameter(name).requires_grad_()
 
     def no_weight_decay(self) -> set[str]:
         """The fusion matrix: decay would fight the interaction loss, which rewards large norms."""
@@ -123,12 +114,6 @@ class ActionPerceptronSynthesizer(TemporalModule):
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles start without a record: it belongs to one forward, and its graph cannot be copied."""
         return {**super().__getstate__(), "fused_mean": None}
-
-
-def _enhanced_channels(channels: int, proportion: float) -> int:
-    if not 0 < proportion <= 1:
-        raise ValueError(f"proportion={proportion} is not in (0, 1]; the paper uses 1/4, 1/6, 1/8 and 1/16")
-    return int(channels * proportion)
 
 
 def _kernel_sizes(receptive_field: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
@@ -140,13 +125,3 @@ def _kernel_sizes(receptive_field: Sequence[int]) -> tuple[list[int], list[tuple
     steps = range(max(len(rows), len(columns)))
     spatial = [(rows[min(k, len(rows) - 1)], columns[min(k, len(columns) - 1)]) for k in steps]
     return odd_sizes(temporal), spatial
-
-
-def _check_choices(**settings: tuple[str, Any]) -> None:
-    """Raise for the first setting whose value is not among its choices."""
-    for name, (value, choices) in settings.items():
-        known = list(choices if isinstance(choices, dict) else choices.__args__)
-        if value not in known:
-            near = difflib.get_close_matches(str(value), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{name}={value!r} is unknown; use one of {', '.join(map(repr, known))}{hint}")

@@ -1,7 +1,16 @@
 """Video models as timm sees them; importing this registers every name with timm."""
 
-from timm_video_psn.models import psn, video_baselines
+from timm_video_psn.models import psn, psn_datasets, rf_baselines, video_baselines
 from timm_video_psn.models.create import create_video_net, video_cfg, video_net
 from timm_video_psn.models.video_net import VideoNet
 
-__all__ = ["VideoNet", "create_video_net", "psn", "video_baselines", "video_cfg", "video_net"]
+__all__ = [
+    "VideoNet",
+    "create_video_net",
+    "psn",
+    "psn_datasets",
+    "rf_baselines",
+    "video_baselines",
+    "video_cfg",
+    "video_net",
+]

@@ -1,11 +1,23 @@
-"""Where temporal modules belong in a timm backbone: the only file that knows one family of backbones from another."""
+"""Where temporal modules belong in a timm backbone: the only file that knows one family of backbones from another.
 
-from timm.models import ResNet
+For most families timm's `feature_info` says it all: the name of the module that each feature level follows, and its
+channels. What is different in a family is an entry in one of the tables below.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
 from torch import nn
 
+from timm_video_psn.layers.layout import View
 from timm_video_psn.layers.temporal_module import Placement
-from timm_video_psn.models.residual_blocks import Place, block_places
+from timm_video_psn.models.place import Place
+from timm_video_psn.models.residual_blocks import block_places
 from timm_video_psn.surgery import resolve
+
+_Backbone = Any  # a timm model: timm has no type for what they have in common
 
 
 def feature_levels(backbone: nn.Module) -> list[Place]:
@@ -18,27 +30,30 @@ def feature_levels(backbone: nn.Module) -> list[Place]:
         backbone: a timm model.
 
     Raises:
-        ValueError: the backbone names no feature levels.
+        ValueError: the backbone names no feature levels, or levels that are none of its modules.
     """
-    info = getattr(backbone, "feature_info", None)
-    if not info:
+    patch_drop = getattr(backbone, "patch_drop", None)
+    if patch_drop is not None and not isinstance(patch_drop, nn.Identity):
         raise ValueError(
-            f"{type(backbone).__name__} has no feature_info, which names the levels that temporal modules follow; "
-            "use a timm backbone that supports features_only=True, or timm_video_psn.inject on names of your choice"
+            f"{type(backbone).__name__} with patch_drop_rate > 0 drops tokens, so that they form no map for temporal "
+            "modules; leave patch_drop_rate at 0"
         )
-    _check_layout(backbone)
-    levels = []
-    for level in info:
-        site, target = level["module"], level["module"]
-        if isinstance(backbone, ResNet) and target == "act1":
-            site, target = "stem", "maxpool"
-        if not _has_child(backbone, target):
-            raise ValueError(
-                f"{type(backbone).__name__} names its level {site!r} after no child of its own, so that there is no "
-                "place known for a temporal module; use temporal='tsn', or timm_video_psn.inject on other names"
-            )
-        levels.append(Place(site, resolve(backbone.get_submodule(target), target, "after")[0], level["num_chs"]))
-    return levels
+    find: Callable[[_Backbone], list[Place]] = _of_family(_LEVELS, backbone) or _by_feature_info
+    return [_checked(backbone, place) for place in find(backbone)]
+
+
+def gives_tokens(backbone: nn.Module) -> bool:
+    """Whether `forward_features` of the backbone returns tokens (B, N, C) instead of maps.
+
+    Args:
+        backbone: a timm model.
+    """
+    known: bool | None = _of_family(_ENDS_IN_TOKENS, backbone)
+    if known is not None:
+        return known
+    if hasattr(backbone, "output_fmt"):
+        return backbone.output_fmt == "NLC"
+    return _view(backbone).kind == "NLC"
 
 
 def places(backbone: nn.Module, placement: Placement, sites: tuple[str, ...] | None) -> list[Place]:
@@ -66,17 +81,204 @@ def places(backbone: nn.Module, placement: Placement, sites: tuple[str, ...] | N
     return [place for place in known if place.site in sites]
 
 
-def _has_child(backbone: nn.Module, name: str) -> bool:
-    """Whether the backbone has a child of this dotted name."""
-    return any(known == name for known, _ in backbone.named_modules())
-
-
-def _check_layout(backbone: nn.Module) -> None:
-    """Refuse what does not give maps (B, C, H, W)."""
-    layout = getattr(backbone, "output_fmt", "NCHW")
-    found = "tokens (B, N, C)" if hasattr(backbone, "num_prefix_tokens") else f"maps in the order {layout}"
-    if layout != "NCHW" or hasattr(backbone, "num_prefix_tokens"):
+def _by_feature_info(backbone: _Backbone) -> list[Place]:
+    """The levels as timm names them, in the layout of the family."""
+    info = getattr(backbone, "feature_info", None)
+    if not info:
         raise ValueError(
-            f"{type(backbone).__name__} gives {found} between its levels, and temporal modules take maps (B, C, H, W); "
-            "use a convolutional backbone as resnet50 or convnext_tiny, or temporal='tsn', which needs no module"
+            f"{type(backbone).__name__} has no feature_info, which names the levels that temporal modules follow; "
+            "use a timm backbone that supports features_only=True, or timm_video_psn.inject on names of your choice"
         )
+    return [Place(level["module"], level["module"], level["num_chs"], _view(backbone)) for level in info]
+
+
+def _checked(backbone: nn.Module, place: Place) -> Place:
+    """The place with the module that really carries the temporal one."""
+    if not place.target or place.target not in dict(backbone.named_modules()):
+        raise ValueError(
+            f"{type(backbone).__name__} names its level {place.site!r} after no child of its own, so that there is no "
+            "place known for a temporal module; use temporal='tsn', or timm_video_psn.inject on other names"
+        )
+    return replace(place, target=resolve(backbone.get_submodule(place.target), place.target, "after")[0])
+
+
+def _of_family(table: dict[str, Any], backbone: nn.Module) -> Any:
+    """The entry of the backbone's class, or of a class that it comes from."""
+    return next((table[cls.__name__] for cls in type(backbone).__mro__ if cls.__name__ in table), None)
+
+
+def _view(backbone: _Backbone) -> View:
+    """The layout between the levels."""
+    known = _of_family(_VIEWS, backbone)
+    if known is not None:
+        return known(backbone) if callable(known) else known
+    if hasattr(backbone, "num_prefix_tokens"):
+        return View("NLC", prefix=backbone.num_prefix_tokens)
+    return View(getattr(backbone, "output_fmt", "NCHW"))
+
+
+# Layouts that neither num_prefix_tokens nor output_fmt tells.
+_VIEWS: dict[str, View | Callable[[_Backbone], View]] = {
+    "Cait": View("NLC"),  # the class token comes in after the levels
+    "Levit": lambda backbone: View("NCHW" if backbone.use_conv else "NLC"),
+    "MlpMixer": View("NLC"),
+    "Twins": View("NLC"),
+    "VOLO": View("NHWC"),
+    "VisionTransformerSAM": View("NHWC"),
+    "Xcit": View("NLC"),  # the class token comes in after the levels
+}
+
+# What forward_features returns, where it is not what the levels pass on.
+_ENDS_IN_TOKENS = {"EfficientFormer": True, "PoolingVisionTransformer": True, "VOLO": True}
+
+
+def _renamed(names: dict[str, tuple[str, str]]) -> Callable[[_Backbone], list[Place]]:
+    """Levels by `feature_info`, some of them with another site and target."""
+
+    def find(backbone: _Backbone) -> list[Place]:
+        levels = _by_feature_info(backbone)
+        return [
+            replace(level, site=names[level.site][0], target=names[level.site][1]) if level.site in names else level
+            for level in levels
+        ]
+
+    return find
+
+
+def _convit(backbone: _Backbone) -> list[Place]:
+    """The class token comes in before the first block that is not local."""
+    first = backbone.local_up_to_layer
+    return [
+        replace(level, view=View("NLC", prefix=int(i >= first))) for i, level in enumerate(_by_feature_info(backbone))
+    ]
+
+
+def _coat(backbone: _Backbone) -> list[Place]:
+    """The serial blocks of each scale; `feature_info` names the lists that hold them, which are never called."""
+    scales = [f"serial_blocks{i}" for i in range(1, 5)]
+    return [
+        Place(name, f"{name}.{len(blocks) - 1}", blocks[-1].norm2.normalized_shape[0], View("NLC", prefix=1))
+        for name in scales
+        if (blocks := getattr(backbone, name))
+    ]
+
+
+def _crossvit(backbone: _Backbone) -> list[Place]:
+    """Each block passes on the tokens of two scales, each with its class token."""
+    items = tuple(enumerate(backbone.embed_dim))
+    names = [f"blocks.{i}" for i in range(len(backbone.blocks))]
+    return [Place(name, name, items[0][1], View("NLC", prefix=1, items=items)) for name in names]
+
+
+def _densenet(backbone: _Backbone) -> list[Place]:
+    """After the pools: a dense block takes each of its children for a layer, and so must not get a further one."""
+    transitions = [name for name, _ in backbone.features.named_children() if name.startswith("transition")]
+    stem = "features.pool0" if hasattr(backbone.features, "pool0") else "features.norm0"
+    levels = [Place("stem", stem, backbone.feature_info[0]["num_chs"])]
+    for name in transitions:
+        channels = getattr(backbone.features, name).conv.out_channels
+        levels.append(Place(f"features.{name}", f"features.{name}", channels))
+    return [*levels, Place("features.norm5", "features.norm5", backbone.num_features)]
+
+
+def _efficient_former(backbone: _Backbone) -> list[Place]:
+    """Maps, and tokens after the last stage."""
+    *levels, last = _by_feature_info(backbone)
+    return [*levels, replace(last, view=View("NLC"))]
+
+
+def _efficient_vim(backbone: _Backbone) -> list[Place]:
+    """A stage passes on its map beside that for the next stage; its last block, the map and a state."""
+    return [
+        replace(level, target=f"{level.site}.blocks.{len(stage.blocks) - 1}", view=View(items=((0, level.channels),)))
+        for level, stage in zip(_by_feature_info(backbone), backbone.stages, strict=True)
+    ]
+
+
+def _gemma4(backbone: _Backbone) -> list[Place]:
+    """The encoder's blocks, which `feature_info` names without the encoder."""
+    levels = _by_feature_info(backbone)
+    return [replace(level, target=f"encoder.{level.site}", view=View("NLC")) for level in levels]
+
+
+def _hiera(backbone: _Backbone) -> list[Place]:
+    """Tokens in the order of Hiera's mask units."""
+    levels = []
+    for level in _by_feature_info(backbone):
+        block = int(level.site.rpartition(".")[2])
+        height, width = backbone.reroll.schedule[block][1]
+        tokens = torch.arange(height * width, device="cpu").reshape(1, -1, 1)
+        order = backbone.reroll(tokens, block)[0, ..., 0]  # (H, W)
+        levels.append(replace(level, view=View("NLC", order=order)))
+    return levels
+
+
+def _hrnet(backbone: _Backbone) -> list[Place]:
+    """Stages 2 to 4 pass on a list of maps, one for each resolution, and each of them gets a module."""
+    levels = [Place("stem", "act2", 64), Place("stage1", "layer1", backbone.feature_info[1]["num_chs"])]
+    for name in ("stage2", "stage3", "stage4"):
+        last = getattr(backbone, name)[-1]
+        items = tuple(enumerate(last.num_in_chs))
+        target = f"{name}.{len(getattr(backbone, name)) - 1}"
+        levels.append(Place(name, target, items[0][1], View(items=items)))
+    return levels
+
+
+def _mvit(backbone: _Backbone) -> list[Place]:
+    """A stage passes on the tokens and the size of their map."""
+    prefix = int(backbone.cls_token is not None)
+    return [
+        Place(f"stages.{i}", f"stages.{i}", level.channels, View("NLC", prefix, items=((0, level.channels),)))
+        for i, level in enumerate(_by_feature_info(backbone))
+    ]
+
+
+def _first_item(backbone: _Backbone) -> list[Place]:
+    """Each level passes on a tuple, whose first item is the map."""
+    return [replace(level, view=View(items=((0, level.channels),))) for level in _by_feature_info(backbone)]
+
+
+def _selecsls(backbone: _Backbone) -> list[Place]:
+    """The blocks of `features` pass on a list, whose first item is the map."""
+    return [
+        replace(level, view=View(items=((0, level.channels),))) if level.site.startswith("features.") else level
+        for level in _by_feature_info(backbone)
+    ]
+
+
+def _tnt(backbone: _Backbone) -> list[Place]:
+    """Each block passes on the pixels of every patch, and the patches with a class token."""
+    prefix = backbone.num_prefix_tokens
+    return [
+        replace(level, view=View("NLC", prefix, items=((1, level.channels),))) for level in _by_feature_info(backbone)
+    ]
+
+
+def _twins(backbone: _Backbone) -> list[Place]:
+    """The last block of each stage; `feature_info` names no module."""
+    return [
+        Place(f"blocks.{i}", f"blocks.{i}.{len(backbone.blocks[i]) - 1}", level.channels, View("NLC"))
+        for i, level in enumerate(_by_feature_info(backbone))
+    ]
+
+
+# Levels that are not just those of feature_info, by the class of the backbone.
+_LEVELS: dict[str, Callable[[_Backbone], list[Place]]] = {
+    "CoaT": _coat,
+    "ConVit": _convit,
+    "CrossVit": _crossvit,
+    "DenseNet": _densenet,
+    "EfficientFormer": _efficient_former,
+    "EfficientViM": _efficient_vim,
+    "Gemma4VitClassifier": _gemma4,
+    "Hiera": _hiera,
+    "HighResolutionNet": _hrnet,
+    "MobileNetV5": _renamed({"bn1": ("stem", "conv_stem")}),
+    "MultiScaleVit": _mvit,
+    "PoolingVisionTransformer": _first_item,
+    "ResNet": _renamed({"act1": ("stem", "maxpool")}),  # the paper's conv1 ends with the pool
+    "SelecSls": _selecsls,
+    "TNT": _tnt,
+    "TResNet": _renamed({"": ("stem", "body.conv1")}),
+    "Twins": _twins,
+}

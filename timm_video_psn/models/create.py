@@ -1,8 +1,10 @@
 """From a name to a VideoNet: timm's builder, and what `pretrained=True` means for a video model."""
 
+from functools import partial
 from typing import Any
 
 from timm.models import (
+    PretrainedCfg,
     build_model_with_cfg,
     generate_default_cfgs,
     get_pretrained_cfg,
@@ -38,39 +40,85 @@ def create_video_net(
     pretrained: bool = False,
     *,
     backbone: str,
+    backbone_pretrained: bool = False,
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: dict[str, Any] | None = None,
+    pretrained_model_args: dict[str, Any] | None = None,
+    cache_dir: str | None = None,
     **kwargs: Any,
 ) -> VideoNet:
     """Build a registered video model, as timm's `create_model` asks its entrypoints to.
 
     `pretrained=True` loads the video weights that the cfg names (`local-dir:`, `hf-hub:`, a file). A name without
     video weights of its own gets timm's image weights in its backbone, and its temporal modules keep their
-    initialisation.
+    initialisation. Video weights must fit: their keys are all of the model's, but for a classifier of other classes.
 
     Args:
         variant: name of the registered model.
         pretrained: load weights.
         backbone: timm name of the backbone, with or without a tag.
+        backbone_pretrained: load timm's image weights into the backbone, where no video weights are loaded.
         pretrained_cfg: cfg, or its tag, that replaces the registered one.
         pretrained_cfg_overlay: entries that replace those of the cfg.
-        **kwargs: arguments of `VideoNet`, and `features_only`, `out_indices`, `cache_dir` as timm takes them.
+        pretrained_model_args: the arguments that a saved model was built with, as timm found them beside its weights.
+        cache_dir: where timm keeps what it downloads.
+        **kwargs: arguments of `VideoNet`, and `features_only`, `out_indices` as timm takes them.
     """
     if pretrained_cfg is None:
         pretrained_cfg = video_cfg(backbone)
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
-    has_video_weights = pretrained and bool(cfg.has_weights or cfg.state_dict)
+    has_video_weights = pretrained and has_weights(cfg)
+    if (pretrained_model_args or {}).get("backbone_pretrained"):
+        backbone_pretrained = False  # what a saved model once started from is no part of it
     return build_model_with_cfg(
-        VideoNet,
+        partial(VideoNet, cache_dir=cache_dir),  # the builder keeps it for the video weights
         variant,
         has_video_weights,
         pretrained_cfg=pretrained_cfg,
         pretrained_cfg_overlay=pretrained_cfg_overlay,
         feature_cfg={"feature_cls": "getter"},
         backbone=backbone,
-        backbone_pretrained=pretrained and not has_video_weights,
+        backbone_pretrained=(backbone_pretrained or pretrained) and not has_video_weights,
+        pretrained_model_args=pretrained_model_args,
+        cache_dir=cache_dir,
+        pretrained_filter_fn=_checked_keys,
         **kwargs,
     )
+
+
+def has_weights(cfg: PretrainedCfg) -> bool:
+    """Whether a cfg says where weights are.
+
+    Args:
+        cfg: a resolved cfg.
+    """
+    return bool(cfg.has_weights or cfg.state_dict)
+
+
+def _checked_keys(state_dict: dict[str, Any], model: VideoNet) -> dict[str, Any]:
+    """The state dict, if it has the model's keys.
+
+    timm loads strictly only as long as the classes are the same; with other classes it would leave whole layers at
+    their initialisation and say so nowhere but in its log.
+    """
+    head = model.pretrained_cfg.get("classifier") or ()
+    heads = tuple(f"{name}." for name in ([head] if isinstance(head, str) else head))
+    expected = {key for key in model.state_dict() if not key.endswith("num_batches_tracked")}
+    missing = sorted(key for key in expected - state_dict.keys() if not key.startswith(heads))
+    unknown = sorted(key for key in state_dict.keys() - model.state_dict().keys() if not key.startswith(heads))
+    if missing or unknown:
+        raise ValueError(
+            f"the weights do not fit {model.pretrained_cfg['architecture']}: {_listed('missing', missing)}, "
+            f"{_listed('unknown', unknown)}; build the model with the settings that the weights were trained with "
+            "(a folder saved by save_for_hf or train_video.py knows them: create_model('local-dir:FOLDER', "
+            "pretrained=True)), and load image weights by create_model(..., backbone_pretrained=True)"
+        )
+    return state_dict
+
+
+def _listed(kind: str, keys: list[str]) -> str:
+    """How many keys, and the first of them."""
+    return f"{len(keys)} keys are {kind}" + (f" ({keys[0]}, ...)" if keys else "")
 
 
 def create_named(variant: str, pretrained: bool, backbone: str, temporal: str, kwargs: dict[str, Any]) -> VideoNet:

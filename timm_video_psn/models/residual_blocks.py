@@ -1,34 +1,15 @@
 """Where temporal modules belong inside the residual blocks of a timm ResNet, by kind of place."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from timm.models import ResNet
 from torch import nn
 
 from timm_video_psn.layers.temporal_module import Placement
+from timm_video_psn.models.place import Place
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A place for a temporal module.
-
-    Attributes:
-        site: the name that users know it by.
-        target: the child of the backbone that the module joins or replaces.
-        channels: channels of the map there.
-        further: for a module that replaces: the children right after the target that it takes the place of too.
-        opens_stage: whether it is in the first block of a stage.
-    """
-
-    site: str
-    target: str
-    channels: int
-    further: tuple[str, ...] = ()
-    opens_stage: bool = False
 
 
 def way_in(placement: Placement) -> Literal["before", "after", "instead"]:

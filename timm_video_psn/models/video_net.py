@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from timm_video_psn.layers.clip import fold_clip, split_frames, unfold_clip
+from timm_video_psn.layers.layout import MapView
 from timm_video_psn.layers.registry import temporal_module, temporal_settings
 from timm_video_psn.layers.temporal_module import TemporalModule
-from timm_video_psn.models.backbones import places
+from timm_video_psn.models.backbones import gives_tokens, places
 from timm_video_psn.models.layer_groups import with_members, with_prefix
-from timm_video_psn.models.residual_blocks import Place, way_in
+from timm_video_psn.models.place import Place
+from timm_video_psn.models.residual_blocks import way_in
 from timm_video_psn.surgery import CHILD, inject, injected, replace
 
 _PREFIX = "backbone."
@@ -84,8 +86,11 @@ class VideoNet(nn.Module):
         if where == "instead":
             self._replace(by_target, module, settings)
         else:
-            build = partial(_build_at, by_target, lambda place: module(place.channels, self.num_frames, **settings))
-            inject(self.backbone, list(by_target), build, where)
+
+            def create(place: Place) -> nn.Module:
+                return place.view.build(lambda channels: module(channels, self.num_frames, **settings), place.channels)
+
+            inject(self.backbone, list(by_target), partial(_build_at, by_target, create), where)
         if module.placement == "level":
             self.sites = {place.site: _PREFIX + target for target, place in by_target.items()}
 
@@ -119,19 +124,21 @@ class VideoNet(nn.Module):
         self.num_frames = num_frames
         self._model_args = {**getattr(self, "_model_args", {}), "num_frames": num_frames}  # what timm writes on saving
 
-    def _route(self, num_frames: int) -> None:
-        """Tell every temporal module how many frames the clip at hand has."""
+    def _route(self, num_frames: int, image_size: tuple[int, int] | None = None) -> None:
+        """Tell every temporal module how many frames the clip at hand has, and every view of tokens their size."""
         for module in self.backbone.modules():
             if isinstance(module, TemporalModule) and module.num_frames != num_frames:
                 module.num_frames = num_frames
+            elif isinstance(module, MapView) and image_size is not None:
+                module.image_size = image_size
 
     def _fold(self, x: Tensor) -> Tensor:
         """Clips or images to a batch of frames; the temporal modules learn T."""
         if x.ndim == 5:
-            self._route(x.shape[2])
+            self._route(x.shape[2], (x.shape[3], x.shape[4]))
             return fold_clip(x)  # (B*T, C, H, W)
         if x.ndim == 4:
-            self._route(1)
+            self._route(1, (x.shape[2], x.shape[3]))
             return x
         raise ValueError(
             f"input of shape {tuple(x.shape)}: expected clips (B, C, T, H, W) or images (B, C, H, W); "
@@ -142,21 +149,29 @@ class VideoNet(nn.Module):
         """Unpooled features of the last level.
 
         Shape:
-            x: (B, C, T, H, W) -> (B, C', T, h, w); (B, C, H, W) -> (B, C', h, w)
+            x: (B, C, T, H, W) -> (B, C', T, h, w), or (B, T, N, C') from a backbone that ends in tokens;
+                (B, C, H, W) -> what the backbone returns
         """
         features = self.backbone.forward_features(self._fold(x))
-        return self._unfold(features, x)
+        return self._unfold(features, x, self._last_format())
 
-    def _unfold(self, features: Tensor, x: Tensor) -> Tensor:
-        """The backbone's maps as maps of the clips or images x."""
+    def _last_format(self) -> str:
+        """The order of dimensions in which the backbone returns its last maps."""
+        return getattr(self.backbone, "output_fmt", "NCHW")
+
+    def _unfold(self, features: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
+        """The backbone's maps or tokens as those of the clips or images x."""
         if x.ndim == 4:
             return features
-        if features.ndim != 4:
+        if not isinstance(features, Tensor) or features.ndim not in (3, 4):
+            found = f"features of shape {tuple(features.shape)}" if isinstance(features, Tensor) else "several features"
             raise ValueError(
-                f"{type(self.backbone).__name__} gives features of shape {tuple(features.shape)}, which have no form "
-                "for clips; forward(clip) gives logits, and backbone.forward_features the features of folded frames"
+                f"{type(self.backbone).__name__} gives {found}, which have no form for clips; forward(clip) gives "
+                "logits, and backbone.forward_features the features of folded frames"
             )
-        return unfold_clip(features, x.shape[2])
+        if features.ndim == 3:
+            return split_frames(features, x.shape[2])  # (B, T, N, C)
+        return unfold_clip(features.permute(0, 3, 1, 2) if output_fmt == "NHWC" else features, x.shape[2])
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool and classify every frame, and average over time.
@@ -166,19 +181,24 @@ class VideoNet(nn.Module):
             pre_logits: return the pooled features instead of the logits.
 
         Shape:
-            x: (B, C', T, h, w) or (B, C', h, w) -> (B, num_classes), or (B, num_features) without a classifier;
-                without pooling (`global_pool=""`) nothing is averaged: the shape of x
+            x: (B, C', T, h, w), (B, T, N, C') or features of images -> (B, num_classes), or (B, num_features) without a
+                classifier; without pooling (`global_pool=""`) nothing is averaged: the shape of x
         """
-        if x.ndim == 4:
+        if isinstance(x, Tensor) and x.ndim == 4 and gives_tokens(self.backbone):
+            frames = self.backbone.forward_head(x.flatten(0, 1), pre_logits=pre_logits)
+            return split_frames(frames, x.shape[1]).mean(1) if frames.ndim == 2 else split_frames(frames, x.shape[1])
+        if not isinstance(x, Tensor) or x.ndim != 5:
             return self.backbone.forward_head(x, pre_logits=pre_logits)
-        return self._average(self.backbone.forward_head(fold_clip(x), pre_logits=pre_logits), x)
+        folded = fold_clip(x)
+        folded = folded.permute(0, 2, 3, 1) if self._last_format() == "NHWC" else folded
+        return self._average(self.backbone.forward_head(folded, pre_logits=pre_logits), x)
 
     def _average(self, frames: Tensor, x: Tensor) -> Tensor:
         """Predictions of the frames of x, averaged over each clip; what is not pooled is not averaged either."""
         if x.ndim == 4:
             return frames
         if frames.ndim != 2:
-            return self._unfold(frames, x)
+            return self._unfold(frames, x, self._last_format())
         return split_frames(frames, x.shape[2]).mean(1)  # (B, K)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -206,7 +226,8 @@ class VideoNet(nn.Module):
             intermediates_only: leave out the final features.
 
         Shape:
-            x: (B, C, T, H, W) -> each (B, C_i, T, h_i, w_i); (B, C, H, W) -> each (B, C_i, h_i, w_i)
+            x: (B, C, T, H, W) -> each (B, C_i, T, h_i, w_i), or (B, T, N_i, C_i) with output_fmt="NLC";
+                (B, C, H, W) -> each (B, C_i, h_i, w_i)
         """
         result = self.backbone.forward_intermediates(
             self._fold(x),
@@ -217,9 +238,9 @@ class VideoNet(nn.Module):
             intermediates_only=intermediates_only,
         )
         if intermediates_only:
-            return [self._unfold(level, x) for level in result]
+            return [self._unfold(level, x, output_fmt) for level in result]
         final, levels = result
-        return self._unfold(final, x), [self._unfold(level, x) for level in levels]
+        return self._unfold(final, x, self._last_format()), [self._unfold(level, x, output_fmt) for level in levels]
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -332,9 +353,7 @@ class VideoNet(nn.Module):
         return owner.global_pool
 
 
-def _build_at(
-    by_target: dict[str, Place], create: Callable[[Place], TemporalModule], name: str, _: nn.Module
-) -> TemporalModule:
+def _build_at(by_target: dict[str, Place], create: Callable[[Place], nn.Module], name: str, _: nn.Module) -> nn.Module:
     """A temporal module for a place; what is wrong with its settings there is said with the place."""
     place = by_target[name]
     try:
