@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from timm_video_psn import VideoNet
 from timm_video_psn.layers import Placement, TemporalModule
-from timm_video_psn.models.residual_blocks import Place, block_places, way_in
+from timm_video_psn.models.place import Place
+from timm_video_psn.models.residual_blocks import block_places, way_in
 
 KINDS = [kind for kind in get_args(Placement) if kind != "level"]
 # Arguments of timm's test_resnet, which has basic blocks and, in layer3, a bottleneck.
@@ -52,7 +53,7 @@ def test_bottlenecks_have_every_kind_of_place():
         "residual_branch": Place("layer2", "layer2.1.conv1", 512),
         "before_conv2": Place("layer2", "layer2.1.conv2", 128),
         "replace_conv2": Place("layer2", "layer2.1.conv2", 128),
-        "replace_conv2_norm_act": Place("layer2", "layer2.1.conv2", 128, ("layer2.1.bn2", "layer2.1.act2")),
+        "replace_conv2_norm_act": Place("layer2", "layer2.1.conv2", 128, further=("layer2.1.bn2", "layer2.1.act2")),
         "after_last_conv": Place("layer2", "layer2.1.conv3", 512),
     }
     for kind in KINDS:
