@@ -33,7 +33,7 @@ def split_frames(x: Tensor, num_frames: int) -> Tensor:
     Shape:
         x: (B*T, ...) -> (B, T, ...)
     """
-    return x.reshape(_num_clips(x, num_frames), num_frames, *x.shape[1:])
+    return x.unflatten(0, (_num_clips(x, num_frames), num_frames))
 
 
 def frames_to_rows(x: Tensor, num_frames: int) -> Tensor:

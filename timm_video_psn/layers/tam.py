@@ -35,6 +35,7 @@ class TemporalAdaptive(TemporalModule):
     """
 
     placement = "before_conv2"
+    __jit_unused_properties__ = ("num_frames",)  # TorchScript has no setters that refuse; forward reads the attribute
 
     def __init__(self, channels: int, num_frames: int = 8, kernel_size: int = 3):
         super().__init__(num_frames)
@@ -74,8 +75,8 @@ class TemporalAdaptive(TemporalModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh the frames, then mix them."""
-        frames = split_frames(x, self.num_frames)  # (B, T, C, H, W)
-        means = split_frames(x.mean((2, 3)), self.num_frames).transpose(1, 2)  # (B, C, T)
+        frames = split_frames(x, self._num_frames)  # (B, T, C, H, W)
+        means = split_frames(x.mean((2, 3)), self._num_frames).transpose(1, 2)  # (B, C, T)
         kernels = self.global_branch(means.flatten(0, 1)).unflatten(0, means.shape[:2])  # (B, C, k)
         weights = self.local_branch(means).transpose(1, 2)  # (B, T, C)
         return weigh_taps(frames * weights[..., None, None], kernels).flatten(0, 1)
