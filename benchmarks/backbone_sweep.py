@@ -18,6 +18,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import model_entrypoint
 from tqdm import tqdm
 
 import timm_video_psn  # noqa: F401  registers the models
@@ -29,7 +30,7 @@ PROPORTIONS = (0.25, 0.5, 1.0)  # narrow models need more than the paper's quart
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--modules", nargs="+", default=timm.list_modules(), help="timm's model files; default: all")
+    parser.add_argument("--modules", nargs="+", default=timm_files(), help="timm's model files; default: all")
     parser.add_argument("--output", type=Path, default=Path("output/backbone_sweep.jsonl"))
     parser.add_argument("--report", action="store_true", help="print what is known as Markdown, and measure nothing")
     args = parser.parse_args()
@@ -44,6 +45,15 @@ def main() -> None:
                 file.write(json.dumps(known[module]) + "\n")
             tqdm.write(line(known[module]))
     report([known[module] for module in args.modules if module in known], args.modules)
+
+
+def timm_files() -> list[str]:
+    """timm's model files; its registry now lists ours too."""
+    return [
+        module
+        for module in timm.list_modules()
+        if model_entrypoint(timm.list_models(module=module)[0]).__module__.startswith("timm.")
+    ]
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
