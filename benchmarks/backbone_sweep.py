@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def timm_files() -> list[str]:
-    """timm's model files; its registry now lists ours too."""
+    """Timm's model files; its registry now lists ours too."""
     return [
         module
         for module in timm.list_modules()
