@@ -36,7 +36,7 @@ COVERED_BY = {
     "surgery/report": "surgery/test_inject",
     "layers/enhanced_residual": "layers/test_receptive_field",
     "layers/temporal_module": "layers/test_registry",
-    "models/backbones": "models/test_video_net",
+    "models/place": "models/test_backbones",
     "models/create": "models/test_video_net",
     "models/psn": "models/test_video_net",
     "models/video_baselines": "models/test_video_net",

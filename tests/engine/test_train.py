@@ -11,7 +11,7 @@ import torch
 
 from timm_video_psn.data import create_video_loader, read_index
 from timm_video_psn.data.encode import write_video
-from timm_video_psn.engine.build import check_model_name
+from timm_video_psn.engine.build import check_model_name, create_model, fill_from_model
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.cli import predict_main, train_main
 from timm_video_psn.engine.options import parse_options
@@ -316,3 +316,10 @@ def test_evaluation_in_training_equals_evaluation_of_the_exported_model(argument
     result = evaluate(model, loader, Precision(torch.device("cpu"), cfg["mean"], cfg["std"]), len(index))
     assert result.top1 == pytest.approx(history[0]["val_top1"], abs=1e-3)
     assert result.loss == pytest.approx(history[0]["val_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("more", "num_frames"), [([], 16), (["--num-frames", "4"], 4)])
+def test_the_frames_of_a_clip_are_the_models_own_unless_asked_otherwise(more, num_frames):
+    options = parse_options(["--model", "psn_resnet18_diving48", *more])
+    model = create_model(options, 48)
+    assert model.num_frames == fill_from_model(options, model).num_frames == num_frames

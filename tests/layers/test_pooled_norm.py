@@ -9,8 +9,10 @@ from timm_video_psn.layers.pooled_norm import PooledNorm
 @pytest.mark.parametrize("training", [True, False])
 def test_is_a_batch_norm(training, shape):
     norm, plain = PooledNorm(4).train(training), nn.BatchNorm1d(4).train(training)
-    x = torch.randn(shape)
-    assert torch.equal(norm(x), plain(x))
+    for momentum in (0.1, None):
+        norm.momentum = plain.momentum = momentum
+        x = torch.randn(shape)
+        assert torch.equal(norm(x), plain(x))
     assert all(map(torch.equal, norm.state_dict().values(), plain.state_dict().values()))
 
 

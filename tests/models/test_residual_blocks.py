@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from timm_video_psn import VideoNet
 from timm_video_psn.layers import Placement, TemporalModule
-from timm_video_psn.models.residual_blocks import Place, block_places, way_in
+from timm_video_psn.models.place import Place
+from timm_video_psn.models.residual_blocks import block_places, way_in
 
 KINDS = [kind for kind in get_args(Placement) if kind != "level"]
 # Arguments of timm's test_resnet, which has basic blocks and, in layer3, a bottleneck.
@@ -52,7 +53,7 @@ def test_bottlenecks_have_every_kind_of_place():
         "residual_branch": Place("layer2", "layer2.1.conv1", 512),
         "before_conv2": Place("layer2", "layer2.1.conv2", 128),
         "replace_conv2": Place("layer2", "layer2.1.conv2", 128),
-        "replace_conv2_norm_act": Place("layer2", "layer2.1.conv2", 128, ("layer2.1.bn2", "layer2.1.act2")),
+        "replace_conv2_norm_act": Place("layer2", "layer2.1.conv2", 128, further=("layer2.1.bn2", "layer2.1.act2")),
         "after_last_conv": Place("layer2", "layer2.1.conv3", 512),
     }
     for kind in KINDS:
@@ -257,6 +258,19 @@ def test_channels_last_equals_contiguous(temporal, clip):
 
 
 @pytest.mark.parametrize("temporal", BLOCKS)
+def test_autocast_keeps_maps_in_its_precision(temporal, clip):
+    model, seen = acting(build(temporal)), []
+    for module in temporal_modules(model).values():
+        module.register_forward_hook(lambda module, args, output: seen.append((args[0].dtype, output.dtype)))
+    expected = model(clip)
+    seen.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(clip)
+    assert set(seen) == {(torch.bfloat16, torch.bfloat16)}
+    torch.testing.assert_close(logits.float(), expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("temporal", BLOCKS)
 def test_features_only_gives_the_features_of_the_whole_model(temporal, clip):
     whole = acting(build(temporal))
     model = build(temporal, features_only=True, out_indices=(1, 2))
@@ -283,7 +297,7 @@ def test_every_module_is_in_the_layer_group_of_its_block(temporal, coarse):
 
 @pytest.mark.parametrize("temporal", BLOCKS)
 def test_compiles_in_one_graph_and_exports_with_any_number_of_clips(temporal, clip):
-    model = acting(build(temporal))
+    model = acting(build(temporal, sites="layer3"))
     expected = model(clip)
     torch._dynamo.reset()
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, backend="eager")

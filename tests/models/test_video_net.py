@@ -481,19 +481,6 @@ def test_tsn_works_on_every_backbone(backbone):
     torch.testing.assert_close(logits, each.mean(0))
 
 
-@pytest.mark.parametrize("backbone", ["test_vit", "test_mambaout"])
-def test_psn_works_or_is_refused_when_it_is_built(backbone):
-    model, refusal = None, ""
-    try:
-        model = timm.create_model("video_net", backbone=backbone, temporal="psn", num_classes=5, proportion=0.5).eval()
-    except ValueError as error:
-        refusal = str(error)
-    if model is None:
-        assert type(timm.create_model(backbone)).__name__ in refusal
-    else:
-        assert model(torch.randn(2, 3, 2, 160, 160)).shape == (2, 5)
-
-
 # --- errors
 
 

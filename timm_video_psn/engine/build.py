@@ -121,14 +121,19 @@ def read_indices(options: argparse.Namespace) -> tuple[VideoIndex, VideoIndex]:
 
 
 def fill_from_model(options: argparse.Namespace, model: VideoNet) -> argparse.Namespace:
-    """The options with crop size and normalisation settled: those of the model where none were given.
+    """The options with frames, crop size and normalisation settled: those of the model where none were given.
 
     Args:
         options: see `engine.options`.
         model: a model made by timm.
     """
     cfg = model.pretrained_cfg
-    defaults = {"img_size": cfg["input_size"][-1], "mean": list(cfg["mean"]), "std": list(cfg["std"])}
+    defaults = {
+        "num_frames": model.num_frames,
+        "img_size": cfg["input_size"][-1],
+        "mean": list(cfg["mean"]),
+        "std": list(cfg["std"]),
+    }
     missing = {key: value for key, value in defaults.items() if getattr(options, key) is None}
     return argparse.Namespace(**{**vars(options), **missing})
 

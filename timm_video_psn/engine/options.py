@@ -78,7 +78,7 @@ def _data_options(group: Any) -> None:
     add = group.add_argument
     add("--dataset", default="folder", help="motion, folder")
     add("--data-dir", metavar="DIR", help="folder of the data set; motion: where it is, or is to be made")
-    add("--num-frames", type=positive_integer, default=8, metavar="T", help="frames of a clip")
+    add("--num-frames", type=positive_integer, metavar="T", help="frames of a clip; default: the model's own")
     add("--img-size", type=int, metavar="PX", help="crop; default: the model's own")
     add("--crop-pct", type=float, default=0.875, help="crop / short side, 224 / 256 in the paper")
     add("--crop", choices=["random", "multiscale"], default="random", help="crop of training clips")

@@ -61,7 +61,7 @@ class GateShift(TemporalModule):
         batch, channels, height, width = x.shape
         taps = split_frames(self.gate(self.act(self.norm(x))), self.num_frames)  # (B, T, 6, H, W)
         sums = add_taps(list(taps.unflatten(2, (2, 3)).unbind(3)))  # (B, T, 2, H, W)
-        gates = torch.tanh(sums + self.gate_bias[:, None, None])
+        gates = torch.tanh(sums + self.gate_bias[:, None, None]).to(x.dtype)
         halves = split_frames(x, self.num_frames).unflatten(2, (2, channels // 2))  # (B, T, 2, C/2, H, W)
         moving = halves * gates[:, :, :, None]
         out = halves - moving

@@ -89,8 +89,9 @@ class GroupedSpatialTemporal(TemporalModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Both convolutions, each on its part of the channels."""
-        parts = x.chunk(2, dim=1)
-        left, right = (parts[0], parts[1]) if self.beta == 2 else (x, x)
+        left, right = x, x
+        if self.beta == 2:
+            left, right = x.chunk(2, dim=1)
         taps = split_frames(self.temporal(right), self.num_frames).chunk(3, dim=2)  # each (B, T, C/alpha, H', W')
         return torch.cat([self.spatial(left), add_taps(list(taps)).flatten(0, 1)], dim=1)
 

@@ -1,6 +1,5 @@
 """Batch norm of what is left of a map once it is pooled."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,10 +16,12 @@ class PooledNorm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise."""
-        if self.training and x.numel() == x.shape[1]:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        if torch.jit.is_scripting():  # which knows no super()
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
-            )
-        return super().forward(x)
+        training = self.training and x.numel() > x.shape[1]
+        momentum = self.momentum  # None: the plain average of all batches, as torch.optim.swa_utils sets it
+        if training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if momentum is None:
+                momentum = 1.0 / float(self.num_batches_tracked)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum or 0.0, self.eps
+        )

@@ -35,7 +35,7 @@ class TemporalAdaptive(TemporalModule):
     """
 
     placement = "before_conv2"
-    __jit_unused_properties__ = ("num_frames",)  # TorchScript reads the number itself
+    __jit_unused_properties__ = ("num_frames",)  # TorchScript has no setters that refuse; forward reads the attribute
 
     def __init__(self, channels: int, num_frames: int = 8, kernel_size: int = 3):
         super().__init__(num_frames)

@@ -57,7 +57,8 @@ def weigh_taps(x: Tensor, weights: Tensor) -> Tensor:
     Shape:
         x: (B, T, C, H, W); weights: (B', C, K) -> (B, T, C, H, W)
     """
-    each = weights[:, None, :, None, None, :].unbind(-1)  # K of (B', 1, C, 1, 1)
+    # In the map's own precision: under autocast a float32 weight would make the whole map float32.
+    each = weights.to(x.dtype)[:, None, :, None, None, :].unbind(-1)  # K of (B', 1, C, 1, 1)
     centre = len(each) // 2
     out = x * each[centre]
     for k, weight in enumerate(each):

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from timm_video_psn.layers.layout import View
 from timm_video_psn.layers.temporal_module import Placement
+from timm_video_psn.layers.views import View
 from timm_video_psn.models.place import Place
 from timm_video_psn.models.residual_blocks import block_places
 from timm_video_psn.surgery import resolve
@@ -129,7 +129,7 @@ _VIEWS: dict[str, View | Callable[[_Backbone], View]] = {
 }
 
 # What forward_features returns, where it is not what the levels pass on.
-_ENDS_IN_TOKENS = {"EfficientFormer": True, "PoolingVisionTransformer": True, "VOLO": True}
+_ENDS_IN_TOKENS = {"EfficientFormer": True, "Hiera": True, "PoolingVisionTransformer": True, "VOLO": True}
 
 
 def _renamed(names: dict[str, tuple[str, str]]) -> Callable[[_Backbone], list[Place]]:

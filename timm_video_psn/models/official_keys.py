@@ -34,7 +34,7 @@ def from_official_tsm(model: VideoNet, state_dict: dict[str, Tensor]) -> dict[st
 
     Example:
         >>> model = timm.create_model("tsm_resnet50", num_classes=174)  # doctest: +SKIP
-        >>> checkpoint = torch.load("TSM_something_RGB_resnet50_shift8_blockres_avg_segment8_e45.pth")
+        >>> checkpoint = torch.load("TSM_something_RGB_resnet50_shift8.pth", weights_only=True)
         >>> model.load_state_dict(from_official_tsm(model, checkpoint["state_dict"]))
     """
     shifted = [item.name for item in injected(model.backbone) if isinstance(item.module, TemporalShift)]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from timm_video_psn.layers.layout import MAPS, View
+from timm_video_psn.layers.views import MAPS, View
 
 
 @dataclass(frozen=True)

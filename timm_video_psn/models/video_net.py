@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from timm_video_psn.layers.clip import fold_clip, split_frames, unfold_clip
-from timm_video_psn.layers.layout import MapView
 from timm_video_psn.layers.registry import temporal_module, temporal_settings
 from timm_video_psn.layers.temporal_module import TemporalModule
+from timm_video_psn.layers.views import MapView
 from timm_video_psn.models.backbones import gives_tokens, places
 from timm_video_psn.models.layer_groups import with_members, with_prefix
 from timm_video_psn.models.place import Place

@@ -1,0 +1,199 @@
+"""PSN on the smallest model of every model file of timm: supported, refused with its reason, or failed.
+
+    python benchmarks/backbone_sweep.py                       # all of them; an hour on 2 cores, in parts that resume
+    python benchmarks/backbone_sweep.py --modules swin_transformer hiera
+    python benchmarks/backbone_sweep.py --report > docs/backbones.md
+
+A backbone is supported when, with random weights, the clip's logits equal the average over its frames of the logits of
+timm's own image model with the same weights, to the last bit; every temporal module was called on the way; and a
+training step on clips of 2 frames gives every parameter of every temporal module a gradient. Results are kept in
+--output, a line a model file, and not measured again for the same timm.
+"""
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import model_entrypoint
+from tqdm import tqdm
+
+import timm_video_psn  # noqa: F401  registers the models
+from timm_video_psn.layers import TemporalModule
+from timm_video_psn.surgery import CHILD, injected
+
+PROPORTIONS = (0.25, 0.5, 1.0)  # narrow models need more than the paper's quarter for seven branches
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--modules", nargs="+", default=timm_files(), help="timm's model files; default: all")
+    parser.add_argument("--output", type=Path, default=Path("output/backbone_sweep.jsonl"))
+    parser.add_argument("--report", action="store_true", help="print what is known as Markdown, and measure nothing")
+    args = parser.parse_args()
+
+    known = read_results(args.output)
+    if not args.report:
+        warnings.filterwarnings("ignore")
+        for module in tqdm([module for module in args.modules if module not in known]):
+            known[module] = {"module": module, "timm": timm.__version__, **examine(module)}
+            args.output.parent.mkdir(parents=True, exist_ok=True)
+            with args.output.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(known[module]) + "\n")
+            tqdm.write(line(known[module]))
+    report([known[module] for module in args.modules if module in known], args.modules)
+
+
+def timm_files() -> list[str]:
+    """Timm's model files; its registry now lists ours too."""
+    return [
+        module
+        for module in timm.list_modules()
+        if model_entrypoint(timm.list_models(module=module)[0]).__module__.startswith("timm.")
+    ]
+
+
+def read_results(path: Path) -> dict[str, dict[str, Any]]:
+    """What earlier calls found with this timm; a line that was cut off is left out and measured again."""
+    found = {}
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            result = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if result["timm"] == timm.__version__:
+            found[result["module"]] = result
+    return found
+
+
+def examine(module: str) -> dict[str, Any]:
+    """Status of a model file's smallest model, with the reason if it is not supported."""
+    name, millions = smallest(module)
+    result: dict[str, Any] = {"model": name, "millions": round(millions, 2)}
+    try:
+        plain = timm.create_model(name, num_classes=7).eval()
+        size = input_size(plain)
+        logits = plain(torch.zeros(1, 3, *size))
+    except Exception as error:
+        return {**result, "status": "no classifier", "reason": one_line(error)}
+    if not isinstance(logits, torch.Tensor) or logits.shape != (1, 7):
+        return {**result, "status": "no classifier", "reason": "num_classes=7 does not give 7 logits"}
+    try:
+        net, proportion = build(name)
+    except ValueError as error:
+        return {**result, "status": "refused", "reason": one_line(error)}
+    except Exception as error:
+        return {**result, "status": "failed", "reason": one_line(error)}
+    result |= {"proportion": proportion, "sites": len(net.sites), "kind": kind(net)}
+    try:
+        check(net, plain, torch.randn(2, 3, 2, *size))
+    except Exception as error:
+        return {**result, "status": "failed", "reason": one_line(error)}
+    return {**result, "status": "supported", "reason": ""}
+
+
+def smallest(module: str) -> tuple[str, float]:
+    """Name and millions of parameters of the smallest model of a file."""
+    counts = {}
+    for name in timm.list_models(module=module):
+        with torch.device("meta"):
+            counts[name] = sum(parameter.numel() for parameter in timm.create_model(name).parameters()) / 1e6
+    name = min(counts, key=lambda name: counts[name])
+    return name, counts[name]
+
+
+def input_size(model: Any) -> tuple[int, int]:
+    """Height and width: the model's own where they are fixed, else small."""
+    cfg = model.pretrained_cfg
+    if cfg.get("fixed_input_size"):
+        return tuple(cfg["input_size"][1:])
+    return tuple((cfg.get("min_input_size") or (3, 96, 96))[1:])
+
+
+def build(name: str) -> tuple[Any, float]:
+    """The video model with the smallest proportion that leaves no branch without a channel."""
+    for proportion in PROPORTIONS:
+        torch.manual_seed(0)
+        try:
+            net = timm.create_model(
+                "video_net", backbone=name, temporal="psn", num_frames=2, num_classes=7, proportion=proportion
+            )
+            return net, proportion
+        except ValueError as error:
+            if proportion == PROPORTIONS[-1] or "channels" not in str(error):
+                raise
+    raise AssertionError("the last proportion either builds or raises")
+
+
+def kind(net: Any) -> str:
+    """What the backbone passes on where the temporal modules sit."""
+    kinds = {type(item.module).__name__: str(item.module.extra_repr()) for item in injected(net)}
+    if "EachItem" in kinds:
+        return "tuple or list"
+    return kinds["MapView"].partition(",")[0] if "MapView" in kinds else "NCHW"
+
+
+def check(net: Any, plain: Any, clip: torch.Tensor) -> None:
+    """Raise what is not as it must be."""
+    state = net.backbone.state_dict()
+    plain.load_state_dict({key: value for key, value in state.items() if CHILD not in key.split(".")})
+    calls = {id(module): 0 for module in net.modules() if isinstance(module, TemporalModule)}
+
+    def count(module: Any, *_: Any) -> None:
+        calls[id(module)] += 1
+
+    for module in net.modules():
+        if isinstance(module, TemporalModule):
+            module.register_forward_hook(count)
+    net.eval()
+    with torch.no_grad():
+        frames = plain(clip.transpose(1, 2).flatten(0, 1))
+        expected, found = frames.unflatten(0, clip.shape[:3:2]).mean(1), net(clip)
+    if not torch.equal(found, expected):
+        raise AssertionError(f"logits differ from the image model's by {(found - expected).abs().max():.1e}")
+    if set(calls.values()) != {1}:
+        raise AssertionError(f"temporal modules were called {sorted(calls.values())} times, not once each")
+    net.train()
+    net(clip).square().sum().backward()
+    without = [name for name, value in net.named_parameters() if f".{CHILD}." in name and value.grad is None]
+    if without:
+        raise AssertionError(f"no gradient in {len(without)} parameters of temporal modules, as {without[0]}")
+
+
+def one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+def line(result: dict[str, Any]) -> str:
+    return f"{result['status']:<14}{result['module']:<28}{result['model']:<36}{result['reason']}"
+
+
+def report(results: list[dict[str, Any]], asked: list[str]) -> None:
+    """A Markdown table, and the count."""
+    print("# PSN on timm's backbones\n")
+    print(f"The smallest model of every model file of timm {timm.__version__}, from")
+    print("`python benchmarks/backbone_sweep.py`, which says what supported means.\n")
+    print("| timm file | model | M parameters | passes on | sites | proportion | status |")
+    print("|---|---|---|---|---|---|---|")
+    for result in sorted(results, key=lambda result: result["module"]):
+        status = result["status"] + (f": {result['reason']}" if result["reason"] else "")
+        cells = [result["module"], result["model"], result["millions"]]
+        cells += [result.get(key, "") for key in ("kind", "sites", "proportion")]
+        print("| " + " | ".join(map(str, [*cells, status.replace("|", "/")])) + " |")
+    counts = {status: sum(result["status"] == status for result in results) for status in ("supported", "refused")}
+    classifiers = [result for result in results if result["status"] != "no classifier"]
+    share = counts["supported"] / max(1, len(classifiers))
+    failed = len(classifiers) - sum(counts.values())
+    print(f"\n{counts['supported']} of {len(classifiers)} files with classifiers are supported ({share:.1%}), ", end="")
+    print(
+        f"{counts['refused']} refused, {failed} failed; {len(results) - len(classifiers)} have no classifier.", end=""
+    )
+    missing = len(asked) - len(results)
+    print(f" {missing} files are not measured yet." if missing else "")
+
+
+if __name__ == "__main__":
+    main()
