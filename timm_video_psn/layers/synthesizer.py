@@ -76,7 +76,7 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         return self.temporal_bank(fused, self.num_frames)
 
     def _record(self, fused: Tensor) -> None:
-        """In training, keep avg(Y) for the capacity loss (Eq. 3): the mean over T, H and W, (B, C), in float32 or better."""
+        """In training, keep avg(Y) for Eq. 3: the mean over T, H and W, (B, C), in float32 or better."""
         if not self.training or torch.compiler.is_exporting():
             return
         if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:

@@ -4,15 +4,17 @@ A temporal module knows the length T of the clips at hand by an attribute that V
 cannot set it, so that a scripted model takes clips of one length; the graphs of `torch.fx` set it by `TracedFold`.
 """
 
+from typing import Any
+
 import torch
 from timm.models import register_notrace_function, register_notrace_module
 from torch import Tensor, nn
 
 from timm_video_psn.layers.clip import fold_clip, split_frames, unfold_clip
-from timm_video_psn.layers.layout import EachItem, MapView
 from timm_video_psn.layers.temporal_module import TemporalModule
+from timm_video_psn.layers.views import EachItem, MapView
 
-# timm's feature graphs (`features_only=True, feature_cls="fx"`) call these as a whole, as they check what they are given.
+# In timm's feature graphs (`feature_cls="fx"`) these are single steps: they look at the shapes that they are given.
 for _module in (TemporalModule, MapView, EachItem):
     register_notrace_module(_module)
 
@@ -84,6 +86,22 @@ def fold_fixed(x: Tensor, num_frames: int) -> Tensor:
     return fold_clip(x) if x.ndim == 5 else x
 
 
+def check_scriptable(backbone: nn.Module) -> None:
+    """Raise for a backbone whose temporal modules cannot be compiled by TorchScript.
+
+    Args:
+        backbone: holds the modules.
+
+    Raises:
+        NotImplementedError: it passes on something else than maps (B*T, C, H, W) where they are.
+    """
+    if any(isinstance(module, (MapView, EachItem)) for module in backbone.modules()):
+        raise NotImplementedError(
+            f"TorchScript cannot compile temporal modules in {type(backbone).__name__}, which passes on tokens, "
+            "channels-last maps or several maps at once; use torch.compile or torch.export, or a convolutional backbone"
+        )
+
+
 @register_notrace_module
 class TracedFold(nn.Module):
     """What `torch.fx` records for the folding of clips: a step that tells the temporal modules the length of each.
@@ -130,6 +148,19 @@ def unfold(features: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
             "gives logits, and backbone.forward_features the features of folded frames"
         )
     return unfold_clip(features.permute(0, 3, 1, 2) if output_fmt == "NHWC" else features, x.shape[2])
+
+
+def unfold_all(features: Any, x: Tensor, output_fmt: str = "NCHW") -> Any:
+    """The same for each tensor of a list or tuple, whatever is inside of it.
+
+    Args:
+        features: a tensor, a list or a tuple.
+        x: the clips or images.
+        output_fmt: as for `unfold`.
+    """
+    if isinstance(features, (list, tuple)):
+        return type(features)(unfold_all(each, x, output_fmt) for each in features)
+    return unfold(features, x, output_fmt)
 
 
 @register_notrace_function

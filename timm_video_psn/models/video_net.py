@@ -4,20 +4,31 @@ It keeps timm's model API: what a timm ResNet answers for images, a VideoNet ans
 """
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from timm_video_psn.layers.clip import fold_clip, split_frames, unfold_clip
+from timm_video_psn.layers.clip import fold_clip, split_frames
 from timm_video_psn.layers.registry import temporal_module, temporal_settings
 from timm_video_psn.layers.temporal_module import TemporalModule
-from timm_video_psn.layers.views import MapView
 from timm_video_psn.models.backbones import gives_tokens, places
+from timm_video_psn.models.frames import (
+    TracedFold,
+    average,
+    check_scriptable,
+    fold,
+    fold_fixed,
+    set_length,
+    unfold,
+    unfold_all,
+)
+from timm_video_psn.models.head import classifier_name, drop_rate, set_drop_rate
 from timm_video_psn.models.layer_groups import with_members, with_prefix
 from timm_video_psn.models.place import Place
 from timm_video_psn.models.residual_blocks import way_in
@@ -50,8 +61,12 @@ class VideoNet(nn.Module):
         ValueError: an unknown temporal module, site or setting.
     """
 
-    pretrained_cfg: dict[str, Any]  # set by timm's builder
-    backbone: Any  # a timm model: timm has no type for what they have in common
+    if TYPE_CHECKING:  # TorchScript would take an annotation for the type of the module
+        pretrained_cfg: dict[str, Any]  # set by timm's builder
+        backbone: Any  # a timm model: timm has no type for what they have in common
+
+    __jit_unused_properties__ = ("num_classes", "num_features", "head_hidden_size", "in_chans", "drop_rate")
+    __jit_unused_properties__ += ("global_pool",)
 
     def __init__(
         self,
@@ -69,6 +84,8 @@ class VideoNet(nn.Module):
         settings = {key: kwargs.pop(key) for key in temporal_settings(temporal) if key in kwargs}
         self.num_frames = num_frames
         self.backbone = _create_backbone(backbone, temporal, backbone_pretrained, cache_dir, kwargs)
+        self.traced_fold = TracedFold(self.backbone)
+        self._fixed_frames = 0  # the one length that a scripted model takes, 0 for any
         self.sites: dict[str, str] = {}
         sites = (sites,) if isinstance(sites, str) else sites
         self._inject(temporal, None if sites is None else tuple(sites), settings)
@@ -120,30 +137,25 @@ class VideoNet(nn.Module):
         """
         if num_frames < 1:
             raise ValueError(f"num_frames={num_frames} must be at least 1")
-        self._route(num_frames)  # first: a temporal module may refuse
+        set_length(self.backbone, num_frames)  # first: a temporal module may refuse
         self.num_frames = num_frames
         self._model_args = {**getattr(self, "_model_args", {}), "num_frames": num_frames}  # what timm writes on saving
 
-    def _route(self, num_frames: int, image_size: tuple[int, int] | None = None) -> None:
-        """Tell every temporal module how many frames the clip at hand has, and every view of tokens their size."""
-        for module in self.backbone.modules():
-            if isinstance(module, TemporalModule) and module.num_frames != num_frames:
-                module.num_frames = num_frames
-            elif isinstance(module, MapView) and image_size is not None:
-                module.image_size = image_size
-
     def _fold(self, x: Tensor) -> Tensor:
         """Clips or images to a batch of frames; the temporal modules learn T."""
-        if x.ndim == 5:
-            self._route(x.shape[2], (x.shape[3], x.shape[4]))
-            return fold_clip(x)  # (B*T, C, H, W)
-        if x.ndim == 4:
-            self._route(1, (x.shape[2], x.shape[3]))
-            return x
-        raise ValueError(
-            f"input of shape {tuple(x.shape)}: expected clips (B, C, T, H, W) or images (B, C, H, W); "
-            "a single clip needs a batch dimension, clip[None]"
-        )
+        if torch.jit.is_scripting():
+            return fold_fixed(x, self._fixed_frames)
+        if isinstance(x, torch.fx.Proxy):
+            return self.traced_fold(x)
+        return fold(self.backbone, x)
+
+    def __prepare_scriptable__(self) -> "VideoNet":
+        """For `torch.jit.script`: the model takes clips of `num_frames` frames from here on, if that matters to it."""
+        check_scriptable(self.backbone)
+        set_length(self.backbone, self.num_frames)
+        is_temporal = any(isinstance(module, TemporalModule) for module in self.backbone.modules())
+        self._fixed_frames = self.num_frames if is_temporal else 0
+        return self
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Unpooled features of the last level.
@@ -152,26 +164,11 @@ class VideoNet(nn.Module):
             x: (B, C, T, H, W) -> (B, C', T, h, w), or (B, T, N, C') from a backbone that ends in tokens;
                 (B, C, H, W) -> what the backbone returns
         """
-        features = self.backbone.forward_features(self._fold(x))
-        return self._unfold(features, x, self._last_format())
+        return unfold(self.backbone.forward_features(self._fold(x)), x, self._last_format())
 
     def _last_format(self) -> str:
         """The order of dimensions in which the backbone returns its last maps."""
         return getattr(self.backbone, "output_fmt", "NCHW")
-
-    def _unfold(self, features: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
-        """The backbone's maps or tokens as those of the clips or images x."""
-        if x.ndim == 4:
-            return features
-        if not isinstance(features, Tensor) or features.ndim not in (3, 4):
-            found = f"features of shape {tuple(features.shape)}" if isinstance(features, Tensor) else "several features"
-            raise ValueError(
-                f"{type(self.backbone).__name__} gives {found}, which have no form for clips; forward(clip) gives "
-                "logits, and backbone.forward_features the features of folded frames"
-            )
-        if features.ndim == 3:
-            return split_frames(features, x.shape[2])  # (B, T, N, C)
-        return unfold_clip(features.permute(0, 3, 1, 2) if output_fmt == "NHWC" else features, x.shape[2])
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool and classify every frame, and average over time.
@@ -191,20 +188,12 @@ class VideoNet(nn.Module):
             return self.backbone.forward_head(x, pre_logits=pre_logits)
         folded = fold_clip(x)
         folded = folded.permute(0, 2, 3, 1) if self._last_format() == "NHWC" else folded
-        return self._average(self.backbone.forward_head(folded, pre_logits=pre_logits), x)
-
-    def _average(self, frames: Tensor, x: Tensor) -> Tensor:
-        """Predictions of the frames of x, averaged over each clip; what is not pooled is not averaged either."""
-        if x.ndim == 4:
-            return frames
-        if frames.ndim != 2:
-            return self._unfold(frames, x, self._last_format())
-        return split_frames(frames, x.shape[2]).mean(1)  # (B, K)
+        return average(self.backbone.forward_head(folded, pre_logits=pre_logits), x, self._last_format())
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of clips or images."""
         features = self.backbone.forward_features(self._fold(x))
-        return self._average(self.backbone.forward_head(features), x)
+        return average(self.backbone.forward_head(features), x, self._last_format())
 
     def forward_intermediates(
         self,
@@ -214,7 +203,8 @@ class VideoNet(nn.Module):
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        **kwargs: Any,
+    ) -> Any:
         """Features of several levels, as timm's method of this name returns them.
 
         Args:
@@ -224,11 +214,23 @@ class VideoNet(nn.Module):
             stop_early: stop after the last level that is wanted.
             output_fmt: what the backbone supports, read per frame.
             intermediates_only: leave out the final features.
+            **kwargs: further arguments of the backbone's method, as `return_prefix_tokens` and `output_dict` of a
+                VisionTransformer; what they add to the result is in the form of clips too.
 
         Shape:
             x: (B, C, T, H, W) -> each (B, C_i, T, h_i, w_i), or (B, T, N_i, C_i) with output_fmt="NLC";
                 (B, C, H, W) -> each (B, C_i, h_i, w_i)
+
+        Raises:
+            TypeError: the backbone's method does not take one of the further arguments.
         """
+        known = inspect.signature(self.backbone.forward_intermediates).parameters
+        unknown = [name for name in kwargs if name not in known]
+        if unknown:
+            raise TypeError(
+                f"forward_intermediates of {type(self.backbone).__name__} does not take {', '.join(unknown)}; "
+                f"it takes {', '.join(known)}"
+            )
         result = self.backbone.forward_intermediates(
             self._fold(x),
             indices=indices,
@@ -236,11 +238,16 @@ class VideoNet(nn.Module):
             stop_early=stop_early,
             output_fmt=output_fmt,
             intermediates_only=intermediates_only,
+            **kwargs,
         )
+        last = self._last_format()
+        if isinstance(result, dict):
+            formats = {key: last if key.endswith("_features") else output_fmt for key in result}
+            return {key: unfold_all(value, x, formats[key]) for key, value in result.items()}
         if intermediates_only:
-            return [self._unfold(level, x, output_fmt) for level in result]
+            return unfold_all(result, x, output_fmt)
         final, levels = result
-        return self._unfold(final, x, self._last_format()), [self._unfold(level, x, output_fmt) for level in levels]
+        return unfold_all(final, x, last), unfold_all(levels, x, output_fmt)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -270,15 +277,16 @@ class VideoNet(nn.Module):
         self.backbone.reset_classifier(num_classes, **({} if global_pool is None else {"global_pool": global_pool}))
 
     @torch.jit.ignore
-    def get_classifier(self, name_only: bool = False) -> str | nn.Module:
-        """The classifier, or its name.
+    def get_classifier(self, name_only: bool = False) -> Any:
+        """The classifier, or its name; of a backbone that has several, all of them.
 
         Args:
             name_only: return the name.
         """
         if not name_only:
             return self.backbone.get_classifier()
-        return _PREFIX + next(n for n, m in self.backbone.named_modules() if m is self.backbone.get_classifier())
+        names = classifier_name(self.backbone)
+        return _PREFIX + names if isinstance(names, str) else tuple(_PREFIX + name for name in names)
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -339,12 +347,12 @@ class VideoNet(nn.Module):
 
     @property
     def drop_rate(self) -> float:
-        """Dropout before the classifier."""
-        return self.backbone.drop_rate
+        """Dropout before the classifier; may be assigned."""
+        return drop_rate(self.backbone)
 
     @drop_rate.setter
     def drop_rate(self, value: float) -> None:
-        self.backbone.drop_rate = value
+        set_drop_rate(self.backbone, value)
 
     @property
     def global_pool(self) -> nn.Module | str:
