@@ -79,8 +79,18 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         """In training, keep avg(Y) for Eq. 3: the mean over T, H and W, (B, C), in float32 or better."""
         if not self.training or torch.compiler.is_exporting():
             return
-        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
-            return  # gradient checkpointing runs this forward again inside backward: keeping that graph leaks memory
+        # Gradient checkpointing runs this forward again inside backward: keeping that graph would leak memory.
+        if torch.compiler.is_compiling():
+            allowed = getattr(torch._dynamo.utils, "_disable_side_effect_safety_checks_for_current_subtracer", None)
+            if allowed is not None:  # else torch.compile refuses the combination, and says which of its settings to use
+                allowed(self._keep, fused)
+                return
+        elif torch._C._current_graph_task_id() != -1:
+            return
+        self._keep(fused)
+
+    def _keep(self, fused: Tensor) -> None:
+        """Record."""
         dtype = torch.promote_types(fused.dtype, torch.float32)
         means = fused.mean((2, 3), dtype=dtype)  # (B*T, C)
         self.fused_mean = split_frames(means, self.num_frames).mean(1)  # (B, C)

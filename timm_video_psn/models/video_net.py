@@ -192,8 +192,7 @@ class VideoNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of clips or images."""
-        features = self.backbone.forward_features(self._fold(x))
-        return average(self.backbone.forward_head(features), x, self._last_format())
+        return average(self.backbone(self._fold(x)), x, self._last_format())
 
     def forward_intermediates(
         self,
