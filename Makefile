@@ -1,9 +1,9 @@
-# make demo: set everything up and train PSN on the embedded data set.   make test: the tests.   make lint: style, types.
+# make demo: set everything up and train PSN on the embedded data set.   make test: the tests.   make contract: every large model.   make lint: style, types.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test contract lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train_video.py --dataset motion --resume auto
@@ -11,6 +11,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
+
+contract: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 -m contract
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

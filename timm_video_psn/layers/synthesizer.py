@@ -43,6 +43,7 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
     """
 
     frozen = False
+    fused_mean: Tensor | None
     _learned: tuple[str, ...] = ()  # parameters that took a gradient before they were frozen
 
     def __init__(
@@ -65,7 +66,7 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         self.spatial_bank = SpatialBank(width, spatial_sizes, pool, dilated, spatial_conv, inter_act)
         self.temporal_bank = TemporalBank(width, temporal_sizes, pool, dilated)
         self.fusion = FUSIONS[fusion](self.spatial_bank.widths, self.temporal_bank.widths)
-        self.fused_mean: Tensor | None = None
+        self.fused_mean = None
         self.add_expand(expand_init)
 
     def enhance(self, x: Tensor) -> Tensor:

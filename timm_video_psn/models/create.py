@@ -4,6 +4,8 @@ from functools import partial
 from typing import Any
 
 from timm.models import (
+    FeatureDictNet,
+    FeatureListNet,
     PretrainedCfg,
     build_model_with_cfg,
     generate_default_cfgs,
@@ -12,6 +14,8 @@ from timm.models import (
     resolve_pretrained_cfg,
     split_model_name_tag,
 )
+from timm.models._features import FeatureGetterNet  # not among timm's public names
+from torch import Tensor
 
 from timm_video_psn.models.video_net import VideoNet
 
@@ -62,12 +66,16 @@ def create_video_net(
         pretrained_cfg_overlay: entries that replace those of the cfg.
         pretrained_model_args: the arguments that a saved model was built with, as timm found them beside its weights.
         cache_dir: where timm keeps what it downloads.
-        **kwargs: arguments of `VideoNet`, and `features_only`, `out_indices` as timm takes them.
+        **kwargs: arguments of `VideoNet`, and timm's for features: `features_only`, `out_indices` and `feature_cls`,
+            which is `getter` (the default) or `list` for a list of maps (B, C_i, T, h_i, w_i), `dict` for a dict of
+            them by level, and `fx` or `hook` for what timm finds in the graph or by hooks, the maps of folded frames.
     """
     if pretrained_cfg is None:
         pretrained_cfg = video_cfg(backbone)
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
     has_video_weights = pretrained and has_weights(cfg)
+    if kwargs.get("features_only") and kwargs.get("feature_cls") in _FEATURE_CLASSES:
+        kwargs["feature_cls"] = _FEATURE_CLASSES[kwargs["feature_cls"]]
     if (pretrained_model_args or {}).get("backbone_pretrained"):
         backbone_pretrained = False  # what a saved model once started from is no part of it
     return build_model_with_cfg(
@@ -84,6 +92,27 @@ def create_video_net(
         pretrained_filter_fn=_checked_keys,
         **kwargs,
     )
+
+
+class FeatureDictGetter(FeatureGetterNet):
+    """Features of clips by level: `features_only=True, feature_cls="dict"`.
+
+    Shape:
+        x: (B, C, T, H, W) -> index of the level, as a string -> (B, C_i, T, h_i, w_i)
+    """
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """The levels, in the order of the network."""
+        return dict(zip(map(str, self.feature_info.out_indices), super().forward(x), strict=True))
+
+
+# timm's list and dict take a model's children for its levels; those of a VideoNet are inside its backbone.
+_FEATURE_CLASSES: dict[Any, type[FeatureGetterNet]] = {
+    "list": FeatureGetterNet,
+    FeatureListNet: FeatureGetterNet,
+    "dict": FeatureDictGetter,
+    FeatureDictNet: FeatureDictGetter,
+}
 
 
 def has_weights(cfg: PretrainedCfg) -> bool:

@@ -61,12 +61,11 @@ class VideoNet(nn.Module):
         ValueError: an unknown temporal module, site or setting.
     """
 
+    sites: dict[str, str]
     if TYPE_CHECKING:  # TorchScript would take an annotation for the type of the module
         pretrained_cfg: dict[str, Any]  # set by timm's builder
         backbone: Any  # a timm model: timm has no type for what they have in common
-
-    __jit_unused_properties__ = ("num_classes", "num_features", "head_hidden_size", "in_chans", "drop_rate")
-    __jit_unused_properties__ += ("global_pool",)
+        __jit_unused_properties__: list[str]  # the properties, which TorchScript would try to compile
 
     def __init__(
         self,
@@ -86,7 +85,7 @@ class VideoNet(nn.Module):
         self.backbone = _create_backbone(backbone, temporal, backbone_pretrained, cache_dir, kwargs)
         self.traced_fold = TracedFold(self.backbone)
         self._fixed_frames = 0  # the one length that a scripted model takes, 0 for any
-        self.sites: dict[str, str] = {}
+        self.sites = {}
         sites = (sites,) if isinstance(sites, str) else sites
         self._inject(temporal, None if sites is None else tuple(sites), settings)
         self.feature_info = [dict(info, module=_PREFIX + info["module"]) for info in self.backbone.feature_info]
@@ -358,6 +357,9 @@ class VideoNet(nn.Module):
         """The backbone's pooling, which some families keep in their head."""
         owner = self.backbone if hasattr(self.backbone, "global_pool") else self.backbone.head
         return owner.global_pool
+
+
+VideoNet.__jit_unused_properties__ = [key for key, value in vars(VideoNet).items() if isinstance(value, property)]
 
 
 def _build_at(by_target: dict[str, Place], create: Callable[[Place], nn.Module], name: str, _: nn.Module) -> nn.Module:

@@ -143,7 +143,8 @@ def call_child_before(module: Any, args: tuple[Tensor]) -> tuple[Tensor]:
     """Forward pre-hook: the target's first input through its attached module."""
     if torch.jit.is_scripting():
         return (module.temporal(args[0]),)
-    return _first_through_child(module, args)
+    result: tuple[Tensor] = _first_through_child(module, args)
+    return result
 
 
 def _first_through_child(module: Any, args: Any) -> Any:

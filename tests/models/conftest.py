@@ -1,0 +1,69 @@
+"""The cases of the contract: every registered name, and `video_net` on one backbone of each kind."""
+
+import copy
+import re
+from dataclasses import dataclass
+
+import pytest
+import timm
+import torch
+from light_models import NAMES, settle
+from torch import Tensor
+
+from timm_video_psn import VideoNet
+
+FRAMES, SIZE = 2, 32
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model to be built as `timm.create_model(**settings)`."""
+
+    label: str
+    settings: dict
+
+    def build(self, **kwargs) -> VideoNet:
+        return timm.create_model(**{**self.settings, "num_frames": FRAMES, "num_classes": 5, **kwargs})
+
+    @property
+    def takes_any_length(self) -> bool:
+        return "tam_" not in self.label
+
+    @property
+    def stock(self) -> str:
+        """timm's name of the backbone."""
+        return self.settings.get("backbone") or re.search(r"(test_)?resnet\d*", self.label)[0]
+
+
+def _cases():
+    for backbone in ("test_convnext", "test_efficientnet"):
+        settings = {"model_name": "video_net", "backbone": backbone, "proportion": 0.5}
+        yield pytest.param(Case(f"video_net on {backbone}", settings), id=f"video_net-{backbone}")
+    for name in NAMES:
+        if name != "video_net":
+            marks = () if name.endswith("_test_resnet") else pytest.mark.contract
+            yield pytest.param(Case(name, {"model_name": name}), id=name, marks=marks)
+
+
+@pytest.fixture(scope="module", params=_cases())
+def case(request) -> Case:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def settled(case) -> VideoNet:
+    """Built once for all tests of a case, which get copies of it."""
+    torch.manual_seed(0)
+    return settle(case.build(), torch.randn(4, 3, FRAMES, SIZE, SIZE))
+
+
+@pytest.fixture
+def model(settled) -> VideoNet:
+    """The case's model in evaluation mode; its temporal modules act, and its norms know what comes."""
+    return copy.deepcopy(settled)
+
+
+@pytest.fixture
+def short() -> Tensor:
+    """Two clips as the cases take them, (B, C, T, H, W)."""
+    return torch.randn(2, 3, FRAMES, SIZE, SIZE)
