@@ -10,36 +10,26 @@ from timm.models import FeatureGraphNet
 from timm.models._features_fx import create_feature_extractor, get_graph_node_names
 
 
-def test_torchscript_takes_it(case, model, short):
-    model(short[:, :, :2])
+def test_torchscript_takes_it_and_refuses_other_lengths(case, model, short):
+    scriptable = case.build(scriptable=True).eval()
+    scriptable.load_state_dict(model.state_dict())
+    others = [short.repeat(1, 1, 2, 1, 1), short[:, :, :1], short[:, :, 0]]
+    if case.takes_any_length:
+        scriptable(others[0])  # what the model saw last is not what it is scripted for
     with set_scriptable(True):
-        scripted = torch.jit.script(model)
-    torch.testing.assert_close(scripted(short), model(short))
-    torch.testing.assert_close(scripted(short[:1]), model(short[:1]))
+        scripted = torch.jit.script(scriptable)
     file = io.BytesIO()
     torch.jit.save(scripted, file)
     file.seek(0)
-    torch.testing.assert_close(torch.jit.load(file)(short), model(short))
-
-
-def test_a_scripted_model_refuses_other_lengths(case, model, short):
-    if case.takes_any_length:
-        model(short[:, :, :1])  # what the model saw last is not what it is scripted for
-    scripted = torch.jit.script(model)
+    scripted = torch.jit.load(file)
     torch.testing.assert_close(scripted(short), model(short))
-    if case.label.startswith("tsn"):  # nothing in it depends on the length
-        torch.testing.assert_close(scripted(short[:, :, :1]), model(short[:, :, :1]))
-        torch.testing.assert_close(scripted(short[:, :, 0]), model(short[:, :, 0]))
-        return
-    for other in (short.repeat(1, 1, 2, 1, 1), short[:, :, :1], short[:, :, 0]):
-        with pytest.raises(torch.jit.Error, match="frames, but TorchScript has fixed this model to clips of 2"):
-            scripted(other)
-
-
-def test_built_scriptable_it_is_the_same(case, model, short):
-    scriptable = case.build(scriptable=True).eval()
-    scriptable.load_state_dict(model.state_dict())
-    torch.testing.assert_close(torch.jit.script(scriptable)(short), model(short))
+    torch.testing.assert_close(scripted(short[:1]), model(short[:1]))
+    for other in others:
+        if case.label.startswith("tsn"):  # nothing in it depends on the length
+            torch.testing.assert_close(scripted(other), model(other))
+        else:
+            with pytest.raises(torch.jit.Error, match="frames, but TorchScript has fixed this model to clips of 2"):
+                scripted(other)
 
 
 def test_timms_feature_graph_gives_the_levels(case, model, short):
