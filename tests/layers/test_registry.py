@@ -86,6 +86,13 @@ def test_compiles_in_one_graph(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
+def test_torchscript_compiles_it(name):
+    module = build(name).eval()
+    x = torch.randn(8, CHANNELS, 6, 5)
+    torch.testing.assert_close(torch.jit.script(module)(x), module(x))
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_says_where_it_belongs(name):
     assert temporal_module(name).placement in get_args(Placement)
 

@@ -171,6 +171,8 @@ def test_timms_optimizer_factory_takes_layer_decay(case, model):
     for group in param_groups_layer_decay(model, layer_decay=0.5):
         rates |= {id(parameter): group["lr_scale"] for parameter in group["params"]}
     assert rates.keys() == {id(parameter) for parameter in model.parameters()}
+    stock = param_groups_layer_decay(timm.create_model(case.stock, num_classes=5), layer_decay=0.5)
+    assert set(rates.values()) == {group["lr_scale"] for group in stock}  # and no layer more
     optimizer = create_optimizer_v2(model, "adamw", lr=0.1, weight_decay=0.1, layer_decay=0.5)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     names = dict(model.named_parameters())

@@ -204,6 +204,14 @@ def test_exports_and_runs(small, where):
     assert not torch.equal(exported(small), model(small))
 
 
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_torchscript_compiles_and_calls_what_is_attached(where):
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    inject(model, ["0", "1"], lambda name, target: nn.Linear(4, 4), where)
+    x = torch.randn(2, 4)
+    torch.testing.assert_close(torch.jit.script(model)(x), model(x))
+
+
 @pytest.mark.parametrize("where", WHERE)
 def test_disabled_runs_the_model_as_if_nothing_were_attached(small, where):
     model = PlainNet().eval()

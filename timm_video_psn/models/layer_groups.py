@@ -7,6 +7,10 @@ pattern fits its name first, at the numbers that the pattern captures and the su
 import re
 from typing import Any
 
+from torch import nn
+
+from timm_video_psn.surgery import CHILD, injected
+
 Matcher = dict[str, Any]
 Pairs = list[tuple[str, tuple[float, ...] | None]]
 
@@ -40,6 +44,21 @@ def with_members(matcher: Matcher, members: dict[str, str]) -> Matcher:
             group, numbers = found
             extended[group].append((f"^{re.escape(start)}", numbers))
     return extended
+
+
+def companions(backbone: nn.Module, prefix: str) -> dict[str, str]:
+    """For each attached module, by the start of its parameters' names, the last parameter of its target.
+
+    Args:
+        backbone: holds the targets.
+        prefix: of the names in the result.
+    """
+    found = {}
+    for item in injected(backbone):
+        own = [name for name, _ in item.target.named_parameters() if not name.startswith(f"{CHILD}.")]
+        if own:
+            found[f"{prefix}{item.name}.{CHILD}."] = f"{prefix}{item.name}.{own[-1]}"
+    return found
 
 
 def _pairs(spec: Any) -> Pairs:

@@ -29,10 +29,10 @@ from timm_video_psn.models.frames import (
     unfold_all,
 )
 from timm_video_psn.models.head import classifier_name, drop_rate, set_drop_rate
-from timm_video_psn.models.layer_groups import with_members, with_prefix
+from timm_video_psn.models.layer_groups import companions, with_members, with_prefix
 from timm_video_psn.models.place import Place
 from timm_video_psn.models.residual_blocks import way_in
-from timm_video_psn.surgery import CHILD, inject, injected, replace
+from timm_video_psn.surgery import inject, injected, replace
 
 _PREFIX = "backbone."
 
@@ -42,6 +42,9 @@ class VideoNet(nn.Module):
 
     Frames are folded into the batch, temporal modules inside the backbone let them meet, and "the final prediction is
     a simple average pooling of the results from each frame".
+
+    `torch.compile`, `torch.export` and timm's fx feature graphs take it as it is. TorchScript does too where the
+    backbone passes on maps: a scripted model takes clips of `num_frames` frames and raises for others.
 
     Args:
         backbone: timm name, with or without a tag; its parameters keep timm's names under the prefix `backbone.`.
@@ -303,16 +306,7 @@ class VideoNet(nn.Module):
             coarse: stages instead of blocks.
         """
         matcher = with_prefix(self.backbone.group_matcher(coarse=coarse), _PREFIX)
-        return with_members(matcher, self._companions())
-
-    def _companions(self) -> dict[str, str]:
-        """For each temporal module, by the start of its parameters' names, the last parameter of its target."""
-        companions = {}
-        for item in injected(self.backbone):
-            own = [name for name, _ in item.target.named_parameters() if not name.startswith(f"{CHILD}.")]
-            if own:
-                companions[f"{_PREFIX}{item.name}.{CHILD}."] = f"{_PREFIX}{item.name}.{own[-1]}"
-        return companions
+        return with_members(matcher, companions(self.backbone, _PREFIX))
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
