@@ -7,7 +7,7 @@
 A backbone is supported when, with random weights, the clip's logits equal the average over its frames of the logits of
 timm's own image model with the same weights, to the last bit; every temporal module was called on the way; and a
 training step on clips of 2 frames gives every parameter of every temporal module a gradient. Results are kept in
---output, a line a model file, and not measured again for the same timm.
+--output, a line a model file, and only what failed is measured again for the same timm.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="print what is known as Markdown, and measure nothing")
     args = parser.parse_args()
 
-    known = read_results(args.output)
+    known = read_results(args.output, again=not args.report)
     if not args.report:
         warnings.filterwarnings("ignore")
         for module in tqdm([module for module in args.modules if module not in known]):
@@ -56,15 +56,15 @@ def timm_files() -> list[str]:
     ]
 
 
-def read_results(path: Path) -> dict[str, dict[str, Any]]:
-    """What earlier calls found with this timm; a line that was cut off is left out and measured again."""
+def read_results(path: Path, again: bool) -> dict[str, dict[str, Any]]:
+    """What earlier calls found with this timm, but what failed, if that is to be measured again; no line cut off."""
     found = {}
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             result = json.loads(text)
         except json.JSONDecodeError:
             continue
-        if result["timm"] == timm.__version__:
+        if result["timm"] == timm.__version__ and (not again or result["status"] != "failed"):
             found[result["module"]] = result
     return found
 

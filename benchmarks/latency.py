@@ -3,7 +3,8 @@
     python benchmarks/latency.py
     python benchmarks/latency.py --dtypes float32 --repeats 30 --device cuda
 
-Medians over the repeats; every repeat runs each model once, so that what else the machine does hits all of them.
+Medians over the repeats; every repeat runs each model once, so that what else the machine does hits all of them. On a
+CPU malloc keeps freed memory, as in training; `--default-malloc` measures without that.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 import timm_video_psn  # noqa: F401  registers the models
+from timm_video_psn.engine.cpu_memory import keep_freed_memory
 
 
 def main() -> None:
@@ -27,7 +29,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--default-malloc", action="store_true", help="let malloc return freed memory to the system")
     args = parser.parse_args()
+    if not args.default_malloc:
+        keep_freed_memory()
 
     device = torch.device(args.device)
     models = {name: create(name, args, device) for name in args.models}

@@ -34,7 +34,7 @@ def test_a_new_run_claims_its_folder_only_when_it_opens(tmp_path):
 def test_a_folder_with_another_run_is_refused(tmp_path):
     RunFolder(options(tmp_path)).open()
     with pytest.raises(
-        FileExistsError, match=r"holds another run \(args\.yaml\); --resume auto continues it .*--experiment NAME"
+        FileExistsError, match=r"holds another run \(args\.yaml\); --resume auto begins it again, .*--experiment NAME"
     ):
         RunFolder(options(tmp_path))
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,7 @@ def test_an_output_folder_with_another_run_is_not_touched(arguments, tmp_path, c
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "args.yaml").write_text("lr: 1\n")
     assert train_main(arguments) == 2
-    assert "holds another run (args.yaml); --resume auto continues it" in capsys.readouterr().err
+    assert "holds another run (args.yaml); --resume auto begins it again" in capsys.readouterr().err
     assert (tmp_path / "run" / "args.yaml").read_text() == "lr: 1\n"
 
 
@@ -296,7 +297,7 @@ def test_a_model_folder_whose_files_do_not_fit_is_refused(arguments, tmp_path, t
     text = (best / "config.json").read_text()
     (best / "config.json").write_text(text.replace('"psn_test_resnet"', '"psn_resnet18"'))
     assert predict_main([str(video), "--model", str(best)]) == 2
-    assert "the weights do not fit config.json" in capsys.readouterr().err
+    assert "the weights do not fit" in capsys.readouterr().err
     (best / "config.json").write_text(text.replace('"psn_test_resnet"', '"psn_test_resnt"'))
     assert predict_main([str(video), "--model", str(best)]) == 2
     assert "model 'psn_test_resnt' is unknown" in capsys.readouterr().err
@@ -323,3 +324,38 @@ def test_the_frames_of_a_clip_are_the_models_own_unless_asked_otherwise(more, nu
     options = parse_options(["--model", "psn_resnet18_diving48", *more])
     model = create_model(options, 48)
     assert model.num_frames == fill_from_model(options, model).num_frames == num_frames
+
+
+def test_what_an_epoch_leaves_out_and_where_the_weights_come_from_is_said(arguments, capsys):
+    assert train_main([*arguments, "--epochs", "1", "--batch-size", "7"]) == 0
+    out = capsys.readouterr().out
+    assert "each epoch leaves out 1 training videos" in out  # 36 of them, in batches of 7
+    assert "random weights" in out
+    assert train_main([*arguments, "--epochs", "1", "--batch-size", "7", "--resume", "auto"]) == 0
+    assert "all 1 epochs are trained already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["--opt", "sdg"], "--opt sdg is no optimizer of timm .*nearest: sgd"),
+        (["--opt", "sgd", "--opt-kwargs", "nestrov=True"], "do not fit --opt sgd: .*nestrov"),
+        (["--model-kwargs", "dilated=no"], "dilated='no' must be True or False"),
+        (["--model-kwargs", "receptive_field=5"], "receptive_field=5 must be whole numbers"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named_on_the_command_line(arguments, capsys, more, text):
+    assert train_main([*arguments, *more]) == 2
+    assert re.search(text, capsys.readouterr().err)
+
+
+def test_a_runs_own_options_are_a_recipe(arguments, tmp_path):
+    assert train_main([*arguments, "--epochs", "1", "--model-kwargs", "proportion=1.0"]) == 0
+    again = parse_options(["--config", str(tmp_path / "run" / "args.yaml"), "--experiment", "again"])
+    assert (again.epochs, again.model_kwargs["proportion"], again.experiment) == (1, 1.0, "again")
+
+
+def test_what_best_holds_can_be_read_by_others(arguments, tmp_path):
+    assert train_main([*arguments, "--epochs", "1"]) == 0
+    best = tmp_path / "run" / "best"
+    assert {oct(path.stat().st_mode & 0o777) for path in best.iterdir()} == {oct(best.stat().st_mode & 0o666)}

@@ -9,6 +9,7 @@ import torch
 
 from timm_video_psn import TEMPORAL_MODULES
 from timm_video_psn.layers import Placement, temporal_module, temporal_settings
+from timm_video_psn.layers.registry import check_settings
 
 MODULES = [name for name, module in TEMPORAL_MODULES.items() if module is not None]
 ONE_LENGTH = ("tam",)  # their weights depend on the number of frames
@@ -111,3 +112,24 @@ def test_tsn_has_no_module():
 def test_an_unknown_name_lists_those_known_nearest_first():
     with pytest.raises(ValueError, match="temporal='tsmm' is unknown; use one of tsm, tsn, "):
         temporal_module("tsmm")
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"dilated": "no"}, "dilated='no' must be True or False"),
+        ({"inter_act": 1}, "inter_act=1 must be True or False"),
+        ({"expand_init": "foo"}, "expand_init='foo' must be a number"),
+        ({"proportion": True}, "proportion=True must be a number"),
+        ({"receptive_field": 5}, r"receptive_field=5 must be whole numbers, as \(7, 5, 5\)"),
+        ({"fusion": None, "dilated": 0}, "fusion=None must be a string; dilated=0 must be True or False"),
+    ],
+)
+def test_settings_of_another_type_are_refused_together(settings, text):
+    with pytest.raises(ValueError, match=text):
+        check_settings("psn", settings)
+
+
+def test_settings_of_the_types_declared_pass():
+    check_settings("psn", {"receptive_field": [5, 5, 5], "expand_init": 1, "proportion": 0.5, "pool": "none"})
+    check_settings("tsn", {})

@@ -9,7 +9,7 @@ from typing import Any
 import timm
 import torch
 from timm.models import is_model, list_models, model_entrypoint
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from torch import nn
 from torch.utils.data import DataLoader
@@ -71,7 +71,15 @@ def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
             f"--model-kwargs sets {', '.join(taken)}, which is set elsewhere, as named; leave it out there"
         )
     kwargs = {"num_frames": options.num_frames, "drop_rate": options.drop, **options.model_kwargs}
-    model = timm.create_model(options.model, pretrained=options.pretrained, num_classes=num_classes, **kwargs)
+    try:
+        model = timm.create_model(options.model, pretrained=options.pretrained, num_classes=num_classes, **kwargs)
+    except OSError as error:
+        if not options.pretrained or options.model.startswith("local-dir:"):
+            raise
+        raise OSError(
+            f"the pretrained weights of {options.model} could not be downloaded ({error}); check the network, put them "
+            "into the Hub's cache (HF_HOME), or leave --pretrained out to start from random weights"
+        ) from error
     if model.in_chans != 3:
         raise ValueError(f"in_chans={model.in_chans} asked for, but the decoder gives three channels, RGB")
     if options.grad_checkpointing:
@@ -211,18 +219,28 @@ def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.opt
     Args:
         options: see `engine.options`.
         model: the model.
+
+    Raises:
+        ValueError: there is no optimizer of that name, or it takes no such arguments.
     """
     if "muon" in options.opt and torch.device(options.device).type == "cpu":
         orthogonalize_in_float32()
-    return create_optimizer_v2(
-        model,
-        opt=options.opt,
-        lr=options.lr,
-        weight_decay=options.weight_decay,
-        momentum=options.momentum,
-        layer_decay=options.layer_decay,
-        **options.opt_kwargs,
-    )
+    known, name = list_optimizers(), options.opt.lower().removeprefix("lookahead_")
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+        raise ValueError(f"--opt {options.opt} is no optimizer of timm {timm.__version__}; nearest: {', '.join(near)}")
+    try:
+        return create_optimizer_v2(
+            model,
+            opt=options.opt,
+            lr=options.lr,
+            weight_decay=options.weight_decay,
+            momentum=options.momentum,
+            layer_decay=options.layer_decay,
+            **options.opt_kwargs,
+        )
+    except TypeError as error:
+        raise ValueError(f"--opt-kwargs {options.opt_kwargs} do not fit --opt {options.opt}: {error}") from error
 
 
 def create_scheduler(options: argparse.Namespace, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Any:

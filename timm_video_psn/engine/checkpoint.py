@@ -85,6 +85,7 @@ def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], m
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=folder.parent))
+    readable = folder.stat().st_mode & 0o666  # as the user's umask lets others read
     # safetensors wants plain layout; the copy leaves the model that is being trained in its own.
     plain = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     try:
@@ -92,6 +93,7 @@ def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], m
         for name in ("model.safetensors", "config.json"):  # the weights first: they fit either config.json
             with (temporary / name).open("rb+") as file:
                 os.fsync(file.fileno())
+            (temporary / name).chmod(readable)  # safetensors writes for the owner alone
             (temporary / name).replace(folder / name)
     except (OSError, RuntimeError) as error:
         raise OSError(f"could not write {folder}: {error}; what was there before is untouched") from error

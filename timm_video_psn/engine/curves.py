@@ -21,18 +21,18 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str) -> None:
     accuracy, loss, rate = figure.subplots(1, 3)
     for key, label in (("train_top1", "train top-1"), ("val_top1", "val top-1"), ("val_top5", "val top-5")):
         _plot(accuracy, history, key, label)
-    accuracy.set(title="accuracy, %", ylim=(0, 101))
+    accuracy.set(title="accuracy, %", ylim=(0, 103))
     for key, label in (("train_loss", "train, with Eq. 2 and 3"), ("train_ce", "train"), ("val_loss", "val")):
         _plot(loss, history, key, label)
-    loss.set(title="cross-entropy", ylim=(0, None))
+    loss.set(title="loss (cross-entropy, and all terms)", ylim=(0, None))
     _plot(rate, history, "lr", "learning rate", color="tab:gray")
     rate.set(title="learning rate at the end of the epoch", ylim=(0, None))
     for axis in (accuracy, loss, rate):
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-    accuracy.legend(loc="lower right")
-    loss.legend(loc="upper right")
+    accuracy.legend(loc="best")
+    loss.legend(loc="best")
     figure.suptitle(title)
     figure.savefig(path, dpi=110, format="png")
 

@@ -64,6 +64,16 @@ def protocol(options: argparse.Namespace) -> str:
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:
-    """The options without the places of this machine."""
-    places = ("output", "experiment", "resume", "data_dir", "device", "workers", "config", "temporal_kwargs")
+    """The options without the places of this machine, and what only concerns the terminal."""
+    places = (
+        "output",
+        "experiment",
+        "resume",
+        "data_dir",
+        "device",
+        "workers",
+        "config",
+        "temporal_kwargs",
+        "traceback",
+    )
     return {key: value for key, value in vars(options).items() if key not in places}

@@ -7,6 +7,7 @@ then the defaults below, which are the paper's settings (Sec. "Implementation De
 import argparse
 import ast
 import difflib
+import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -86,7 +87,8 @@ def _data_options(group: Any) -> None:
     add("--mean", type=float, nargs=3, help="of the normalisation; default: the model's own")
     add("--std", type=float, nargs=3, help="of the normalisation; default: the model's own")
     add("--hflip", type=float, default=0.5, help="probability of mirroring; left/right classes are swapped")
-    add("--workers", "-j", type=int, default=4, help="processes that decode; 0: this one")
+    workers = min(4, os.cpu_count() or 1)
+    add("--workers", "-j", type=int, default=workers, help="processes that decode; 0: this one")
     add("--max-broken", type=float, default=0.01, metavar="SHARE", help="share of unreadable videos that ends the run")
 
 
@@ -118,23 +120,23 @@ def _optimizer_options(group: Any) -> None:
     add("--lr-base", type=float, default=0.01, help="learning rate for lr-base-size clips per update")
     add("--lr-base-size", type=int, default=64, help="clips per update that lr-base is meant for")
     add("--lr-base-scale", choices=["linear", "sqrt"], help="default: sqrt for ada* and lamb, else linear, as in timm")
-    add("--momentum", type=float, default=0.9)
+    add("--momentum", type=float, default=0.9, help="of the optimizers that have one")
     add("--weight-decay", type=float, default=5e-4, help="none on norms, biases and the fusion matrix")
     add("--layer-decay", type=float, help="learning rate decay from layer to layer, output to input")
     add("--clip-grad", type=float, default=20.0, metavar="NORM", help="largest gradient; 0: no limit")
-    add("--clip-mode", choices=["norm", "value", "agc"], default="norm")
+    add("--clip-mode", choices=["norm", "value", "agc"], default="norm", help="what of the gradient is limited")
 
 
 def _schedule_options(group: Any) -> None:
     add = group.add_argument
-    add("--epochs", type=positive_integer, default=80)
+    add("--epochs", type=positive_integer, default=80, help="passes over the training videos")
     schedules = ["multistep", "cosine", "tanh", "step", "poly", "constant", "none"]
     add("--sched", default="multistep", choices=schedules, help="of the learning rate")
     add("--decay-milestones", type=int, nargs="+", default=[50, 60, 70], help="epochs of multistep's decays")
-    add("--decay-rate", type=float, default=0.1)
-    add("--warmup-epochs", type=float, default=0.0)
-    add("--warmup-lr", type=float, default=1e-5)
-    add("--min-lr", type=float, default=0.0)
+    add("--decay-rate", type=float, default=0.1, help="factor of a decay; power of poly")
+    add("--warmup-epochs", type=float, default=0.0, help="epochs of a linear rise to the learning rate")
+    add("--warmup-lr", type=float, default=1e-5, help="learning rate that it rises from")
+    add("--min-lr", type=float, default=0.0, help="learning rate that the schedule ends at")
 
 
 def _run_options(group: Any) -> None:
@@ -150,10 +152,10 @@ def _run_options(group: Any) -> None:
     add("--grad-accum-steps", type=positive_integer, default=1, help="steps of an update")
     add("--device", help="cuda, cpu, ...; default: cuda where there is one")
     add("--amp", action="store_true", help="autocast")
-    add("--amp-dtype", choices=["float16", "bfloat16"], default="float16")
+    add("--amp-dtype", choices=["float16", "bfloat16"], default="float16", help="numbers of autocast")
     add("--channels-last", action=argparse.BooleanOptionalAction, default=True, help="memory layout")
     add("--torchcompile", action="store_true", help="compile the model")
-    add("--seed", type=int, default=42)
+    add("--seed", type=int, default=42, help="of weights, order, crops and dropout")
     add("--output", default="output", metavar="DIR", help="folder of all runs")
     add("--experiment", metavar="NAME", help="folder of this run; default: <model>-<dataset>")
     add("--traceback", action="store_true", help="show where an error came from")
@@ -210,6 +212,8 @@ def _check_recipe(parser: argparse.ArgumentParser, name: str, settings: dict[str
     checked: dict[str, Any] = {}
     for key, value in settings.items():
         dest = str(key).replace("-", "_")
+        if dest == "config":  # a run's args.yaml is a recipe too, and says which one it began with
+            continue
         if dest == "temporal_kwargs":
             checked[dest] = value
             continue

@@ -41,14 +41,15 @@ class Predictor:
     """
 
     def __init__(self, source: str, device: str = "cpu"):
-        self.model = _load(source).to(device).to(memory_format=torch.channels_last).eval()
+        place = check_device(device)
+        self.model = _load(source).to(place).to(memory_format=torch.channels_last).eval()
         cfg = self.model.pretrained_cfg
         if not cfg.get("label_names"):
             raise ValueError(
                 f"{source} names no classes: its config.json lacks label_names; use a folder that training made"
             )
         self.label_names: tuple[str, ...] = tuple(cfg["label_names"])
-        self.precision = Precision(check_device(device), tuple(cfg["mean"]), tuple(cfg["std"]))
+        self.precision = Precision(place, tuple(cfg["mean"]), tuple(cfg["std"]))
         self.transform = EvalTransform(cfg["input_size"][-1], cfg["crop_pct"], cfg["interpolation"])
 
     @torch.inference_mode()

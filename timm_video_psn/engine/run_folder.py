@@ -69,8 +69,9 @@ class RunFolder:
         results = ("last.pt", "best", "summary.csv", *(() if allow_begun else ("args.yaml",)))
         found = [name for name in results if (self.path / name).exists()]
         if found:
+            begun = "continues it from its last.pt" if "last.pt" in found else "begins it again"
             raise FileExistsError(
-                f"{self.path} holds another run ({', '.join(found)}); --resume auto continues it from its last.pt, "
+                f"{self.path} holds another run ({', '.join(found)}); --resume auto {begun}, "
                 "--experiment NAME puts this one elsewhere, or delete the folder"
             )
 

@@ -267,12 +267,21 @@ class Trainer:
         say(f"data      {options.dataset}: {_count(self.train_index)} to train, {_count(self.val_index)} to validate")
         for note in _notes(self.train_index, self.val_index):
             say(f"          {note}")
+        left_out = len(self.train_index.labels) - len(self.loaders.sampler) * options.batch_size
+        if left_out > 0:
+            say(f"          whole batches only: each epoch leaves out {left_out} training videos, drawn anew")
         kwargs = "".join(f", {key}={value}" for key, value in options.model_kwargs.items())
-        say(f"model     {options.model}: {parameters / 1e6:.2f} M parameters, {options.num_frames} frames{kwargs}")
+        weights = "pretrained" if options.pretrained else "random"
+        say(
+            f"model     {options.model}: {parameters / 1e6:.2f} M parameters, {weights} weights, "
+            f"{options.num_frames} frames{kwargs}"
+        )
         say(
             f"optimizer {options.opt}, lr {options.lr:g} for {clips} clips an update, {options.sched}, {options.device}"
         )
-        if self.run.state is not None:
+        if self.epoch == options.epochs:
+            say(f"finished  all {self.epoch} epochs are trained already: there is nothing left to do")
+        elif self.run.state is not None:
             say(f"continues after {self.epoch} epochs and {self.step} batches")
 
 

@@ -2,6 +2,8 @@
 
 import difflib
 import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from timm_video_psn.layers.gate_shift import GateShift
 from timm_video_psn.layers.gst import GroupedSpatialTemporal
@@ -55,3 +57,46 @@ def temporal_settings(name: str) -> tuple[str, ...]:
     if module is None:
         return ()
     return tuple(p for p in inspect.signature(module).parameters if p not in ("channels", "num_frames"))
+
+
+def check_settings(name: str, settings: dict[str, Any]) -> None:
+    """Raise for a setting of another type than the temporal module declares: `dilated="no"` would count as true.
+
+    Args:
+        name: a key of `TEMPORAL_MODULES`.
+        settings: keyword arguments of the module.
+
+    Raises:
+        ValueError: the settings of a wrong type, all of them, with what they take.
+    """
+    module = temporal_module(name)
+    parameters = {} if module is None else inspect.signature(module).parameters
+    wrong = [
+        f"{key}={value!r} must be {_TYPES[declared][0]}"
+        for key, value in settings.items()
+        if (declared := parameters[key].annotation) in _TYPES and not _TYPES[declared][1](value)
+    ]
+    if wrong:
+        raise ValueError(f"settings of temporal={name!r}: " + "; ".join(wrong))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_integers(value: Any) -> bool:
+    return isinstance(value, Sequence) and all(map(_is_integer, value))
+
+
+# What a setting that is declared so must be, in words and as a check.
+_TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    int: ("a whole number", _is_integer),
+    float: ("a number", _is_number),
+    str: ("a string", lambda value: isinstance(value, str)),
+    Sequence[int]: ("whole numbers, as (7, 5, 5)", _is_integers),
+}

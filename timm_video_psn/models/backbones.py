@@ -238,6 +238,32 @@ def _first_item(backbone: _Backbone) -> list[Place]:
     return [replace(level, view=View(items=((0, level.channels),))) for level in _by_feature_info(backbone)]
 
 
+def _rdnet(backbone: _Backbone) -> list[Place]:
+    """After the transition that follows a dense stage, whose blocks are concatenated, or after the last norm."""
+    *levels, last = _by_feature_info(backbone)
+    found = []
+    for level in levels:
+        following = f"dense_stages.{int(level.site.rpartition('.')[2]) + 1}"
+        names = [name for name, module in backbone.get_submodule(following).named_children() if _is_conv(module)]
+        target = f"{following}.{names[-1]}"
+        found.append(replace(level, target=target, channels=backbone.get_submodule(target).out_channels))
+    return [*found, replace(last, target="norm_pre")]
+
+
+def _is_conv(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d)
+
+
+def _regnet(backbone: _Backbone) -> list[Place]:
+    """The last block of each stage: a stage runs all of its children in a row, and so must not get a further one."""
+    return [
+        replace(level, target=f"{level.site}.{list(backbone.get_submodule(level.site)._modules)[-1]}")
+        if level.site != "stem"
+        else level
+        for level in _by_feature_info(backbone)
+    ]
+
+
 def _selecsls(backbone: _Backbone) -> list[Place]:
     """The blocks of `features` pass on a list, whose first item is the map."""
     return [
@@ -276,6 +302,8 @@ _LEVELS: dict[str, Callable[[_Backbone], list[Place]]] = {
     "MobileNetV5": _renamed({"bn1": ("stem", "conv_stem")}),
     "MultiScaleVit": _mvit,
     "PoolingVisionTransformer": _first_item,
+    "RDNet": _rdnet,
+    "RegNet": _regnet,
     "ResNet": _renamed({"act1": ("stem", "maxpool")}),  # the paper's conv1 ends with the pool
     "SelecSls": _selecsls,
     "TNT": _tnt,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from timm_video_psn.layers.clip import fold_clip, split_frames
-from timm_video_psn.layers.registry import temporal_module, temporal_settings
+from timm_video_psn.layers.registry import check_settings, temporal_module, temporal_settings
 from timm_video_psn.layers.temporal_module import TemporalModule
 from timm_video_psn.models.backbones import gives_tokens, places
 from timm_video_psn.models.frames import (
@@ -84,6 +84,7 @@ class VideoNet(nn.Module):
         if num_frames < 1:
             raise ValueError(f"num_frames={num_frames} must be at least 1")
         settings = {key: kwargs.pop(key) for key in temporal_settings(temporal) if key in kwargs}
+        check_settings(temporal, settings)
         self.num_frames = num_frames
         self.backbone = _create_backbone(backbone, temporal, backbone_pretrained, cache_dir, kwargs)
         self.traced_fold = TracedFold(self.backbone)
