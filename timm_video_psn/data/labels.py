@@ -9,6 +9,7 @@ import numpy as np
 
 # The word is bounded by anything but letters, so that slide_left counts and upright does not.
 _SIDE = re.compile(r"(?<![^\W\d_])(left|right)(?![^\W\d_])", re.IGNORECASE)
+_SHOWN = 5  # names that an error message lists
 _OPPOSITE = {"left": "right", "right": "left"}
 
 
@@ -40,6 +41,37 @@ def flip_label_map(class_names: Sequence[str]) -> np.ndarray:
     """
     label_of = {name: label for label, name in enumerate(class_names)}
     return np.array([label_of.get(mirror_name(name), -1) for name in class_names], dtype=np.int64)
+
+
+def check_class_names(expected: Sequence[str], found: Sequence[str], expected_of: str, found_of: str) -> None:
+    """Raises where two lists of class names differ, since the label of one would mean something else in the other.
+
+    Args:
+        expected: names in label order.
+        found: names in label order.
+        expected_of: what has the first.
+        found_of: what has the second.
+
+    Raises:
+        ValueError: the names or their order differ; the message shows how.
+    """
+    if tuple(expected) == tuple(found):
+        return
+    both = set(expected) & set(found)
+    parts = [
+        f"only in {place}: {', '.join(repr(name) for name in missing[:_SHOWN])}"
+        + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+        for place, names in ((expected_of, expected), (found_of, found))
+        if (missing := [name for name in names if name not in both])
+    ]
+    if not parts:
+        moved = [label for label, pair in enumerate(zip(expected, found, strict=False)) if pair[0] != pair[1]]
+        shown = ", ".join(f"{label} is {expected[label]!r} and {found[label]!r}" for label in moved[:_SHOWN])
+        parts = [f"the same names in another order: label {shown}"]
+    raise ValueError(
+        f"the {len(expected)} classes of {expected_of} are not the {len(found)} of {found_of}; {'; '.join(parts)}; "
+        "labels of one would mean other classes in the other"
+    )
 
 
 def _in_case_of(model: str, word: str) -> str:
