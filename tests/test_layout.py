@@ -41,6 +41,8 @@ COVERED_BY = {
     "models/psn": "models/test_video_net",
     "models/video_baselines": "models/test_video_net",
     "data/video_file": "data/test_decode",
+    "data/annotation_file": "data/test_something_something",
+    "data/video_places": "data/test_something_something",
     "engine/build": "engine/test_train",
     "engine/cli": "engine/test_train",
     "engine/cpu_memory": "engine/test_train",
