@@ -6,7 +6,9 @@ import json
 import miniatures
 import pytest
 
+from timm_video_psn.data import dense_indices
 from timm_video_psn.engine.cli import train_main
+from timm_video_psn.engine.predict import Predictor
 
 TINY = ("--model", "psn_test_resnet", "--no-pretrained", "--img-size", "32", "--num-frames", "4", "--epochs", "1")
 
@@ -46,6 +48,9 @@ def test_kinetics(class_folders, both_times, run, tmp_path):
     assert config["label_names"] == sorted(miniatures.KINETICS)
     assert config["video"]["sampling"] == "dense"
     assert "middle window of 64" in config["metrics"]["protocol"]
+    predictor = Predictor(str(tmp_path / "out" / "k400" / "best"))
+    assert predictor.sampling is dense_indices
+    assert predictor.predict(next((root / "val").rglob("*.mp4")))[0].label in miniatures.KINETICS
 
 
 @pytest.mark.parametrize(("prefix", "version"), [("V2_", "V2"), ("", "V1")])

@@ -145,6 +145,11 @@ class TestNames:
         assert "clips are not mirrored" in index.notes[0]
 
 
+def test_labels_that_do_not_begin_at_0_are_pointed_out(tmp_path):
+    write_text(tmp_path / "train.txt", "a.mp4 1", "b.mp4 2")
+    assert "the smallest label in train.txt is 1" in read(touch(tmp_path, "a.mp4")).notes[1]
+
+
 class TestErrors:
     def test_malformed_lines_are_named_up_to_twenty(self, tmp_path):
         lines = ["a.mp4 0", "b.mp4", "c.mp4 1 2", "d 5 1", "e.mp4 -1", *["f.mp4"] * 20]

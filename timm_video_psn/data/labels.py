@@ -11,9 +11,7 @@ import numpy as np
 _SIDE = re.compile(r"(?<![^\W\d_])(left|right)(?![^\W\d_])", re.IGNORECASE)
 _SHOWN = 5  # names that an error message lists
 # "pulling it right out" of Something-Something speaks of no side: it is the same action in the mirror.
-_NO_SIDE = re.compile(
-    r"(?<![^\W\d_])right(?= (?:after|away|before|now|out|there)(?![^\W\d_]))", re.IGNORECASE
-)
+_NO_SIDE = re.compile(r"(?<![^\W\d_])right(?= (?:after|away|before|now|out|there)(?![^\W\d_]))", re.IGNORECASE)
 _OPPOSITE = {"left": "right", "right": "left"}
 
 

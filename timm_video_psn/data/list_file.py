@@ -93,16 +93,18 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
         train = rows if split == "train" else parse_list(find_list(root, "train", files, LIST_FOLDERS, what), True)
         names = names_by_folder(train)
         count = max(train.labels, default=-1) + 1
-    named = names is not None
+    named, notes = names is not None, []
     class_names = tuple(names or (str(label).zfill(len(str(count - 1))) for label in range(count)))
     check_labels(rows, len(class_names))
-    note = (
-        f"the classes have no names (looked for {NAME_FILES[0]} and the like): clips are not mirrored, since left and "
-        "right classes could not be swapped",
-    )
-    return index_of_list(
-        root, rows, class_names, np.array(rows.labels, dtype=np.int64), split, named, () if named else note
-    )
+    if not named:
+        notes.append(
+            f"the classes have no names (looked for {NAME_FILES[0]} and the like): clips are not mirrored, since left "
+            "and right classes could not be swapped"
+        )
+    if split != "test" and min(rows.labels) > 0:
+        notes.append(f"the smallest label in {path.name} is {min(rows.labels)}: labels are taken to begin at 0")
+    labels = np.array(rows.labels, dtype=np.int64)
+    return index_of_list(root, rows, class_names, labels, split, named, tuple(notes))
 
 
 def find_list(root: Path, split: str, files: Mapping[str, Path], folders: Sequence[str], what: str) -> Path:
