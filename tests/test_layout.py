@@ -40,6 +40,8 @@ COVERED_BY = {
     "models/psn": "models/test_contract",
     "models/video_baselines": "models/test_contract",
     "data/video_file": "data/test_decode",
+    "data/annotation_file": "data/test_something_something",
+    "data/video_places": "data/test_something_something",
     "engine/build": "engine/test_train",
     "engine/cli": "engine/test_train",
     "engine/cpu_memory": "engine/test_train",

@@ -109,3 +109,18 @@ def test_counts_below_one_are_refused(flag, capsys):
     with pytest.raises(SystemExit):
         parse_options([flag, "0"])
     assert f"argument {flag}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dataset", ["sthv1", "sthv2", "k400", "diving48"])
+def test_the_papers_data_sets_have_recipes_with_its_settings(dataset):
+    options = parse_options(["--dataset", dataset])
+    assert options.config == f"timm_video_psn/recipes/{dataset}.yaml"
+    assert (options.model, options.pretrained, options.num_frames) == (
+        "psn_resnet50",
+        True,
+        16 if dataset == "diving48" else 8,
+    )
+    assert (options.batch_size, options.lr, options.epochs, options.decay_milestones) == (64, 0.01, 80, [50, 60, 70])
+    assert (options.opt, options.drop, options.alpha, options.beta) == ("sgd", 0.3, 0.01, 0.001)
+    assert (options.sampling, options.hflip, options.crop_pct) == ("segments", 0.5, 224 / 256)
+    assert parse_options(["--dataset", dataset, "--no-pretrained"]).pretrained is False

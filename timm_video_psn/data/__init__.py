@@ -3,20 +3,32 @@
 `read_index` says which videos there are, `VideoDataset` turns one into a clip, `create_video_loader` makes batches.
 """
 
-from timm_video_psn.data.annotations import DATASETS, PathTable, VideoIndex, read_folder, read_index
+from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index
+from timm_video_psn.data.class_folders import read_folder
 from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
 from timm_video_psn.data.decode import DecodeError, VideoReader, decode_clip
 from timm_video_psn.data.encode import write_video
-from timm_video_psn.data.labels import flip_label_map, mirror_name
+from timm_video_psn.data.labels import check_class_names, flip_label_map, mirror_name
 from timm_video_psn.data.loader import Batch, EpochSampler, collate, create_video_loader
 from timm_video_psn.data.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
-from timm_video_psn.data.sampling import segment_indices
+from timm_video_psn.data.sampling import (
+    SAMPLINGS,
+    dense_clip_indices,
+    dense_indices,
+    segment_indices,
+    tsm_indices,
+    twice_sample_indices,
+    uniform_indices,
+)
 from timm_video_psn.data.transforms import EvalTransform, TrainTransform, normalize_clip
+from timm_video_psn.data.video_index import PathTable, VideoIndex
 
 __all__ = [
+    "ANNOTATED",
     "DATASETS",
     "MOTION_CLASSES",
     "MOTION_PAIRS",
+    "SAMPLINGS",
     "Batch",
     "Broken",
     "DecodeError",
@@ -28,9 +40,12 @@ __all__ = [
     "VideoDataset",
     "VideoIndex",
     "VideoReader",
+    "check_class_names",
     "collate",
     "create_video_loader",
     "decode_clip",
+    "dense_clip_indices",
+    "dense_indices",
     "flip_label_map",
     "mirror_name",
     "motion_clip",
@@ -39,5 +54,8 @@ __all__ = [
     "read_folder",
     "read_index",
     "segment_indices",
+    "tsm_indices",
+    "twice_sample_indices",
+    "uniform_indices",
     "write_video",
 ]

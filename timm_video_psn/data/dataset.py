@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from timm_video_psn.data.annotations import VideoIndex
-from timm_video_psn.data.decode import DecodeError, decode_clip
+from timm_video_psn.data.decode import DecodeError
 from timm_video_psn.data.labels import flip_label_map
-from timm_video_psn.data.sampling import segment_indices
+from timm_video_psn.data.sampling import Sampling, segment_indices
+from timm_video_psn.data.video_index import VideoIndex
 
 
 class Sample(NamedTuple):
@@ -40,15 +40,22 @@ class VideoDataset(Dataset[Sample | Broken]):
 
     Args:
         index: the videos.
-        num_frames: frames T of a clip, one from each of T equal parts of the video.
+        num_frames: frames T of a clip.
         transform: from (T, H, W, 3) to (T, S, S, 3) uint8. For training called as `transform(clip, rng)` to give
             (clip, mirrored), else as `transform(clip)`.
         training: random frames and transform, or the fixed ones of testing.
         seed: of the random choices.
+        sampling: which frames; by default one from each of T equal parts of the video.
     """
 
     def __init__(
-        self, index: VideoIndex, num_frames: int, transform: Callable[..., Any], training: bool, seed: int = 0
+        self,
+        index: VideoIndex,
+        num_frames: int,
+        transform: Callable[..., Any],
+        training: bool,
+        seed: int = 0,
+        sampling: Sampling = segment_indices,
     ) -> None:
         if num_frames < 1:
             raise ValueError(f"num_frames={num_frames} leaves no clip; use 1 or more")
@@ -57,7 +64,11 @@ class VideoDataset(Dataset[Sample | Broken]):
         self.transform = transform
         self.training = training
         self.seed = seed
-        self._mirrored_label = flip_label_map(index.class_names)
+        self.sampling = sampling
+        if training and len(index) and index.labels.min() < 0:
+            raise ValueError(f"{int((index.labels < 0).sum())} of {len(index)} videos to train on have no label")
+        # Where classes are numbers, nothing tells left from right, and no clip may be mirrored.
+        self._mirrored_label = flip_label_map(index.class_names) if index.named else np.full(len(index.class_names), -1)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -67,18 +78,17 @@ class VideoDataset(Dataset[Sample | Broken]):
         if not 0 <= number < len(self):
             raise IndexError(f"video {number} asked for, but the data set has {len(self)}")
         rng = np.random.default_rng((self.seed, epoch, number)) if self.training else None
-        path = self.index.root / self.index.paths[number]
         length = 0
 
         def choose(num_frames: int) -> list[int]:
             nonlocal length
             length = num_frames
-            return segment_indices(num_frames, self.num_frames, rng).tolist()
+            return self.sampling(num_frames, self.num_frames, rng).tolist()
 
         try:
-            clip = torch.from_numpy(decode_clip(path, choose))  # (T, H, W, 3)
+            clip = torch.from_numpy(self.index.decode(number, choose))  # (T, H, W, 3)
         except DecodeError as error:
-            return Broken(number, str(path), error.reason)
+            return Broken(number, str(self.index.root / self.index.paths[number]), error.reason)
         label = int(self.index.labels[number])
         if rng is None:
             return Sample(self.transform(clip), label, number, length)

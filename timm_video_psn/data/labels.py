@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 # The word is bounded by anything but letters, so that slide_left counts and upright does not.
 _SIDE = re.compile(r"(?<![^\W\d_])(left|right)(?![^\W\d_])", re.IGNORECASE)
+_SHOWN = 5  # names that an error message lists
+# "pulling it right out" of Something-Something speaks of no side: it is the same action in the mirror.
+_NO_SIDE = re.compile(r"(?<![^\W\d_])right(?= (?:after|away|before|now|out|there)(?![^\W\d_]))", re.IGNORECASE)
 _OPPOSITE = {"left": "right", "right": "left"}
 
 
@@ -26,7 +29,8 @@ def flip_label_map(class_names: Sequence[str]) -> np.ndarray:
     """Label of each class after mirroring, read off the class names alone.
 
     Lists of the same classes come in different orders, so that a table of label numbers for one list corrupts labels of
-    another. A class whose mirrored name is no class gets -1: its videos must not be mirrored.
+    another. A class whose mirrored name is no class gets -1: its videos must not be mirrored. It keeps its label if it
+    says "right" only as in "right out", which is no side.
 
     Args:
         class_names: names in label order.
@@ -39,7 +43,43 @@ def flip_label_map(class_names: Sequence[str]) -> np.ndarray:
         array([ 1,  0,  2, -1])
     """
     label_of = {name: label for label, name in enumerate(class_names)}
-    return np.array([label_of.get(mirror_name(name), -1) for name in class_names], dtype=np.int64)
+    return np.array([label_of.get(mirror_name(name), _unsided(name, label_of)) for name in class_names], dtype=np.int64)
+
+
+def _unsided(name: str, label_of: Mapping[str, int]) -> int:
+    """A class's own label if its name speaks of no side after all, else -1."""
+    return -1 if _SIDE.search(_NO_SIDE.sub("", name)) else label_of[name]
+
+
+def check_class_names(expected: Sequence[str], found: Sequence[str], expected_of: str, found_of: str) -> None:
+    """Raises where two lists of class names differ, since the label of one would mean something else in the other.
+
+    Args:
+        expected: names in label order.
+        found: names in label order.
+        expected_of: what has the first.
+        found_of: what has the second.
+
+    Raises:
+        ValueError: the names or their order differ; the message shows how.
+    """
+    if tuple(expected) == tuple(found):
+        return
+    both = set(expected) & set(found)
+    parts = [
+        f"only in {place}: {', '.join(repr(name) for name in missing[:_SHOWN])}"
+        + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+        for place, names in ((expected_of, expected), (found_of, found))
+        if (missing := [name for name in names if name not in both])
+    ]
+    if not parts:
+        moved = [label for label, pair in enumerate(zip(expected, found, strict=False)) if pair[0] != pair[1]]
+        shown = ", ".join(f"{label} is {expected[label]!r} and {found[label]!r}" for label in moved[:_SHOWN])
+        parts = [f"the same names in another order: label {shown}"]
+    raise ValueError(
+        f"the {len(expected)} classes of {expected_of} are not the {len(found)} of {found_of}; {'; '.join(parts)}; "
+        "labels of one would mean other classes in the other"
+    )
 
 
 def _in_case_of(model: str, word: str) -> str:

@@ -16,11 +16,13 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from timm_video_psn.data import (
+    SAMPLINGS,
     EpochSampler,
     EvalTransform,
     TrainTransform,
     VideoDataset,
     VideoIndex,
+    check_class_names,
     create_video_loader,
     read_index,
 )
@@ -118,7 +120,15 @@ def read_indices(options: argparse.Namespace) -> tuple[VideoIndex, VideoIndex]:
         ValueError: the data set is unknown or malformed, or has other classes than asked for.
     """
     data_dir = None if options.data_dir is None else Path(options.data_dir)
-    train, val = (read_index(options.dataset, data_dir, split) for split in ("train", "val"))
+    files = {"train": options.train_list, "val": options.val_list}
+    given = {split: path for split, path in files.items() if path is not None}
+    train, val = (read_index(options.dataset, data_dir, split, given) for split in ("train", "val"))
+    check_class_names(train.class_names, val.class_names, "the training videos", "the validation videos")
+    if train.version != val.version:
+        raise ValueError(
+            f"the training annotations are {train.version}, the validation annotations {val.version}; use one version, "
+            "with --train-list and --val-list if need be"
+        )
     num_classes = len(train.class_names)
     if options.num_classes not in (None, num_classes):
         raise ValueError(
@@ -164,15 +174,18 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
         "seed": options.seed,
         "pin_memory": options.device.startswith("cuda"),
     }
+    sampling = SAMPLINGS[options.sampling]
     return Loaders(
         create_video_loader(
-            VideoDataset(train, options.num_frames, train_transform, training=True, seed=options.seed),
+            VideoDataset(train, options.num_frames, train_transform, True, options.seed, sampling),
             shuffle=True,
             drop_last=len(train.labels) > options.batch_size,
             **common,
         ),
         create_video_loader(
-            VideoDataset(val, options.num_frames, eval_transform, training=False), shuffle=False, **common
+            VideoDataset(val, options.num_frames, eval_transform, training=False, sampling=sampling),
+            shuffle=False,
+            **common,
         ),
     )
 

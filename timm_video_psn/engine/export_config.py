@@ -10,6 +10,13 @@ import torch
 from timm_video_psn.data import VideoIndex
 from timm_video_psn.version import __version__
 
+_FRAMES = {  # of validation, by the training's sampling
+    "segments": "segments middle",
+    "tsm": "segments middle as TSM validates",
+    "dense": "middle window of 64",
+    "uniform": "uniform midpoints as SlowFast",
+}
+
 
 def describe_run(
     options: argparse.Namespace, index: VideoIndex, row: dict[str, Any]
@@ -38,10 +45,11 @@ def describe_run(
         "pretrained_cfg": preprocessing,
         "video": {
             "num_frames": options.num_frames,
-            "sampling": "segments, middle frame (TSN)",
+            "sampling": options.sampling,
             "protocol": protocol(options),
         },
         "dataset": options.dataset,
+        **({"dataset_version": index.version} if index.version else {}),
         "metrics": {**row, "protocol": protocol(options)},
         "recipe": _recipe(options),
         "versions": {
@@ -60,7 +68,8 @@ def protocol(options: argparse.Namespace) -> str:
     Args:
         options: all options, with `img_size` set.
     """
-    return f"{options.num_frames}x1x1@{options.img_size} segments middle, centre crop, mean of frame logits"
+    frames = _FRAMES[options.sampling]
+    return f"{options.num_frames}x1x1@{options.img_size} {frames}, centre crop, mean of frame logits"
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:
@@ -70,6 +79,8 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
         "experiment",
         "resume",
         "data_dir",
+        "train_list",
+        "val_list",
         "device",
         "workers",
         "config",

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS
 from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
 
 _RECIPES = resources.files("timm_video_psn") / "recipes"
@@ -77,9 +78,13 @@ def positive_integer(text: str) -> int:
 
 def _data_options(group: Any) -> None:
     add = group.add_argument
-    add("--dataset", default="folder", help="motion, folder")
+    add("--dataset", default="folder", metavar="NAME", help=", ".join(sorted({*DATASETS, *ANNOTATED})))
     add("--data-dir", metavar="DIR", help="folder of the data set; motion: where it is, or is to be made")
+    add("--train-list", metavar="FILE", help="training annotations that lie elsewhere than the data set's reader looks")
+    add("--val-list", metavar="FILE", help="validation annotations, likewise")
     add("--num-frames", type=positive_integer, metavar="T", help="frames of a clip; default: the model's own")
+    sampling = "frames of a clip: one of each segment, to the video's end; TSM's; SlowFast's; or a window of 64"
+    add("--sampling", choices=list(SAMPLINGS), default="segments", help=sampling)
     add("--img-size", type=int, metavar="PX", help="crop; default: the model's own")
     add("--crop-pct", type=float, default=0.875, help="crop / short side, 224 / 256 in the paper")
     add("--crop", choices=["random", "multiscale"], default="random", help="crop of training clips")
@@ -95,7 +100,7 @@ def _data_options(group: Any) -> None:
 def _model_options(group: Any) -> None:
     add = group.add_argument
     add("--model", default="psn_resnet50", help="a name of timm.list_models, or local-dir:FOLDER, hf-hub:REPO")
-    add("--pretrained", action="store_true", help="start from pretrained weights")
+    add("--pretrained", action=argparse.BooleanOptionalAction, default=False, help="start from pretrained weights")
     add("--num-classes", type=int, help="checked against the data set; default: the data set's")
     add("--drop", type=float, default=0.3, metavar="PCT", help="dropout before the classifier")
     add("--grad-checkpointing", action="store_true", help="less memory, more computation")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import timm
 import torch
+from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 
-from timm_video_psn.data import EvalTransform, decode_clip, segment_indices
+from timm_video_psn.data import SAMPLINGS, EvalTransform, decode_clip
+from timm_video_psn.data.sampling import Sampling, segment_indices
 from timm_video_psn.engine.build import check_device, check_model_name
 from timm_video_psn.engine.data_report import warn_of_repeats
 from timm_video_psn.engine.precision import Precision
@@ -51,6 +53,7 @@ class Predictor:
         self.label_names: tuple[str, ...] = tuple(cfg["label_names"])
         self.precision = Precision(place, tuple(cfg["mean"]), tuple(cfg["std"]))
         self.transform = EvalTransform(cfg["input_size"][-1], cfg["crop_pct"], cfg["interpolation"])
+        self.sampling = _sampling(source)
 
     @torch.inference_mode()
     def predict(self, path: str | Path, top: int = 5) -> list[Prediction]:
@@ -75,10 +78,10 @@ class Predictor:
         ]
 
     def _choose(self, path: str | Path, count: int) -> list[int]:
-        """The middle frame of every segment."""
+        """The frames that validation took."""
         if count < self.model.num_frames:
             warn_of_repeats(str(path), count, self.model.num_frames)
-        return segment_indices(count, self.model.num_frames).tolist()
+        return self.sampling(count, self.model.num_frames, None).tolist()
 
 
 def _load(source: str) -> VideoNet:
@@ -99,6 +102,17 @@ def _load(source: str) -> VideoNet:
     if not isinstance(model, VideoNet):
         raise ValueError(f"{source} is a {type(model).__name__}, no video model of timm_video_psn")
     return model
+
+
+def _sampling(source: str) -> Sampling:
+    """The frames that the model was validated on, which timm's own part of config.json has no place for."""
+    if source.startswith(("hf-hub:", "hf_hub:")):
+        repository, _, revision = source.partition(":")[2].partition("@")
+        config = Path(hf_hub_download(repository, "config.json", revision=revision or None))  # in the cache already
+    else:
+        config = Path(source.removeprefix("local-dir:")) / "config.json"
+    name = json.loads(config.read_text()).get("video", {}).get("sampling", "segments")
+    return SAMPLINGS.get(name, segment_indices)  # configs of before there was a choice describe segments in words
 
 
 def _architecture(config: Path) -> str:

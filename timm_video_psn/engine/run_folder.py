@@ -13,7 +13,10 @@ from timm_video_psn.engine.checkpoint import atomic_path, differing, load_checkp
 Row = dict[str, Any]
 
 # What may differ between a run and its continuation: where things are and how fast it goes, never what comes out.
-FREE_OPTIONS = ("resume", "output", "experiment", "workers", "data_dir", "device", "max_broken", "config", "traceback")
+FREE_OPTIONS = (
+    *("resume", "output", "experiment", "workers", "data_dir", "train_list", "val_list", "device", "max_broken"),
+    *("config", "traceback"),
+)
 
 
 class RunFolder:

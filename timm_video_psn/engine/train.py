@@ -309,7 +309,7 @@ def _notes(train: VideoIndex, val: VideoIndex) -> list[str]:
         notes.append("no train/ and val/ folders: the accuracy is measured on the training videos themselves")
     if train.ignored or val.ignored:
         notes.append(f"files that are no videos: {train.ignored} of train, {val.ignored} of val, not used")
-    return notes
+    return [*notes, *dict.fromkeys((*train.notes, *val.notes))]
 
 
 def _validation_columns(evaluation: Evaluation) -> Row:

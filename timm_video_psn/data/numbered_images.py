@@ -1,0 +1,91 @@
+"""Frame folders whose images are numbered after a template, as lists of frame folders expect them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from timm_video_psn.data.decode import DecodeError, in_plain_words, is_frame_image
+
+_NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?P<suffix>\.\w+)", re.DOTALL)
+_NO_FRAMES = re.compile(r"flow|^[xyuv]_?$", re.IGNORECASE)  # optical flow lies beside the frames in many copies
+
+
+class ImageNames(NamedTuple):
+    """Names like `img_00001.jpg`: a template, and the number of a video's first frame.
+
+    Where a folder holds frames and optical flow, or frames of several videos one after the other, the names say which
+    image is which frame.
+    """
+
+    template: str  # as `str.format` takes it
+    first: int
+
+    @classmethod
+    def found_in(cls, folder: Path) -> ImageNames | None:
+        """The names that the images of a folder have, flow set aside; None where no image is numbered."""
+        numbers: dict[tuple[str, str], list[str]] = defaultdict(list)  # (prefix, suffix) -> numbers as written
+        for file in folder.iterdir():
+            match = _NUMBERED.fullmatch(file.name)
+            if match and is_frame_image(file.name) and not _NO_FRAMES.search(match["prefix"]):
+                numbers[match["prefix"], match["suffix"]].append(match["number"])
+        if not numbers:
+            return None
+        (prefix, suffix), written = max(sorted(numbers.items()), key=lambda item: len(item[1]))
+        width = min(map(len, written))  # all the same where zeros fill up; else numbers grow longer
+        literal = [part.replace("{", "{{").replace("}", "}}") for part in (prefix, suffix)]
+        return cls(f"{literal[0]}{{:0{width}d}}{literal[1]}", min(map(int, written)))
+
+    def decode(
+        self, folder: Path, choose: Callable[[int], Iterable[int]], skip: int = 0, length: int = 0
+    ) -> npt.NDArray[np.uint8]:
+        """Reads frames of a video that lies in a folder as images.
+
+        Args:
+            folder: with the images.
+            choose: gets the number of frames, returns the indices of the wanted ones.
+            skip: frames of the folder that precede the video.
+            length: frames of the video; 0 for all from `skip` on.
+
+        Returns:
+            RGB frames (number of indices, H, W, 3).
+
+        Raises:
+            DecodeError: the folder or a wanted image is missing or damaged, or images differ in size.
+        """
+        if not folder.is_dir():
+            raise DecodeError(folder, "there is no such folder of frames; check the name and the data folder")
+        wanted = [int(index) for index in choose(length or self._count(folder, skip))]
+        frames = {index: self._read(folder, self.first + skip + index, length) for index in sorted(set(wanted))}
+        sizes = sorted({frame.shape[:2] for frame in frames.values()})
+        if len(sizes) > 1:
+            raise DecodeError(folder, f"its frames differ in size, (height, width) is {sizes}; extract them again")
+        return np.stack([frames[index] for index in wanted])  # (number of indices, H, W, 3)
+
+    def _count(self, folder: Path, skip: int) -> int:
+        """Images in a row from the video's first frame on."""
+        with in_plain_words(folder, "the folder cannot be read"):
+            names = {file.name for file in folder.iterdir()}
+        count = 0
+        while self.template.format(self.first + skip + count) in names:
+            count += 1
+        if not count:
+            example = self.template.format(self.first + skip)
+            raise DecodeError(folder, f"the folder holds no image {example}, as those of the data set are named")
+        return count
+
+    def _read(self, folder: Path, number: int, length: int) -> npt.NDArray[np.uint8]:
+        from PIL import Image
+
+        name = self.template.format(number)
+        stated = f"; its annotation states {length} frames" if length else ""
+        reason = f"image {name} cannot be read{stated}"
+        pillow_errors: Sequence[type[Exception]] = (SyntaxError, EOFError, Image.DecompressionBombError)
+        with in_plain_words(folder, reason, *pillow_errors), Image.open(folder / name) as image:
+            return np.asarray(image.convert("RGB"))  # (H, W, 3)

@@ -1,0 +1,202 @@
+"""Something-Something V1 and V2 as their owners ship them (Goyal et al., 2017; Mahdisoltani et al., 2018)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from timm_video_psn.data.annotation_file import (
+    Complaints,
+    annotation_of,
+    complain_of_items,
+    data_folder,
+    find_file,
+    parse_json,
+    read_names,
+    read_text,
+    unknown_name,
+)
+from timm_video_psn.data.video_index import VideoIndex
+from timm_video_psn.data.video_places import locate_videos
+
+_ANNOTATION_FOLDERS = (
+    *("", "labels", "annotations"),
+    *("20bn-something-something-download-package-labels/labels", "something-something-download-package-labels/labels"),
+)
+_OFFICIAL_SPLIT = {"train": "train", "val": "validation", "test": "test"}
+
+
+class _Rows(NamedTuple):
+    """What an annotation file lists: ids of videos, their templates ("" in a test split), and where each stands."""
+
+    ids: list[str]
+    templates: list[str]
+    text: str  # of the file, whence the lines of JSON items are told
+
+
+def read_sthv1(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> VideoIndex:
+    """Reads Something-Something V1.
+
+    Accepted layout, every part also under its other names:
+
+    - annotations: `something-something-v1-{train,validation,test}.csv` (lines `id;template`, in test just `id`) and
+      `something-something-v1-labels.csv` (a template a line, in any order), or `{train,validation,test,labels}.csv`;
+      in the folder itself, in `labels/` or in `annotations/`.
+    - frames: `20bn-something-something-v1/<id>/00001.jpg`; also in `rawframes/`, `frames/`, `videos/` or any other
+      folder, or re-encoded as `<id>.mp4` or `.webm`.
+
+    Labels follow the sorted class names, in whatever order the files list them.
+
+    Args:
+        data_dir: folder of the data set.
+        split: "train", "val" or "test".
+        files: annotation files of splits that lie elsewhere.
+    """
+    what = "Something-Something V1"
+    folders = ("20bn-something-something-v1", "rawframes", "frames", "img", "videos", "")
+    return _read(data_dir, split, files, what, "csv", "something-something-v1", folders, official="")
+
+
+def read_sthv2(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> VideoIndex:
+    """Reads Something-Something V2.
+
+    Accepted layout, every part also under its other names:
+
+    - annotations: `something-something-v2-{train,validation,test,labels}.json` or just
+      `{train,validation,test,labels}.json`; in the folder itself, in `labels/`, in `annotations/` or in
+      `20bn-something-something-download-package-labels/labels/`. Beside test.json, `test-answers.csv` (`id;template`)
+      gives the labels of the test videos.
+    - videos: `20bn-something-something-v2/<id>.webm`; also in `videos/` or any other folder, as `<id>.mp4`, or as
+      frame folders `<id>/` in `rawframes/` or `frames/`.
+
+    Labels follow the sorted class names, in whatever order the files list them.
+
+    Args:
+        data_dir: folder of the data set.
+        split: "train", "val" or "test".
+        files: annotation files of splits that lie elsewhere.
+    """
+    what = "Something-Something V2"
+    folders = ("20bn-something-something-v2", "videos", "rawframes", "frames", "")
+    return _read(data_dir, split, files, what, "json", "something-something-v2", folders, official=".webm")
+
+
+def _read(
+    data_dir: Path | None,
+    split: str,
+    files: Mapping[str, Path],
+    what: str,
+    kind: str,
+    title: str,
+    folders: Sequence[str],
+    official: str,
+) -> VideoIndex:
+    """Reads either version: `kind` is the ending of its annotations, `title` how they begin in the first release."""
+    root = data_folder(data_dir, files, what)
+    read = _read_csv if kind == "csv" else _read_json
+
+    def names_of(part: str) -> tuple[str, ...]:
+        return (f"{title}-{part}.{kind}", f"{part}.{kind}")
+
+    def rows_of(wanted: str) -> tuple[Path, _Rows]:
+        names = names_of(_OFFICIAL_SPLIT[wanted])
+        path = annotation_of(wanted, files, root, _ANNOTATION_FOLDERS, names, what)
+        return path, read(path, labelled=wanted != "test")
+
+    path, rows = rows_of(split)
+    label_files = names_of("labels")
+    listed = find_file(path.parent, ("",), label_files) or find_file(root, _ANNOTATION_FOLDERS, label_files)
+    known = read_names(listed) if listed else (rows if split == "train" else rows_of("train")[1]).templates
+    class_names = tuple(sorted({plain_template(name) for name in known}))
+    if split == "test":
+        rows = _answered(rows, path.with_name("test-answers.csv"))
+    place = locate_videos(root, rows.ids, folders, official, what)
+    return VideoIndex(
+        paths=place.paths(rows.ids),
+        labels=_labels(path, rows, class_names, official_json=kind == "json"),
+        class_names=class_names,
+        root=root,
+        images=place.images,
+    )
+
+
+def plain_template(template: str) -> str:
+    """Class name of a template: "Putting [something] on [a surface]" is "Putting something on a surface"."""
+    return template.replace("[", "").replace("]", "").strip()
+
+
+def _labels(path: Path, rows: _Rows, class_names: Sequence[str], official_json: bool) -> np.ndarray[Any, Any]:
+    """Labels by name, -1 without a template; a template that is no class is a complaint."""
+    label_of = {name: label for label, name in enumerate(class_names)} | {"": -1}
+    wrong = {
+        number: unknown_name(name, class_names) for number, name in enumerate(rows.templates) if name not in label_of
+    }
+    if wrong and official_json:
+        complain_of_items(path, rows.text, wrong)
+    if wrong:
+        complaints = Complaints(path)
+        numbers = [number for number, line in enumerate(rows.text.splitlines(), 1) if line.strip()]
+        for row, reason in wrong.items():
+            complaints.add(numbers[row], reason)
+        complaints.raise_if_any()
+    return np.array([label_of[name] for name in rows.templates], dtype=np.int64)
+
+
+def _read_csv(path: Path, labelled: bool) -> _Rows:
+    """Lines `id;template`, or `id` without labels; no header."""
+    rows, complaints = _Rows([], [], read_text(path)), Complaints(path)
+    for number, line in enumerate(rows.text.splitlines(), 1):
+        video, separator, template = line.partition(";")
+        if not line.strip():
+            continue
+        if not re.fullmatch(r"\s*[\w-]+\s*", video) or (labelled and not template.strip()):
+            expected = "id;template" if labelled else "id"
+            complaints.add(number, f"{line[:80]!r} is not `{expected}`")
+        rows.ids.append(video.strip())
+        rows.templates.append(plain_template(template) if separator else "")
+    return _checked(rows, complaints)
+
+
+def _read_json(path: Path, labelled: bool) -> _Rows:
+    """A list of objects with id and template, of which the test split has the id alone."""
+    rows = _Rows([], [], read_text(path))
+    keep = {"id", "template"}  # nothing else, since 200,000 objects add up
+
+    def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in pairs if key in keep}
+
+    items = parse_json(path, rows.text, object_pairs_hook=kept)
+    if not isinstance(items, list):
+        raise ValueError(f"{path}: expected a list of objects with id and template, found a {type(items).__name__}")
+    wrong: dict[int, str] = {}
+    for number, item in enumerate(items):
+        video, template = (item.get("id"), item.get("template", "")) if isinstance(item, dict) else (None, "")
+        if not isinstance(video, (str, int)) or not str(video).strip():
+            wrong[number] = "an object with an id was expected"
+        elif labelled and not (isinstance(template, str) and template.strip()):
+            wrong[number] = f"video {video} has no template"
+        rows.ids.append(str(video))
+        rows.templates.append(plain_template(str(template)))
+    complain_of_items(path, rows.text, wrong)
+    return _checked(rows, Complaints(path))
+
+
+def _checked(rows: _Rows, complaints: Complaints) -> _Rows:
+    """The rows if there are any and nothing is wrong with them."""
+    complaints.raise_if_any()
+    if not rows.ids:
+        raise ValueError(f"{complaints.path} lists no videos; download it again")
+    return rows
+
+
+def _answered(rows: _Rows, answers: Path) -> _Rows:
+    """The rows of the test split with the templates of the answers, if there are any."""
+    if not answers.is_file():
+        return rows
+    found = _read_csv(answers, labelled=True)
+    template_of = dict(zip(found.ids, found.templates, strict=True))
+    return rows._replace(templates=[template_of.get(video, "") for video in rows.ids])

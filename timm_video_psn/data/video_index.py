@@ -1,0 +1,117 @@
+"""The videos of a split as columns: a few arrays, however many videos there are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from timm_video_psn.data.decode import decode_clip
+from timm_video_psn.data.numbered_images import ImageNames
+
+
+class PathTable(Sequence[str]):
+    """Many paths in one buffer.
+
+    A list of a million strings is a million objects whose reference counts every worker process writes to, which copies
+    their memory into each of them. Here they are one bytes object and one array.
+
+    Args:
+        buffer: all paths one after the other, as the file system encodes them.
+        offsets: where each begins in the buffer, and where the last one ends; (n + 1,).
+    """
+
+    def __init__(self, buffer: bytes, offsets: npt.NDArray[np.int64]) -> None:
+        self.buffer = buffer
+        self._offsets = offsets
+
+    @classmethod
+    def from_paths(cls, paths: Iterable[str | os.PathLike[str]]) -> PathTable:
+        """Packs paths; the iterable is walked once, and no path is kept as an object."""
+        buffer, ends = bytearray(), array("q", [0])
+        for path in paths:
+            buffer += os.fsencode(path)
+            ends.append(len(buffer))
+        return cls(bytes(buffer), np.array(ends, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]  # no slices: nobody needs them
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"path {index} asked for, but there are {len(self)}")
+        index %= len(self)
+        return os.fsdecode(self.buffer[self._offsets[index] : self._offsets[index + 1]])
+
+
+@dataclass(frozen=True, eq=False)
+class VideoIndex:
+    """The videos of one split, as columns: video `i` is `root / paths[i]` and shows `class_names[labels[i]]`.
+
+    Args:
+        paths: of the videos, relative to `root`; files or frame folders.
+        labels: class of each video, (n,); -1 where a test split does not tell.
+        class_names: in label order.
+        root: folder of the data set.
+        ignored: files passed over because they are no video.
+        shared_split: whether training and validation are the same videos, because the data set does not part them.
+        reversal_pairs: labels of two classes that only the order of the frames tells apart.
+        images: how the images of frame folders are named; None where any image of a folder is a frame, or all videos
+            are files.
+        first_frames: frames at the beginning of each folder that are not of the video, (n,); None for 0 in all.
+        lengths: frames of each video that its annotation states, (n,), 0 where it does not; None for 0 in all.
+        named: whether the classes have names, not just numbers.
+        version: of the annotations, where there are several; it belongs beside every result.
+        notes: what the user should know about the data, a line each.
+    """
+
+    paths: PathTable
+    labels: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+    root: Path
+    ignored: int = 0
+    shared_split: bool = False
+    reversal_pairs: tuple[tuple[int, int], ...] = ()
+    images: ImageNames | None = None
+    first_frames: npt.NDArray[np.int32] | None = None
+    lengths: npt.NDArray[np.int32] | None = None
+    named: bool = True
+    version: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def fingerprint(self) -> str:
+        """Tells these videos, in this order and with these labels, from others."""
+        digest = hashlib.sha256(self.paths.buffer + self.labels.tobytes())
+        for column in (self.first_frames, self.lengths):
+            if column is not None:
+                digest.update(column.tobytes())
+        return digest.hexdigest()
+
+    def decode(self, number: int, choose: Callable[[int], Iterable[int]]) -> npt.NDArray[np.uint8]:
+        """Decodes frames of a video.
+
+        Args:
+            number: of the video.
+            choose: gets the number of its frames, returns the indices of the wanted ones.
+
+        Returns:
+            RGB frames (number of indices, H, W, 3).
+
+        Raises:
+            DecodeError: the video is missing or damaged, or lacks frames that its annotation states.
+        """
+        path = self.root / self.paths[number]
+        if self.images is None:
+            return decode_clip(path, choose)
+        first = 0 if self.first_frames is None else int(self.first_frames[number])
+        length = 0 if self.lengths is None else int(self.lengths[number])
+        return self.images.decode(path, choose, first, length)
