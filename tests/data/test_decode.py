@@ -52,6 +52,18 @@ class TestExactFrames:
         monkeypatch.setattr(video_file.PacketTable, "from_marks", lambda marks: None)
         assert_reads(any_video, truth, index_patterns(NUM_FRAMES))
 
+    @pytest.mark.parametrize("name", ["one.mp4", "one.webm", "one.avi", "one.mkv"])
+    def test_of_a_single_frame(self, name, tmp_path):
+        codec, options = {"webm": ("libvpx-vp9", {}), "avi": ("mpeg4", {})}.get(name[4:], ("libx264", {}))
+        path = encoded(moving_noise(num_frames=1), codec, options, "yuv420p", tmp_path / name)
+        assert_reads(path, decoded_plainly(path), [[0], [0, 0, 0]])
+
+    def test_of_uneven_rate_are_numbered_one_by_one(self, video):
+        with av.open(str(video("uneven_rate.mp4"))) as container:
+            times = [frame.time for frame in container.decode(video=0)]
+        gaps = np.diff(times)
+        assert gaps.max() > 3 * gaps.min()
+
     def test_of_a_file_too_large_to_hold_in_memory(self, video, monkeypatch):
         monkeypatch.setattr(video_file, "_HELD_BYTES", 1000)
         assert_reads(video("b_frames.mp4"), decoded_plainly(video("b_frames.mp4")), index_patterns(NUM_FRAMES))

@@ -37,7 +37,8 @@ class DecodeError(ValueError):
 class VideoReader:
     """Reads any frames of a video file, or of a folder of frame images, by index.
 
-    Frame `i` is the i-th frame that a plain decode of the whole file shows. The images of a folder are frames in
+    Frame `i` is the i-th frame that a plain decode of the whole file shows, turned as the file asks players to turn it
+    (videos of a phone held upright). The images of a folder are frames in
     natural order (`frame9.jpg` before `frame10.jpg`); `fps` of a folder is None.
 
     Args:
