@@ -1,7 +1,6 @@
 """`VideoReader` against a plain decode of the whole file, and its answers to files that are none."""
 
 import pickle
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,13 +68,8 @@ class TestExactFrames:
         assert_reads(video("b_frames.mp4"), decoded_plainly(video("b_frames.mp4")), index_patterns(NUM_FRAMES))
 
     @pytest.mark.parametrize("hidden", [1, 5, 20])
-    def test_count_from_where_an_edit_list_starts(self, hidden, video, tmp_path):
-        content = bytearray(video("b_frames.mp4").read_bytes())
-        edit = content.index(b"elst") + 16  # version and flags, number of entries, duration; then the first media time
-        (media_time,) = struct.unpack_from(">i", content, edit)
-        struct.pack_into(">i", content, edit, media_time + hidden * 512)  # one frame is 512 units long
-        path = tmp_path / "edited.mp4"
-        path.write_bytes(content)
+    def test_count_from_where_an_edit_list_starts(self, hidden, edited_video):
+        path = edited_video(hidden)
         truth = decoded_plainly(path)
         assert len(truth) == NUM_FRAMES - hidden
         assert_reads(path, truth, index_patterns(len(truth)))

@@ -5,7 +5,7 @@
 
 from timm_video_psn.data.annotations import DATASETS, PathTable, VideoIndex, read_folder, read_index
 from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
-from timm_video_psn.data.decode import DecodeError, VideoReader, decode_clip
+from timm_video_psn.data.decode import DecodeError, VideoReader, check_decoder, decode_clip
 from timm_video_psn.data.encode import write_video
 from timm_video_psn.data.labels import flip_label_map, mirror_name
 from timm_video_psn.data.loader import Batch, EpochSampler, collate, create_video_loader
@@ -28,6 +28,7 @@ __all__ = [
     "VideoDataset",
     "VideoIndex",
     "VideoReader",
+    "check_decoder",
     "collate",
     "create_video_loader",
     "decode_clip",

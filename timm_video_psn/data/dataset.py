@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from timm_video_psn.data.annotations import VideoIndex
-from timm_video_psn.data.decode import DecodeError, decode_clip
+from timm_video_psn.data.decode import DecodeError, Decoder, decode_clip
 from timm_video_psn.data.labels import flip_label_map
 from timm_video_psn.data.sampling import segment_indices
 
@@ -45,10 +45,17 @@ class VideoDataset(Dataset[Sample | Broken]):
             (clip, mirrored), else as `transform(clip)`.
         training: random frames and transform, or the fixed ones of testing.
         seed: of the random choices.
+        decoder: of video files, as `VideoReader` takes it.
     """
 
     def __init__(
-        self, index: VideoIndex, num_frames: int, transform: Callable[..., Any], training: bool, seed: int = 0
+        self,
+        index: VideoIndex,
+        num_frames: int,
+        transform: Callable[..., Any],
+        training: bool,
+        seed: int = 0,
+        decoder: Decoder = "auto",
     ) -> None:
         if num_frames < 1:
             raise ValueError(f"num_frames={num_frames} leaves no clip; use 1 or more")
@@ -57,6 +64,7 @@ class VideoDataset(Dataset[Sample | Broken]):
         self.transform = transform
         self.training = training
         self.seed = seed
+        self.decoder = decoder
         self._mirrored_label = flip_label_map(index.class_names)
 
     def __len__(self) -> int:
@@ -76,7 +84,7 @@ class VideoDataset(Dataset[Sample | Broken]):
             return segment_indices(num_frames, self.num_frames, rng).tolist()
 
         try:
-            clip = torch.from_numpy(decode_clip(path, choose))  # (T, H, W, 3)
+            clip = torch.from_numpy(decode_clip(path, choose, self.decoder))  # (T, H, W, 3)
         except DecodeError as error:
             return Broken(number, str(path), error.reason)
         label = int(self.index.labels[number])

@@ -8,7 +8,7 @@ side.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,8 @@ def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
     Args:
         frame: as the decoder gives it.
     """
-    data = frame.side_data.get("DISPLAYMATRIX")
+    side_data: Any = frame.side_data  # PyAV's own annotation names another class
+    data = side_data.get("DISPLAYMATRIX")
     if data is None:
         return None
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))

@@ -21,6 +21,7 @@ from timm_video_psn.data import (
     TrainTransform,
     VideoDataset,
     VideoIndex,
+    check_decoder,
     create_video_loader,
     read_index,
 )
@@ -153,7 +154,11 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
         options: see `engine.options`; `img_size` is set.
         train: the training videos.
         val: the validation videos.
+
+    Raises:
+        ImportError: the decoder is not installed.
     """
+    check_decoder(options.decoder)
     train_transform = TrainTransform(
         options.img_size, options.crop_pct, options.crop, options.hflip, options.interpolation
     )
@@ -166,13 +171,17 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
     }
     return Loaders(
         create_video_loader(
-            VideoDataset(train, options.num_frames, train_transform, training=True, seed=options.seed),
+            VideoDataset(
+                *(train, options.num_frames, train_transform), training=True, seed=options.seed, decoder=options.decoder
+            ),
             shuffle=True,
             drop_last=len(train.labels) > options.batch_size,
             **common,
         ),
         create_video_loader(
-            VideoDataset(val, options.num_frames, eval_transform, training=False), shuffle=False, **common
+            VideoDataset(val, options.num_frames, eval_transform, training=False, decoder=options.decoder),
+            shuffle=False,
+            **common,
         ),
     )
 
