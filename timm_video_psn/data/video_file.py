@@ -200,9 +200,7 @@ def _decode_run(
     decoder: VideoCodecContext, run: Iterable[Packet[VideoStream]], wanted_times: Collection[int]
 ) -> Iterator[VideoFrame]:
     """Decodes a run of packets, dropping frames that are neither wanted nor referred to, and empties the decoder."""
-    skip = None
     for packet in run:
-        if skip != (skip := "DEFAULT" if packet.pts in wanted_times else "NONREF"):
-            decoder.skip_frame = skip
+        decoder.skip_frame = "DEFAULT" if packet.pts in wanted_times else "NONREF"
         yield from decoder.decode(packet)
     yield from decoder.decode(None)
