@@ -1,5 +1,6 @@
 """The videos that the tests of the data part read."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,22 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def any_video(request: pytest.FixtureRequest, video: Callable[[str], Path]) -> Path:
     """Each of the videos in turn."""
     return video(request.param)
+
+
+@pytest.fixture
+def edited_video(video: Callable[[str], Path], tmp_path: Path) -> Callable[[int], Path]:
+    """Path of an mp4 file whose edit list hides a number of frames at the start."""
+
+    def edit(hidden: int) -> Path:
+        content = bytearray(video("b_frames.mp4").read_bytes())
+        place = content.index(b"elst") + 16  # version and flags, number of entries, duration; then the first media time
+        (media_time,) = struct.unpack_from(">i", content, place)
+        struct.pack_into(">i", content, place, media_time + hidden * 512)  # one frame is 512 units long
+        path = tmp_path / "edited.mp4"
+        path.write_bytes(content)
+        return path
+
+    return edit
 
 
 @pytest.fixture

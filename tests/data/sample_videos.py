@@ -1,5 +1,6 @@
 """Small real videos whose frames all differ from each other, and the judge of what a reader makes of them."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -18,6 +19,12 @@ VIDEOS = {
     "one_group.mp4": ("libx264", {"g": "1000"}, "yuv420p"),
     "odd_size.mkv": ("libx264", B_FRAMES, "yuv444p"),
     "vp9.webm": ("libvpx-vp9", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16"}, "yuv420p"),
+    "odd_size.webm": ("libvpx-vp9", {"g": "12"}, "yuv420p"),
+    "ten_bit.mp4": ("libx264", B_FRAMES, "yuv420p10le"),
+    "av1_ten_bit.webm": ("libsvtav1", {"g": "12", "preset": "12"}, "yuv420p10le"),
+    "hevc_ten_bit.mp4": ("libx265", {"x265-params": "keyint=12:open-gop=1:log-level=none"}, "yuv420p10le"),
+    "uneven_rate.mp4": ("libx264", B_FRAMES, "yuv420p"),
+    "uneven_rate.webm": ("libvpx-vp9", {"g": "12"}, "yuv420p"),
     "vp8.webm": ("libvpx", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16"}, "yuv420p"),
     "mpeg4.avi": ("mpeg4", {"bf": "2", "g": "12"}, "yuv420p"),
     "h264.avi": ("libx264", B_FRAMES, "yuv420p"),
@@ -38,8 +45,15 @@ def encoded(frames: np.ndarray, codec: str, options: dict[str, str], pix_fmt: st
     with av.open(str(path), "w", format="mpegts" if path.suffix == ".m2ts" else None) as container:
         stream = container.add_stream(codec, rate=25, options=options)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pix_fmt
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        if path.stem.startswith("uneven"):
+            stream.codec_context.time_base = Fraction(1, 1000)
+        time_ms = 0
+        for number, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            if path.stem.startswith("uneven"):  # a phone in the dark: 10 to 100 ms from frame to frame
+                picture.pts, picture.time_base = time_ms, Fraction(1, 1000)
+                time_ms += 10 + 37 * number % 91
+            container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
     return path
 

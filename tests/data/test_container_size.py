@@ -2,7 +2,7 @@ import av
 import numpy as np
 import pytest
 
-from timm_video_psn.data.container_size import missing_bytes
+from timm_video_psn.data.container_size import is_timed, missing_bytes
 from timm_video_psn.data.encode import write_video
 
 
@@ -54,3 +54,16 @@ def test_what_declares_nothing_lacks_nothing(tmp_path):
 def test_the_motion_files_are_whole(tmp_path):
     write_video(tmp_path / "a.mp4", np.zeros((3, 16, 16, 3), np.uint8))
     assert missing_bytes(tmp_path / "a.mp4") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("b_frames.mp4", True), ("mjpeg.mov", True), ("b_frames.mkv", True), ("vp9.webm", True), ("h264.avi", False)],
+)
+def test_which_containers_store_times(name, expected, video):
+    assert is_timed(video(name)) is expected
+
+
+def test_an_empty_file_stores_no_times(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    assert not is_timed(tmp_path / "empty.mp4")

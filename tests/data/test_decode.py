@@ -1,7 +1,6 @@
 """`VideoReader` against a plain decode of the whole file, and its answers to files that are none."""
 
 import pickle
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,18 +51,25 @@ class TestExactFrames:
         monkeypatch.setattr(video_file.PacketTable, "from_marks", lambda marks: None)
         assert_reads(any_video, truth, index_patterns(NUM_FRAMES))
 
+    @pytest.mark.parametrize("name", ["one.mp4", "one.webm", "one.avi", "one.mkv"])
+    def test_of_a_single_frame(self, name, tmp_path):
+        codec, options = {"webm": ("libvpx-vp9", {}), "avi": ("mpeg4", {})}.get(name[4:], ("libx264", {}))
+        path = encoded(moving_noise(num_frames=1), codec, options, "yuv420p", tmp_path / name)
+        assert_reads(path, decoded_plainly(path), [[0], [0, 0, 0]])
+
+    def test_of_uneven_rate_are_numbered_one_by_one(self, video):
+        with av.open(str(video("uneven_rate.mp4"))) as container:
+            times = [frame.time for frame in container.decode(video=0)]
+        gaps = np.diff(times)
+        assert gaps.max() > 3 * gaps.min()
+
     def test_of_a_file_too_large_to_hold_in_memory(self, video, monkeypatch):
         monkeypatch.setattr(video_file, "_HELD_BYTES", 1000)
         assert_reads(video("b_frames.mp4"), decoded_plainly(video("b_frames.mp4")), index_patterns(NUM_FRAMES))
 
     @pytest.mark.parametrize("hidden", [1, 5, 20])
-    def test_count_from_where_an_edit_list_starts(self, hidden, video, tmp_path):
-        content = bytearray(video("b_frames.mp4").read_bytes())
-        edit = content.index(b"elst") + 16  # version and flags, number of entries, duration; then the first media time
-        (media_time,) = struct.unpack_from(">i", content, edit)
-        struct.pack_into(">i", content, edit, media_time + hidden * 512)  # one frame is 512 units long
-        path = tmp_path / "edited.mp4"
-        path.write_bytes(content)
+    def test_count_from_where_an_edit_list_starts(self, hidden, edited_video):
+        path = edited_video(hidden)
         truth = decoded_plainly(path)
         assert len(truth) == NUM_FRAMES - hidden
         assert_reads(path, truth, index_patterns(len(truth)))

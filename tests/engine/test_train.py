@@ -112,11 +112,11 @@ def stop_at_step(trainer, count):
 
     note, seen = trainer.report.note, []
 
-    def note_and_signal(batch):
-        seen.append(batch)
+    def note_and_signal(*args):
+        seen.append(args)
         if len(seen) == count:
             os.kill(os.getpid(), signal.SIGTERM)
-        note(batch)
+        note(*args)
 
     trainer.report.note = note_and_signal
 
@@ -245,6 +245,9 @@ def test_a_broken_training_video_is_named_and_counted_and_too_many_end_the_run(t
     assert (table[0]["train_broken"], table[0]["val_videos"], table[0]["val_expected"]) == ("1", "19", "20")
     named = [record.message.partition(":")[0] for record in caplog.records if "3.mp4" in record.message]
     assert named == ["skipped", "not evaluated"]
+    with (tmp_path / "out" / "run" / "skipped.csv").open() as file:
+        listed = [(Path(row["path"]).exists(), row["epoch"], row["split"]) for row in csv.DictReader(file)]
+    assert listed == [(True, "1", "train"), (True, "1", "val")]
     assert "measured on the training videos themselves" in capsys.readouterr().out
     for number in range(4, 8):
         (two_classes / "dark" / f"{number}.mp4").write_text("no video")

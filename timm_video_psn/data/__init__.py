@@ -6,7 +6,7 @@
 from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index
 from timm_video_psn.data.class_folders import read_folder
 from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
-from timm_video_psn.data.decode import DecodeError, VideoReader, decode_clip
+from timm_video_psn.data.decode import DecodeError, VideoReader, check_decoder, decode_clip
 from timm_video_psn.data.encode import write_video
 from timm_video_psn.data.labels import check_class_names, flip_label_map, mirror_name
 from timm_video_psn.data.loader import Batch, EpochSampler, collate, create_video_loader
@@ -41,6 +41,7 @@ __all__ = [
     "VideoIndex",
     "VideoReader",
     "check_class_names",
+    "check_decoder",
     "collate",
     "create_video_loader",
     "decode_clip",

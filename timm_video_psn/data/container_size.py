@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free")  # what an mp4 or mov file may begin with
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -21,7 +22,7 @@ def missing_bytes(path: Path) -> int:
     with path.open("rb") as file:
         head = file.read(12)
         file.seek(0)
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
+        if head[4:8] in _BOXES:
             declared = _end_of_boxes(file, actual)
         elif head[:4] == _EBML:
             declared = _end_of_segment(file)
@@ -30,6 +31,17 @@ def missing_bytes(path: Path) -> int:
         else:
             declared = 0
     return max(0, declared - actual)
+
+
+def is_timed(path: Path) -> bool:
+    """Whether a file is of a kind that stores when each frame is shown: mp4, mov, mkv or webm.
+
+    Args:
+        path: the file.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    return head[4:] in _BOXES or head[:4] == _EBML
 
 
 def _end_of_boxes(file: BinaryIO, actual: int) -> int:

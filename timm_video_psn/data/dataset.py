@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from timm_video_psn.data.decode import DecodeError
+from timm_video_psn.data.decode import DecodeError, Decoder
 from timm_video_psn.data.labels import flip_label_map
 from timm_video_psn.data.sampling import Sampling, segment_indices
 from timm_video_psn.data.video_index import VideoIndex
@@ -46,6 +46,7 @@ class VideoDataset(Dataset[Sample | Broken]):
         training: random frames and transform, or the fixed ones of testing.
         seed: of the random choices.
         sampling: which frames; by default one from each of T equal parts of the video.
+        decoder: of video files, as `VideoReader` takes it.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class VideoDataset(Dataset[Sample | Broken]):
         training: bool,
         seed: int = 0,
         sampling: Sampling = segment_indices,
+        decoder: Decoder = "auto",
     ) -> None:
         if num_frames < 1:
             raise ValueError(f"num_frames={num_frames} leaves no clip; use 1 or more")
@@ -65,6 +67,7 @@ class VideoDataset(Dataset[Sample | Broken]):
         self.training = training
         self.seed = seed
         self.sampling = sampling
+        self.decoder = decoder
         if training and len(index) and index.labels.min() < 0:
             raise ValueError(f"{int((index.labels < 0).sum())} of {len(index)} videos to train on have no label")
         # Where classes are numbers, nothing tells left from right, and no clip may be mirrored.
@@ -86,7 +89,7 @@ class VideoDataset(Dataset[Sample | Broken]):
             return self.sampling(num_frames, self.num_frames, rng).tolist()
 
         try:
-            clip = torch.from_numpy(self.index.decode(number, choose))  # (T, H, W, 3)
+            clip = torch.from_numpy(self.index.decode(number, choose, self.decoder))  # (T, H, W, 3)
         except DecodeError as error:
             return Broken(number, str(self.index.root / self.index.paths[number]), error.reason)
         label = int(self.index.labels[number])

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
@@ -15,6 +15,9 @@ VIDEO_EXTENSIONS = frozenset(
     {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
 )
 IMAGE_EXTENSIONS = frozenset({".jpeg", ".jpg", ".png"})
+
+# "auto" is PyAV: it is always there, and benchmarks/loading.py finds torchcodec nowhere much faster and often slower.
+Decoder = Literal["auto", "pyav", "torchcodec"]
 
 
 class DecodeError(ValueError):
@@ -37,23 +40,27 @@ class DecodeError(ValueError):
 class VideoReader:
     """Reads any frames of a video file, or of a folder of frame images, by index.
 
-    Frame `i` is the i-th frame that a plain decode of the whole file shows. The images of a folder are frames in
+    Frame `i` is the i-th frame that a plain decode of the whole file shows, turned as the file asks players to turn it
+    (videos of a phone held upright). The images of a folder are frames in
     natural order (`frame9.jpg` before `frame10.jpg`); `fps` of a folder is None.
 
     Args:
         path: video file (any container and codec that FFmpeg reads) or folder of jpg, jpeg or png images.
+        decoder: of video files; "auto" is "pyav".
 
     Raises:
         DecodeError: the file is missing, damaged or no video.
+        ImportError: the decoder is not installed.
+        ValueError: the decoder is unknown.
 
     Example:
         >>> with VideoReader("clip.mp4") as reader:  # doctest: +SKIP
         ...     frames = reader.read([0, reader.num_frames // 2])  # (2, H, W, 3)
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], decoder: Decoder = "auto") -> None:
         self.path = Path(path)
-        self._source = _open_source(self.path)
+        self._source = _open_source(self.path, decoder)
         self.num_frames = self._source.num_frames
         self.fps = self._source.fps
 
@@ -97,12 +104,15 @@ class VideoReader:
         return np.stack([frames[index] for index in wanted])  # (number of indices, H, W, 3)
 
 
-def decode_clip(path: str | os.PathLike[str], choose: Callable[[int], Iterable[int]]) -> np.ndarray:
+def decode_clip(
+    path: str | os.PathLike[str], choose: Callable[[int], Iterable[int]], decoder: Decoder = "auto"
+) -> np.ndarray:
     """Decodes the frames that `choose` picks once the length of the video is known.
 
     Args:
         path: video file or frame folder.
         choose: gets the number of frames of the video, returns the indices of the wanted ones.
+        decoder: as `VideoReader` takes it.
 
     Returns:
         uint8 RGB array (number of indices, H, W, 3).
@@ -110,12 +120,30 @@ def decode_clip(path: str | os.PathLike[str], choose: Callable[[int], Iterable[i
     Raises:
         DecodeError: as `VideoReader`.
     """
-    with VideoReader(path) as reader:
+    with VideoReader(path, decoder) as reader:
         return reader.read(choose(reader.num_frames))
 
 
+def check_decoder(decoder: str) -> None:
+    """Raises for a decoder that is unknown or cannot be loaded.
+
+    Args:
+        decoder: its name.
+
+    Raises:
+        ImportError: it is not installed, or does not load here.
+        ValueError: it is unknown.
+    """
+    if decoder not in get_args(Decoder):
+        raise ValueError(f"decoder={decoder!r} is unknown; use one of {', '.join(get_args(Decoder))}")
+    if decoder == "torchcodec":
+        from timm_video_psn.data.torchcodec_file import decoder_class
+
+        decoder_class()
+
+
 class FrameSource(Protocol):
-    """What `VideoReader` reads from: `FrameFolder` or `video_file.VideoFile`."""
+    """What `VideoReader` reads from: `FrameFolder`, `video_file.VideoFile` or `torchcodec_file.TorchcodecFile`."""
 
     num_frames: int
     fps: float | None
@@ -127,11 +155,17 @@ class FrameSource(Protocol):
         """Lets go of the file."""
 
 
-def _open_source(path: Path) -> FrameSource:
+def _open_source(path: Path, decoder: Decoder) -> FrameSource:
+    if decoder not in get_args(Decoder):
+        check_decoder(decoder)
     if path.is_dir():
         return FrameFolder(path)
     if not path.exists():
         raise DecodeError(path, "there is no such file or folder; check the name and the data folder")
+    if decoder == "torchcodec":
+        from timm_video_psn.data.torchcodec_file import TorchcodecFile
+
+        return TorchcodecFile(path)
     from timm_video_psn.data.video_file import VideoFile  # loads FFmpeg, which frame folders do without
 
     return VideoFile(path)

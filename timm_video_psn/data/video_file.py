@@ -28,6 +28,7 @@ from av.video.stream import VideoStream
 
 from timm_video_psn.data.container_size import missing_bytes
 from timm_video_psn.data.decode import DecodeError, in_plain_words, short_message
+from timm_video_psn.data.orientation import display_matrix, upright
 from timm_video_psn.data.packets import PacketMark, PacketTable
 
 # A packet table needs a container that stores when each frame is shown, and a codec with one frame in each packet.
@@ -145,8 +146,9 @@ class VideoFile:
             yield from stream.codec_context.decode(None)
 
     def _to_rgb(self, frame: VideoFrame) -> np.ndarray:
-        """Pixels as stored, (H, W, 3); a rotation that the file asks for (`frame.rotation`) is not applied."""
-        return np.asarray(self._reformatter.reformat(frame, format="rgb24").to_ndarray())
+        """Pixels as players show them, (H, W, 3)."""
+        pixels = np.asarray(self._reformatter.reformat(frame, format="rgb24").to_ndarray())
+        return upright(pixels, display_matrix(frame))
 
 
 def _open_stream(path: Path) -> tuple[InputContainer, VideoStream]:

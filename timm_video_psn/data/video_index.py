@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from timm_video_psn.data.decode import decode_clip
+from timm_video_psn.data.decode import Decoder, decode_clip
 from timm_video_psn.data.numbered_images import ImageNames
 
 
@@ -96,12 +96,15 @@ class VideoIndex:
                 digest.update(column.tobytes())
         return digest.hexdigest()
 
-    def decode(self, number: int, choose: Callable[[int], Iterable[int]]) -> npt.NDArray[np.uint8]:
+    def decode(
+        self, number: int, choose: Callable[[int], Iterable[int]], decoder: Decoder = "auto"
+    ) -> npt.NDArray[np.uint8]:
         """Decodes frames of a video.
 
         Args:
             number: of the video.
             choose: gets the number of its frames, returns the indices of the wanted ones.
+            decoder: of video files, as `VideoReader` takes it.
 
         Returns:
             RGB frames (number of indices, H, W, 3).
@@ -111,7 +114,7 @@ class VideoIndex:
         """
         path = self.root / self.paths[number]
         if self.images is None:
-            return decode_clip(path, choose)
+            return decode_clip(path, choose, decoder)
         first = 0 if self.first_frames is None else int(self.first_frames[number])
         length = 0 if self.lengths is None else int(self.lengths[number])
         return self.images.decode(path, choose, first, length)

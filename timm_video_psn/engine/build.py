@@ -23,6 +23,7 @@ from timm_video_psn.data import (
     VideoDataset,
     VideoIndex,
     check_class_names,
+    check_decoder,
     create_video_loader,
     read_index,
 )
@@ -163,7 +164,11 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
         options: see `engine.options`; `img_size` is set.
         train: the training videos.
         val: the validation videos.
+
+    Raises:
+        ImportError: the decoder is not installed.
     """
+    check_decoder(options.decoder)
     train_transform = TrainTransform(
         options.img_size, options.crop_pct, options.crop, options.hflip, options.interpolation
     )
@@ -177,13 +182,13 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
     sampling = SAMPLINGS[options.sampling]
     return Loaders(
         create_video_loader(
-            VideoDataset(train, options.num_frames, train_transform, True, options.seed, sampling),
+            VideoDataset(train, options.num_frames, train_transform, True, options.seed, sampling, options.decoder),
             shuffle=True,
             drop_last=len(train.labels) > options.batch_size,
             **common,
         ),
         create_video_loader(
-            VideoDataset(val, options.num_frames, eval_transform, training=False, sampling=sampling),
+            VideoDataset(val, options.num_frames, eval_transform, False, 0, sampling, options.decoder),
             shuffle=False,
             **common,
         ),

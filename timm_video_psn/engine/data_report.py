@@ -6,6 +6,7 @@ from typing import Any
 
 from timm_video_psn.data import Batch, Broken, VideoIndex
 from timm_video_psn.engine.evaluate import Evaluation
+from timm_video_psn.engine.skipped import SkippedList
 
 _logger = logging.getLogger(__name__)
 
@@ -28,10 +29,12 @@ class DataReport:
         index: the training videos.
         num_frames: frames of a clip.
         max_broken: share of the training or of the validation videos that may be broken.
+        skipped: where every broken video is listed.
     """
 
-    def __init__(self, index: VideoIndex, num_frames: int, max_broken: float):
+    def __init__(self, index: VideoIndex, num_frames: int, max_broken: float, skipped: SkippedList):
         self.index = index
+        self.skipped = skipped
         self.num_frames = num_frames
         self.max_broken = max_broken
         self.broken = 0  # each time that one was skipped
@@ -39,31 +42,35 @@ class DataReport:
         self._named_of_validation: set[str] = set()
         self._told_of_short = self._told_of_short_validation = False
 
-    def note(self, batch: Batch) -> None:
+    def note(self, batch: Batch, epoch: int) -> None:
         """Count the videos of a training batch.
 
         Args:
             batch: as the loader gives it.
+            epoch: of the batch, from 1.
 
         Raises:
             ValueError: more than the allowed share could not be read.
         """
         self._name(batch.broken, "skipped", self._named)
+        self.skipped.add(batch.broken, epoch, "train")
         self._tell_of_short(batch)
         self.broken += len(batch.broken)
         if len(self._named) > self.max_broken * len(self.index):
             self._stop(f"{len(self._named)} of {len(self.index)} training videos", batch.broken)
 
-    def note_evaluation(self, evaluation: Evaluation) -> None:
+    def note_evaluation(self, evaluation: Evaluation, epoch: int) -> None:
         """Name the validation videos that could not be read.
 
         Args:
             evaluation: the result, over the others.
+            epoch: that it followed, from 1.
 
         Raises:
             ValueError: more than the allowed share could not be read.
         """
         self._name(evaluation.broken, "not evaluated", self._named_of_validation)
+        self.skipped.add(evaluation.broken, epoch, "val")
         if evaluation.num_short and not self._told_of_short_validation:
             self._told_of_short_validation = True
             _logger.warning(

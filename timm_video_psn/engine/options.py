@@ -92,6 +92,7 @@ def _data_options(group: Any) -> None:
     add("--mean", type=float, nargs=3, help="of the normalisation; default: the model's own")
     add("--std", type=float, nargs=3, help="of the normalisation; default: the model's own")
     add("--hflip", type=float, default=0.5, help="probability of mirroring; left/right classes are swapped")
+    add("--decoder", choices=["auto", "pyav", "torchcodec"], default="auto", help="of video files; auto is pyav")
     workers = min(4, os.cpu_count() or 1)
     add("--workers", "-j", type=int, default=workers, help="processes that decode; 0: this one")
     add("--max-broken", type=float, default=0.01, metavar="SHARE", help="share of unreadable videos that ends the run")

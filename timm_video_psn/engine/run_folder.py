@@ -1,4 +1,4 @@
-"""The folder of one run: `args.yaml`, `summary.csv`, `curves.png`, `last.pt` and `best/`."""
+"""The folder of one run: `args.yaml`, `summary.csv`, `curves.png`, `skipped.csv`, `last.pt` and `best/`."""
 
 import csv
 import io

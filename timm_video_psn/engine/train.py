@@ -19,6 +19,7 @@ from timm_video_psn.engine.export_config import describe_run
 from timm_video_psn.engine.interrupt import Interrupted, StopRequest
 from timm_video_psn.engine.meters import LossMeter, Waiting
 from timm_video_psn.engine.run_folder import Row, RunFolder
+from timm_video_psn.engine.skipped import SkippedList
 from timm_video_psn.engine.task import VideoClassificationTask
 
 _logger = logging.getLogger(__name__)
@@ -64,7 +65,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             self.precision.device.type, enabled=self.precision.amp_dtype == torch.float16
         )
-        self.report = DataReport(self.train_index, options.num_frames, options.max_broken)
+        self.report = DataReport(
+            self.train_index, options.num_frames, options.max_broken, SkippedList(self.run.path / "skipped.csv")
+        )
         self.history: list[Row] = []
         self.epoch, self.step = 0, 0  # what comes next
         self.meter = LossMeter()
@@ -110,7 +113,7 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> None:
         """Forward and backward of one batch."""
-        self.report.note(batch)
+        self.report.note(batch, self.epoch + 1)
         clips = len(batch.label)
         if not clips:
             return
@@ -154,7 +157,7 @@ class Trainer:
         model = self.model if self.ema is None else self.ema.module
         batches = tqdm(self.loaders.val, desc="validation", unit="batch", leave=False, disable=None)
         evaluation = evaluate(model, batches, self.precision, len(self.val_index.labels), self.val_index.reversal_pairs)
-        self.report.note_evaluation(evaluation)
+        self.report.note_evaluation(evaluation, self.epoch + 1)
         return evaluation
 
     def _finish_epoch(self, evaluation: Evaluation | None, timing: Waiting) -> None:

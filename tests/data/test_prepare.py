@@ -1,0 +1,150 @@
+"""The commands that look after a data set, end to end on real videos."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from sample_videos import decoded_plainly
+
+from timm_video_psn.data import reencode
+from timm_video_psn.data.decode import VideoReader
+from timm_video_psn.data.prepare import main
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+class TestCheck:
+    def test_names_the_broken_videos_and_describes_the_others(self, small_videos, tmp_path, capsys):
+        report_path = tmp_path / "out" / "report.json"
+        before = contents(small_videos)
+        assert main(["check", "--data-dir", str(small_videos), "--report", str(report_path), "-j", "1"]) == 1
+        assert {path: before[path] for path in before} == {path: contents(small_videos)[path] for path in before}
+        report = json.loads(report_path.read_text())
+        train, val = report["splits"]["train"], report["splits"]["val"]
+        assert (train["videos"], train["readable"], val["videos"], val["readable"]) == (6, 5, 4, 4)
+        (broken,) = train["broken"]
+        assert broken["path"].endswith("turn_right/0.mp4")
+        assert "the file is empty" in broken["reason"]
+        assert val["broken"] == []
+        assert (val["sizes"], val["fps"], val["classes"]) == ({"48x36": 4}, {"25": 4}, 2)
+        assert val["frames"] == {"least": 10, "median": 10, "most": 10}
+        assert "5 of 6 videos can be read" in capsys.readouterr().out
+        assert [path.name for path in report_path.parent.iterdir()] == ["report.json"]
+
+    def test_is_the_same_with_two_processes(self, small_videos, tmp_path):
+        texts = []
+        for workers in ("1", "2"):
+            path = tmp_path / f"{workers}.json"
+            main(["check", "--data-dir", str(small_videos), "--report", str(path), "-j", workers])
+            texts.append(path.read_text())
+        assert texts[0] == texts[1]
+
+    def test_of_a_missing_folder_is_an_error(self, tmp_path, capsys):
+        assert main(["check", "--data-dir", str(tmp_path / "gone"), "--report", str(tmp_path / "r.json")]) == 2
+        assert "prepare check: error: data_dir=" in capsys.readouterr().err
+
+
+class TestResize:
+    def arguments(self, source, target, *more):
+        return ["resize", "--data-dir", str(source), "--output", str(target), "--short-side", "24", "-j", "1", *more]
+
+    def test_keeps_every_frame_and_the_rate_and_leaves_the_originals(self, small_videos, tmp_path, capsys):
+        before, target = contents(small_videos / "val"), tmp_path / "small"
+        assert main(self.arguments(small_videos / "val", target)) == 0
+        assert contents(small_videos / "val") == before
+        assert "4 converted, 0 were there already, 0 failed" in capsys.readouterr().out
+        copies = sorted(path.relative_to(target).as_posix() for path in target.rglob("*.*"))
+        assert copies == ["turn_left/0.mp4", "turn_left/1.mp4", "turn_right/0.mp4", "turn_right/1.mp4"]
+        with VideoReader(target / "turn_left" / "0.mp4") as reader:
+            assert (reader.num_frames, reader.fps, reader.read([0]).shape) == (10, 25, (1, 24, 32, 3))
+
+    def test_shows_the_same_pictures(self, small_videos, tmp_path):
+        main(self.arguments(small_videos / "val", tmp_path / "same", "--crf", "1", "--short-side", "36"))
+        source = decoded_plainly(small_videos / "val" / "turn_left" / "0.mp4").astype(float)
+        copy = decoded_plainly(tmp_path / "same" / "turn_left" / "0.mp4")
+        errors = np.array([[np.abs(one - other).mean() for other in source] for one in copy])
+        assert errors.argmin(1).tolist() == list(range(10))
+
+    def test_goes_on_where_it_was(self, small_videos, tmp_path, capsys):
+        target = tmp_path / "small"
+        main(self.arguments(small_videos / "val", target))
+        (target / "turn_left" / "1.mp4").unlink()
+        kept = (target / "turn_left" / "0.mp4").stat().st_mtime_ns
+        assert main(self.arguments(small_videos / "val", target)) == 0
+        assert "1 converted, 3 were there already, 0 failed" in capsys.readouterr().out
+        assert (target / "turn_left" / "0.mp4").stat().st_mtime_ns == kept
+
+    def test_names_what_it_cannot_read_and_leaves_no_half_copy(self, small_videos, tmp_path, capsys):
+        assert main(self.arguments(small_videos / "train", tmp_path / "small")) == 1
+        output = capsys.readouterr()
+        assert "5 converted, 0 were there already, 1 failed" in output.out
+        assert "turn_right/0.mp4: the file is empty" in output.err
+        assert len(list((tmp_path / "small").rglob("*.*"))) == 5
+
+    def test_leaves_no_half_copy_where_it_dies(self, small_videos, tmp_path, monkeypatch):
+        def dies(reader):
+            yield from reader.read([0, 1, 2])
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(reencode, "_all_frames", dies)
+        with pytest.raises(KeyboardInterrupt):
+            main(self.arguments(small_videos / "val", tmp_path / "small"))
+        assert list((tmp_path / "small").rglob("*.*")) == []
+
+    def test_never_enlarges(self, small_videos, tmp_path):
+        main([*self.arguments(small_videos / "val", tmp_path / "large"), "--short-side", "256"])
+        with VideoReader(tmp_path / "large" / "turn_left" / "0.mp4") as reader:
+            assert reader.read([0]).shape == (1, 36, 48, 3)
+
+    def test_never_writes_among_the_originals(self, small_videos, capsys):
+        for target in (small_videos, small_videos / "val" / "small", small_videos.parent):
+            assert main(self.arguments(small_videos, target)) == 2
+            assert "would lie among the originals" in capsys.readouterr().err
+
+    def test_of_two_videos_that_would_become_one_is_an_error(self, small_videos, tmp_path, capsys):
+        one = small_videos / "val" / "turn_left" / "0.mp4"
+        one.with_suffix(".mkv").write_bytes(one.read_bytes())
+        assert main(self.arguments(small_videos / "val", tmp_path / "small")) == 2
+        assert "would both become" in capsys.readouterr().err
+
+
+class TestFrames:
+    def test_are_those_of_the_video(self, small_videos, tmp_path, capsys):
+        argv = ["frames", "--data-dir", str(small_videos / "val"), "--output", str(tmp_path / "jpg"), "-j", "2"]
+        assert main(argv) == 0
+        folder = tmp_path / "jpg" / "turn_left" / "0"
+        assert sorted(path.name for path in folder.iterdir()) == [f"{number:05d}.jpg" for number in range(1, 11)]
+        source = decoded_plainly(small_videos / "val" / "turn_left" / "0.mp4").astype(float)
+        with VideoReader(folder) as reader:
+            errors = [[np.abs(one - other).mean() for other in source] for one in reader.read(range(10))]
+        assert np.argmin(errors, 1).tolist() == list(range(10))
+        assert main(argv) == 0
+        assert "0 converted, 4 were there already, 0 failed" in capsys.readouterr().out
+
+
+class TestShow:
+    def test_draws_the_frames_that_validation_takes(self, small_videos, tmp_path):
+        path, output = small_videos / "val" / "turn_left" / "0.mp4", tmp_path / "sheet.png"
+        assert main(["show", str(path), "--output", str(output), "--num-frames", "4", "--draws", "2"]) == 0
+        with Image.open(output) as sheet:
+            picture = np.asarray(sheet)
+        frame = Image.fromarray(decoded_plainly(path)[1]).resize((128, 96))  # 10 frames, 4 parts: the first middle
+        np.testing.assert_array_equal(picture[48:144, 96:224], np.asarray(frame))
+        assert [path.name for path in tmp_path.glob("*.png")] == ["sheet.png"]
+
+    def test_of_no_video_is_an_error(self, tmp_path, capsys):
+        assert main(["show", str(tmp_path / "gone.mp4"), "--output", str(tmp_path / "sheet.png")]) == 2
+        assert "there is no such file or folder" in capsys.readouterr().err
+        assert not (tmp_path / "sheet.png").exists()
+
+
+def test_it_runs_as_a_module():
+    command = [sys.executable, "-m", "timm_video_psn.data.prepare", "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert all(command in said.stdout for command in ("check", "resize", "frames", "show"))
+    assert "RuntimeWarning" not in said.stderr

@@ -1,0 +1,179 @@
+"""Looks after a data set before it is trained on: `python -m timm_video_psn.data.prepare check|resize|frames|show`.
+
+    check   reads every video and says which are missing or damaged, and how large and fast the others are
+    resize  re-encodes the videos to a short side of 256 or 320 pixels, so that training decodes less
+    frames  makes a folder of JPEG images of each video
+    show    draws which frames of one video training and validation look at
+
+The originals are never written to. Outputs get their names when they are whole, so that a command that was stopped goes
+on where it was when it is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from timm_video_psn.data.annotations import DATASETS, read_index
+from timm_video_psn.data.contact_sheet import contact_sheet
+from timm_video_psn.data.health import check_video, summarize
+from timm_video_psn.data.reencode import Outcome, extract_frames, pairs_below, resize_video
+
+_USER_ERRORS = (ValueError, OSError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: arguments; None for those of the process.
+
+    Returns:
+        The exit code: 0, 1 where videos are broken or could not be converted, 2 for an error.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        return int(options.run(options))
+    except _USER_ERRORS as error:
+        print(f"prepare {options.command}: error: {error}", file=sys.stderr)
+        return 2
+
+
+def check(options: argparse.Namespace) -> int:
+    """Reads every video of a data set; prints a summary and writes the JSON report."""
+    reports, broken = {}, 0
+    for split in ("train", "val"):
+        index = read_index(options.dataset, options.data_dir, split)
+        paths = [index.root / path for path in index.paths]
+        results = list(_in_parallel(check_video, paths, options.workers, f"check {split}"))
+        reports[split] = summarize(index, results)
+        broken += len(reports[split]["broken"])
+        print(f"{split}: {_in_words(reports[split])}")
+        if index.shared_split:
+            print("train and val are the same videos: the data set does not part them")
+            break
+    report = {"dataset": options.dataset, "data_dir": os.fspath(options.data_dir), "splits": reports}
+    _write_whole(options.report, json.dumps(report, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+    print(f"report: {options.report}")
+    return int(broken > 0)
+
+
+def resize(options: argparse.Namespace) -> int:
+    """Re-encodes every video of a folder."""
+    convert = partial(resize_video, short_side=options.short_side, crf=options.crf)
+    return _convert_all(options, convert, lambda path: path.with_suffix(".mp4"))
+
+
+def frames(options: argparse.Namespace) -> int:
+    """Extracts the frames of every video of a folder."""
+    convert = partial(extract_frames, short_side=options.short_side, quality=options.quality)
+    return _convert_all(options, convert, lambda path: path.with_suffix(""))
+
+
+def show(options: argparse.Namespace) -> int:
+    """Draws a contact sheet of one video."""
+    sheet = contact_sheet(options.video, options.num_frames, options.draws, options.seed)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = options.output.with_name(f".{options.output.name}.{os.getpid()}.tmp")
+    try:
+        sheet.save(temporary, format="PNG")
+        temporary.replace(options.output)
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(options.output)
+    return 0
+
+
+def _convert_all(
+    options: argparse.Namespace, convert: Callable[[tuple[Path, Path]], Outcome], rename: Callable[[Path], Path]
+) -> int:
+    """Converts all videos below `data_dir` to the same places below `output`."""
+    pairs = pairs_below(options.data_dir, options.output, rename)
+    results = list(_in_parallel(convert, pairs, options.workers, options.command))
+    failed = [result for result in results if result.error]
+    for result in failed[:20]:
+        print(f"{result.path}: {result.error}", file=sys.stderr)
+    if len(failed) > 20:
+        print(f"... and {len(failed) - 20} more", file=sys.stderr)
+    there = sum(result.was_there for result in results)
+    print(f"{len(results) - len(failed) - there} converted, {there} were there already, {len(failed)} failed")
+    return int(bool(failed))
+
+
+def _in_parallel(work: Callable[[Any], Any], items: Sequence[Any], workers: int, what: str) -> Iterator[Any]:
+    """Results in the order of the items, with a progress bar."""
+    bar = partial(tqdm, total=len(items), desc=what, unit="video", disable=None)
+    if workers < 2:
+        yield from bar(map(work, items))
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        yield from bar(pool.map(work, items, chunksize=4))
+
+
+def _in_words(report: dict[str, Any]) -> str:
+    sizes = ", ".join(f"{size} ({count})" for size, count in list(report["sizes"].items())[:3])
+    return (
+        f"{report['readable']} of {report['videos']} videos can be read, {report['classes']} classes, "
+        f"{report['frames']['median']:g} frames in the middle ({report['frames']['least']} to "
+        f"{report['frames']['most']}), sizes {sizes or 'none'}; {len(report['broken'])} broken"
+    )
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m timm_video_psn.data.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    workers = os.cpu_count() or 1
+
+    add = commands.add_parser("check", help="which videos are missing or damaged").add_argument
+    add("--dataset", default="folder", choices=sorted(DATASETS), help="default: %(default)s")
+    add("--data-dir", type=Path, required=True, metavar="DIR", help="folder of the data set")
+    add("--report", type=Path, default=Path("check.json"), metavar="FILE.json", help="default: %(default)s")
+    add("--workers", "-j", type=int, default=workers, help="processes; default: %(default)s")
+    commands.choices["check"].set_defaults(run=check)
+
+    for name, run, what in (("resize", resize, "make the videos smaller"), ("frames", frames, "make frame folders")):
+        add = commands.add_parser(name, help=what).add_argument
+        add("--data-dir", type=Path, required=True, metavar="DIR", help="folder with videos, at any depth")
+        add("--output", type=Path, required=True, metavar="DIR", help="folder to make, laid out as the first")
+        add("--short-side", type=int, default=256, metavar="PX", help="never enlarged; default: %(default)s")
+        add("--workers", "-j", type=int, default=workers, help="processes; default: %(default)s")
+        commands.choices[name].set_defaults(run=run)
+    commands.choices["resize"].add_argument("--crf", type=int, default=20, help="x264's quality; default: %(default)s")
+    commands.choices["frames"].add_argument("--quality", type=int, default=90, help="of JPEG; default: %(default)s")
+
+    add = commands.add_parser("show", help="which frames of a video are looked at").add_argument
+    add("video", type=Path, help="video file or frame folder")
+    add("--output", type=Path, default=Path("frames.png"), metavar="FILE.png", help="default: %(default)s")
+    add("--num-frames", type=int, default=8, metavar="T", help="frames of a clip; default: %(default)s")
+    add("--draws", type=int, default=3, help="rows of training samples; default: %(default)s")
+    add("--seed", type=int, default=0, help="of the training samples; default: %(default)s")
+    commands.choices["show"].set_defaults(run=show)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
