@@ -105,7 +105,7 @@ def _encode(source: VideoReader, target: Path, short_side: int, crf: int) -> Non
         stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "threads": "1"})
         stream.pix_fmt = "yuv420p"
         for number, frame in enumerate(_all_frames(source)):
-            height, width = (max(2, side // 2 * 2) for side in _smaller(frame.shape[0], frame.shape[1], short_side))
+            height, width = (max(2, side // 2 * 2) for side in _smaller(frame, short_side))
             if number == 0:
                 stream.height, stream.width = height, width
             picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
@@ -116,7 +116,7 @@ def _encode(source: VideoReader, target: Path, short_side: int, crf: int) -> Non
 def _extract(source: VideoReader, target: Path, short_side: int, quality: int) -> None:
     target.mkdir()
     for number, frame in enumerate(_all_frames(source), 1):
-        height, width = _smaller(frame.shape[0], frame.shape[1], short_side)
+        height, width = _smaller(frame, short_side)
         picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
         picture.save(target / f"{number:05d}.jpg", quality=quality)
 
@@ -127,8 +127,9 @@ def _all_frames(source: VideoReader) -> Iterator[np.ndarray]:
         yield from source.read(range(start, min(start + _AT_ONCE, source.num_frames)))
 
 
-def _smaller(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """The size with that short side; a smaller frame stays as it is."""
+def _smaller(frame: np.ndarray, short_side: int) -> tuple[int, int]:
+    """Height and width with that short side; those of a smaller frame stay as they are."""
+    height, width = frame.shape[:2]
     scale = min(1.0, short_side / min(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
