@@ -154,8 +154,7 @@ def test_names_its_classifier_and_its_first_convolution(case, model):
 @pytest.mark.parametrize("coarse", [False, True])
 def test_layer_groups_are_those_of_the_backbone_and_temporal_modules_join_their_block(case, model, coarse):
     groups = group_parameters(model, model.group_matcher(coarse=coarse), reverse=True)
-    with torch.device("meta"):
-        stock = timm.create_model(case.stock, num_classes=5)
+    stock = case.stock()
     expected = group_parameters(stock, stock.group_matcher(coarse=coarse), reverse=True)
     common = {name: group for name, group in expected.items() if f"backbone.{name}" in groups}
     assert {name: groups[f"backbone.{name}"] for name in common} == common
@@ -171,7 +170,7 @@ def test_timms_optimizer_factory_takes_layer_decay(case, model):
     for group in param_groups_layer_decay(model, layer_decay=0.5):
         rates |= {id(parameter): group["lr_scale"] for parameter in group["params"]}
     assert rates.keys() == {id(parameter) for parameter in model.parameters()}
-    stock = param_groups_layer_decay(timm.create_model(case.stock, num_classes=5), layer_decay=0.5)
+    stock = param_groups_layer_decay(case.stock(), layer_decay=0.5)
     assert set(rates.values()) == {group["lr_scale"] for group in stock}  # and no layer more
     optimizer = create_optimizer_v2(model, "adamw", lr=0.1, weight_decay=0.1, layer_decay=0.5)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
@@ -180,10 +179,8 @@ def test_timms_optimizer_factory_takes_layer_decay(case, model):
 
 
 def test_timms_tools_take_it_as_they_take_its_backbone(case, model, short):
-    with torch.device("meta"):
-        stock = timm.create_model(case.stock)
     keys = ("mean", "std", "interpolation", "crop_pct")
-    ours, theirs = resolve_data_config(model=model), resolve_data_config(model=stock)
+    ours, theirs = resolve_data_config(model=model), resolve_data_config(model=case.stock())
     if "test_resnet" in case.label or case.settings["model_name"] == "video_net":  # the others have torchvision's cfg
         assert {key: ours[key] for key in keys} == {key: theirs[key] for key in keys}
     assert ours["input_size"] == theirs["input_size"]

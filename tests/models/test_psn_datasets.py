@@ -51,6 +51,15 @@ def test_a_name_fixes_classes_and_frames_unless_others_are_asked_for(name):
     assert list(model.sites) == ["stem", "layer1", "layer2", "layer3"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_the_network_of_the_name_without_data_set(name):
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=5, num_frames=4)
+        plain = timm.create_model(name.rpartition("_")[0], num_classes=5, num_frames=4)
+    assert repr(model) == repr(plain)
+    assert {n: t.shape for n, t in model.state_dict().items()} == {n: t.shape for n, t in plain.state_dict().items()}
+
+
 def test_data_settings_are_those_of_the_backbone_and_of_another_tag_if_it_is_chosen():
     with torch.device("meta"):
         ours, stock = timm.create_model("psn_resnet50_k400"), timm.create_model("resnet50.tv_in1k")
