@@ -133,6 +133,13 @@ def test_features_of_clips_are_tokens_of_each_frame_where_the_backbone_ends_in_t
     torch.testing.assert_close(model.forward_head(images), model(clip[:, :, 0]))
 
 
+def test_features_of_several_scales_come_as_a_list_and_go_into_the_head():
+    model, clip = build("tokens of two scales"), clip_for("tokens of two scales")
+    features = model.forward_features(clip)
+    assert [each.shape[:2] for each in features] == [(2, 2), (2, 2)]
+    torch.testing.assert_close(model.forward_head(features), model(clip))
+
+
 def test_tokens_of_frames_that_are_not_square_keep_their_places():
     """A frame twice as wide as high: the synthesizer's map has its aspect."""
     model = build("tokens and a class token", dynamic_img_size=True)

@@ -1,48 +1,58 @@
+"""Layer groups against timm's own of the image model, on backbones of every kind of matcher."""
+
+import pytest
 import timm
 from timm.models import group_parameters
-from torch import nn
+from timm.optim import param_groups_layer_decay
+from timm.optim._param_groups import auto_group_layers
 
-from timm_video_psn.models.layer_groups import with_members, with_prefix
+from timm_video_psn.surgery import CHILD, injected
 
-
-def net_with(*names: str) -> nn.Module:
-    """A module with one parameter under each dotted name."""
-    net = nn.Module()
-    for name in names:
-        *path, leaf = name.split(".")
-        module = net
-        for part in path:
-            if part not in module._modules:
-                module.add_module(part, nn.Module())
-            module = module.get_submodule(part)
-        module.register_parameter(leaf, nn.Parameter(nn.Linear(1, 1).weight.detach().clone()))
-    return net
+BACKBONES = {
+    "patterns": ("test_resnet", 0.5),
+    "patterns that fit a stage as well": ("fasternet_t0", 0.25),
+    "a function": ("cait_xxs24_224", 0.25),
+    "no matcher": ("pit_ti_224", 0.25),
+    "targets without parameters": ("hrnet_w18_small", 0.5),
+    "windows": ("swin_tiny_patch4_window7_224", 0.25),
+}
 
 
-def test_a_prefix_changes_no_group():
-    plain = timm.create_model("test_resnet")
-    wrapped = nn.ModuleDict({"inner": plain})
-    for coarse in (False, True):
-        matcher = plain.group_matcher(coarse=coarse)
-        groups = group_parameters(plain, matcher, reverse=True)
-        prefixed = group_parameters(wrapped, with_prefix(matcher, "inner."), reverse=True)
-        assert {f"inner.{name}": group for name, group in groups.items()} == prefixed
+def build(label: str):
+    backbone, proportion = BACKBONES[label]
+    model = timm.create_model("video_net", backbone=backbone, temporal="psn", num_frames=2, proportion=proportion)
+    return model, timm.create_model(backbone)
 
 
-def test_anchors_go_but_negated_character_classes_stay():
-    net = net_with("a.stem.w", "a.blocks.0.w", "a.blocks.1.w", "a.head.w")
-    matcher = with_prefix({"stem": r"^stem|^patch", "blocks": [(r"^blocks\.([^.]+)", None), (r"^norm", (99,))]}, "a.")
-    groups = group_parameters(net, matcher, reverse=True)
-    assert groups == {"a.stem.w": 0, "a.blocks.0.w": 1, "a.blocks.1.w": 2, "a.head.w": 3}
+@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("label", BACKBONES)
+def test_the_backbones_own_parameters_are_in_timms_groups(label, coarse):
+    model, stock = build(label)
+    if hasattr(stock, "group_matcher"):
+        expected = group_parameters(stock, stock.group_matcher(coarse=coarse), reverse=True)
+    else:
+        expected = auto_group_layers(stock)
+    groups = group_parameters(model, model.group_matcher(coarse=coarse), reverse=True)
+    own = {name: group for name, group in groups.items() if CHILD not in name.split(".")}
+    assert own == {f"backbone.{name}": group for name, group in expected.items()}
 
 
-def test_a_member_joins_the_group_of_its_companion_and_only_if_it_has_none():
-    net = net_with("stages.0.blocks.0.w", "stages.0.blocks.1.w", "stages.0.extra.w", "stages.1.blocks.0.w", "head.w")
-    matcher = {"blocks": r"^stages\.(\d+)\.blocks\.(\d+)"}
-    alone = group_parameters(net, matcher, reverse=True)
-    assert alone["stages.0.extra.w"] == alone["head.w"]
-    joined = with_members(matcher, {"stages.0.extra.": "stages.0.blocks.1.w", "stages.1.blocks.0.": "head.w"})
-    groups = group_parameters(net, joined, reverse=True)
-    assert groups["stages.0.extra.w"] == groups["stages.0.blocks.1.w"] == 1
-    assert groups["stages.1.blocks.0.w"] == 2
-    assert groups["head.w"] == 3
+@pytest.mark.parametrize("label", BACKBONES)
+def test_a_temporal_module_is_with_the_last_layer_of_its_target_or_with_the_layer_before(label):
+    model, _ = build(label)
+    groups = group_parameters(model, model.group_matcher(), reverse=True)
+    for item in injected(model.backbone):
+        members = {groups[f"backbone.{item.name}.{CHILD}.{name}"] for name, _ in item.module.named_parameters()}
+        own = [name for name, _ in item.target.named_parameters() if not name.startswith(f"{CHILD}.")]
+        if own:
+            assert members == {groups[f"backbone.{item.name}.{own[-1]}"]}, item.name
+        else:
+            assert max(members) < max(groups.values()), item.name  # never with the head
+
+
+@pytest.mark.parametrize("label", BACKBONES)
+def test_layer_decay_takes_every_backbone(label):
+    model, _ = build(label)
+    groups = param_groups_layer_decay(model, weight_decay=0.05, layer_decay=0.7)
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    assert len({group["lr_scale"] for group in groups}) > 2

@@ -24,7 +24,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from timm_video_psn.data.annotations import DATASETS, read_index
+from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index
 from timm_video_psn.data.contact_sheet import contact_sheet
 from timm_video_psn.data.health import check_video, summarize
 from timm_video_psn.data.reencode import Outcome, extract_frames, pairs_below, resize_video
@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     workers = os.cpu_count() or 1
 
     add = commands.add_parser("check", help="which videos are missing or damaged").add_argument
-    add("--dataset", default="folder", choices=sorted(DATASETS), help="default: %(default)s")
+    add("--dataset", default="folder", choices=sorted({*DATASETS, *ANNOTATED}), help="default: %(default)s")
     add("--data-dir", type=Path, required=True, metavar="DIR", help="folder of the data set")
     add("--report", type=Path, default=Path("check.json"), metavar="FILE.json", help="default: %(default)s")
     add("--workers", "-j", type=int, default=workers, help="processes; default: %(default)s")

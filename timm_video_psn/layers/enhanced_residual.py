@@ -87,7 +87,15 @@ class EnhancedResidual(TemporalModule):
         v = self.expand(self.enhance(self.reduce(x)))
         # In place: the maps of the first sites are large, and writing a further one costs more than the sum itself.
         alike = v.dtype == x.dtype and v.stride() == x.stride()
+        if not torch.jit.is_scripting() and self._is_watched():
+            return x + v
         return v.add_(x) if alike else x + v
+
+    @torch.jit.unused
+    def _is_watched(self) -> bool:
+        """Whether somebody's hooks look at V, as those of class activation maps do."""
+        expand = self.expand
+        return bool(expand._forward_hooks or expand._backward_hooks or expand._backward_pre_hooks)
 
 
 def check_choices(**settings: tuple[str, Any]) -> None:

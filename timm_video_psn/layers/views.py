@@ -4,6 +4,7 @@ Transformers pass on tokens or maps with the channels last, and some networks se
 file bring what comes into the form that a `TemporalModule` takes, and its result back into the form that came.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -48,7 +49,7 @@ class MapView(nn.Module):
             return self.module(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         if self.order is not None:
             return self._reordered(x, self.order)
-        height, width = self._grid(x.shape[1] - self.prefix)
+        height, width = self._grid(int(x.shape[1]) - self.prefix)
         result = self._on_map(x[:, self.prefix :], height, width)
         return torch.cat([x[:, : self.prefix], result], dim=1) if self.prefix else result
 
@@ -71,9 +72,12 @@ class MapView(nn.Module):
         """Height and width of a map of so many tokens and the aspect of the frames."""
         image_height, image_width = self.image_size
         near = round((count * image_height / image_width) ** 0.5)
-        for height in (near, near + 1, near - 1):  # a side that is no multiple of the patch is rounded
-            if height > 0 and count % height == 0:
-                return height, count // height
+        # A side that is no multiple of the patch is rounded: of the grids nearby, the one of the nearest aspect.
+        heights = [height for height in range(max(1, near - 2), near + 3) if count % height == 0]
+        if heights:
+            aspect = image_height / image_width
+            height = min(heights, key=lambda height: abs(math.log(height * height / count / aspect)))
+            return height, count // height
         raise ValueError(
             f"{count} tokens make no map of the aspect {image_height}:{image_width}; use frames whose sides are "
             "multiples of the patch size, and no dropping of patches"

@@ -1,78 +1,55 @@
-"""timm's layer groups for a backbone that has a prefix and temporal modules: what layer decay and freezing go by.
+"""Layer groups of a backbone with temporal modules: what layer decay and freezing by stages go by.
 
-A matcher maps group names to a pattern, or to pairs of pattern and suffix. timm sorts a parameter into the group whose
-pattern fits its name first, at the numbers that the pattern captures and the suffix adds.
+timm sorts the backbone's own parameters, by its patterns, its function, or from the order of its layers. A temporal
+module goes with what it is attached to.
 """
 
-import re
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+from timm.models._manipulate import group_with_matcher
+from timm.optim._param_groups import auto_group_layers
 from torch import nn
 
 from timm_video_psn.surgery import CHILD, injected
 
-Matcher = dict[str, Any]
-Pairs = list[tuple[str, tuple[float, ...] | None]]
 
-_ANCHOR = re.compile(r"(?:(?<=[|(])|^)\^")  # a ^ at the start of a pattern or of an alternative in it
-
-
-def with_prefix(matcher: Matcher, prefix: str) -> Matcher:
-    """The matcher for names that begin with `prefix`.
+def group_by_layers(backbone: nn.Module, prefix: str, coarse: bool = False) -> Callable[[str], float]:
+    """The layer group of every parameter, as timm's `group_parameters` takes it.
 
     Args:
-        matcher: as a timm model's `group_matcher` returns it.
-        prefix: for example `backbone.`.
+        backbone: a timm model, with temporal modules attached or not.
+        prefix: of the names, as `backbone.`.
+        coarse: stages instead of blocks, where the backbone knows both.
+
+    Returns:
+        Name with prefix -> number of its group, from the input on; infinity, timm's last group, for other names.
     """
-    # timm matches from the start of the name, so the anchors, which only some alternatives carry, say nothing.
-    return {
-        group: [(f"^{re.escape(prefix)}(?:{_ANCHOR.sub('', pattern)})", suffix) for pattern, suffix in _pairs(spec)]
-        for group, spec in matcher.items()
-    }
-
-
-def with_members(matcher: Matcher, members: dict[str, str]) -> Matcher:
-    """The matcher with further names, each in the group of another name; those that fit a pattern already stay there.
-
-    Args:
-        matcher: a matcher.
-        members: a name's start -> the name of the parameter whose group it joins.
-    """
-    extended = {group: _pairs(spec) for group, spec in matcher.items()}
-    for start, companion in members.items():
-        if _find(extended, start) is None and (found := _find(extended, companion)) is not None:
-            group, numbers = found
-            extended[group].append((f"^{re.escape(start)}", numbers))
-    return extended
-
-
-def companions(backbone: nn.Module, prefix: str) -> dict[str, str]:
-    """For each attached module, by the start of its parameters' names, the last parameter of its target.
-
-    Args:
-        backbone: holds the targets.
-        prefix: of the names in the result.
-    """
-    found = {}
+    groups = _own_groups(backbone, coarse)
+    order = [name for name, _ in backbone.named_parameters()]
+    own = [name for name in order if name in groups]
     for item in injected(backbone):
-        own = [name for name, _ in item.target.named_parameters() if not name.startswith(f"{CHILD}.")]
-        if own:
-            found[f"{prefix}{item.name}.{CHILD}."] = f"{prefix}{item.name}.{own[-1]}"
-    return found
+        start = f"{item.name}.{CHILD}."
+        members = [name for name in order if name.startswith(start)]
+        if not members:
+            continue
+        inside = [name for name in own if name.startswith(f"{item.name}.")]
+        # What has no parameters of its own, as an activation, belongs to the layer before it.
+        before = [name for name in order[: order.index(members[0])] if name in groups]
+        companion = inside[-1] if inside else (before[-1] if before else own[0])
+        groups.update(dict.fromkeys(members, groups[companion]))
+    return lambda name: float(groups.get(name.removeprefix(prefix), "inf"))
 
 
-def _pairs(spec: Any) -> Pairs:
-    """A group's patterns in the longer of timm's forms."""
-    if spec is None:
-        return []
-    return list(spec) if isinstance(spec, (tuple, list)) else [(spec, None)]
+def _own_groups(backbone: Any, coarse: bool) -> dict[str, int]:
+    """The groups of the backbone's own parameters, as timm sorts them where nothing is attached."""
+    own = [(name, value) for name, value in backbone.named_parameters() if not _is_attached(name)]
+    if hasattr(backbone, "group_matcher"):
+        return dict(group_with_matcher(iter(own), backbone.group_matcher(coarse=coarse), reverse=True))
+    stock = SimpleNamespace(named_parameters=lambda: own, pretrained_cfg=backbone.pretrained_cfg)
+    return dict(auto_group_layers(stock))
 
 
-def _find(matcher: dict[str, Pairs], name: str) -> tuple[str, tuple[float, ...]] | None:
-    """The group whose pattern fits a name, and the numbers of the name within it."""
-    for group, pairs in matcher.items():
-        for pattern, suffix in pairs:
-            if found := re.match(pattern, name):
-                captured = (float(number) for number in found.groups() if number is not None)
-                return group, (*captured, *(suffix or ()))
-    return None
+def _is_attached(name: str) -> bool:
+    return CHILD in name.split(".")

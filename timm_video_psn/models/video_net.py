@@ -25,11 +25,10 @@ from timm_video_psn.models.frames import (
     fold,
     fold_fixed,
     set_length,
-    unfold,
     unfold_all,
 )
 from timm_video_psn.models.head import classifier_name, drop_rate, set_drop_rate
-from timm_video_psn.models.layer_groups import companions, with_members, with_prefix
+from timm_video_psn.models.layer_groups import group_by_layers
 from timm_video_psn.models.place import Place
 from timm_video_psn.models.residual_blocks import way_in
 from timm_video_psn.surgery import inject, injected, replace
@@ -48,7 +47,7 @@ class VideoNet(nn.Module):
 
     Args:
         backbone: timm name, with or without a tag; its parameters keep timm's names under the prefix `backbone.`.
-        temporal: `psn`, `tsm`, `tsn`, `gst`, `gsm`, `tea` or `tam` (see `layers.registry`).
+        temporal: `psn`, `tsm`, `tsn`, `gst`, `rf_s` or another (see `layers.registry`).
         num_frames: frames T that the model is meant for. Clips of any other length work too, unless with `tam`.
         sites: levels that get a temporal module, as `("layer2", "layer3")`; None for the module's own choice.
         backbone_pretrained: load timm's weights into the backbone.
@@ -81,8 +80,7 @@ class VideoNet(nn.Module):
         **kwargs: Any,
     ):
         super().__init__()
-        if num_frames < 1:
-            raise ValueError(f"num_frames={num_frames} must be at least 1")
+        _check_num_frames(num_frames)
         settings = {key: kwargs.pop(key) for key in temporal_settings(temporal) if key in kwargs}
         check_settings(temporal, settings)
         self.num_frames = num_frames
@@ -138,8 +136,7 @@ class VideoNet(nn.Module):
         Raises:
             ValueError: it is below 1, or the temporal modules are made for one number of frames (`tam`).
         """
-        if num_frames < 1:
-            raise ValueError(f"num_frames={num_frames} must be at least 1")
+        _check_num_frames(num_frames)
         set_length(self.backbone, num_frames)  # first: a temporal module may refuse
         self.num_frames = num_frames
         self._model_args = {**getattr(self, "_model_args", {}), "num_frames": num_frames}  # what timm writes on saving
@@ -167,7 +164,7 @@ class VideoNet(nn.Module):
             x: (B, C, T, H, W) -> (B, C', T, h, w), or (B, T, N, C') from a backbone that ends in tokens;
                 (B, C, H, W) -> what the backbone returns
         """
-        return unfold(self.backbone.forward_features(self._fold(x)), x, self._last_format())
+        return unfold_all(self.backbone.forward_features(self._fold(x)), x, self._last_format())
 
     def _last_format(self) -> str:
         """The order of dimensions in which the backbone returns its last maps."""
@@ -187,6 +184,9 @@ class VideoNet(nn.Module):
         if isinstance(x, Tensor) and x.ndim == 4 and gives_tokens(self.backbone):
             frames = self.backbone.forward_head(x.flatten(0, 1), pre_logits=pre_logits)
             return split_frames(frames, x.shape[1]).mean(1) if frames.ndim == 2 else split_frames(frames, x.shape[1])
+        if isinstance(x, (list, tuple)) and x[0].ndim == 4:  # tokens of clips, one item for each of several scales
+            frames = self.backbone.forward_head([each.flatten(0, 1) for each in x], pre_logits=pre_logits)
+            return split_frames(frames, x[0].shape[1]).mean(1)
         if not isinstance(x, Tensor) or x.ndim != 5:
             return self.backbone.forward_head(x, pre_logits=pre_logits)
         folded = fold_clip(x)
@@ -300,14 +300,13 @@ class VideoNet(nn.Module):
         self.backbone.set_grad_checkpointing(enable)
 
     @torch.jit.ignore
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """The backbone's patterns for layer groups under our prefix: a temporal module is grouped with its target.
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], float]:
+        """The layer group of a parameter by its name: the backbone's own, and a temporal module is with its target.
 
         Args:
             coarse: stages instead of blocks.
         """
-        matcher = with_prefix(self.backbone.group_matcher(coarse=coarse), _PREFIX)
-        return with_members(matcher, companions(self.backbone, _PREFIX))
+        return group_by_layers(self.backbone, _PREFIX, coarse)
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
@@ -355,6 +354,11 @@ class VideoNet(nn.Module):
 
 
 VideoNet.__jit_unused_properties__ = [key for key, value in vars(VideoNet).items() if isinstance(value, property)]
+
+
+def _check_num_frames(num_frames: int) -> None:
+    if not isinstance(num_frames, int) or num_frames < 1:
+        raise ValueError(f"num_frames={num_frames!r} must be a whole number, at least 1")
 
 
 def _build_at(by_target: dict[str, Place], create: Callable[[Place], nn.Module], name: str, _: nn.Module) -> nn.Module:
