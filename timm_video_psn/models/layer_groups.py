@@ -26,11 +26,11 @@ def group_by_layers(backbone: nn.Module, prefix: str, coarse: bool = False) -> C
     Returns:
         Name with prefix -> number of its group, from the input on; infinity, timm's last group, for other names.
     """
-    groups = _own_groups(backbone, coarse)
+    starts = tuple(f"{item.name}.{CHILD}." for item in injected(backbone))
+    groups = _own_groups(backbone, starts, coarse)
     order = [name for name, _ in backbone.named_parameters()]
     own = [name for name in order if name in groups]
-    for item in injected(backbone):
-        start = f"{item.name}.{CHILD}."
+    for item, start in zip(injected(backbone), starts, strict=True):
         members = [name for name in order if name.startswith(start)]
         if not members:
             continue
@@ -42,14 +42,10 @@ def group_by_layers(backbone: nn.Module, prefix: str, coarse: bool = False) -> C
     return lambda name: float(groups.get(name.removeprefix(prefix), "inf"))
 
 
-def _own_groups(backbone: Any, coarse: bool) -> dict[str, int]:
-    """The groups of the backbone's own parameters, as timm sorts them where nothing is attached."""
-    own = [(name, value) for name, value in backbone.named_parameters() if not _is_attached(name)]
+def _own_groups(backbone: Any, attached: tuple[str, ...], coarse: bool) -> dict[str, int]:
+    """The groups of the backbone's own parameters, as timm sorts them where nothing is attached under those names."""
+    own = [(name, value) for name, value in backbone.named_parameters() if not name.startswith(attached)]
     if hasattr(backbone, "group_matcher"):
         return dict(group_with_matcher(iter(own), backbone.group_matcher(coarse=coarse), reverse=True))
     stock = SimpleNamespace(named_parameters=lambda: own, pretrained_cfg=backbone.pretrained_cfg)
     return dict(auto_group_layers(stock))
-
-
-def _is_attached(name: str) -> bool:
-    return CHILD in name.split(".")
