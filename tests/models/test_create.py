@@ -190,7 +190,7 @@ def test_data_settings_are_those_of_the_backbone(label):
         ),
         ("psn_test_resnet", {"sites": ()}, ValueError, "an empty list not found; use some of stem, layer1"),
         ("tsn_test_resnet", {"sites": ("layer1",)}, ValueError, "temporal='tsn' has no module to put there"),
-        ("psn_test_resnet", {"num_frames": 0}, ValueError, "num_frames=0 must be at least 1"),
+        ("psn_test_resnet", {"num_frames": 0}, ValueError, "num_frames=0 must be a whole number, at least 1"),
         ("psn_test_resnet", {"temporal": "tsm"}, ValueError, "psn_test_resnet is temporal='psn' on backbone="),
         (
             "psn_resnet50",

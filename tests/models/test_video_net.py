@@ -73,7 +73,7 @@ def test_set_num_frames_changes_what_the_model_is_meant_for(clip):
 
 def test_a_number_of_frames_below_one_is_refused_later_too():
     model = build("psn_test_resnet")
-    with pytest.raises(ValueError, match="num_frames=0 must be at least 1"):
+    with pytest.raises(ValueError, match="num_frames=0 must be a whole number, at least 1"):
         model.set_num_frames(0)
     assert model.num_frames == 4
 
