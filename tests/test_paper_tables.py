@@ -32,6 +32,7 @@ def test_a_difference_without_a_sentence_and_a_sentence_without_a_difference_sto
         list(script.parameter_rows("method", [row]))
 
 
-def test_rows_of_models_that_are_not_registered_are_left_out(script):
+def test_a_row_of_a_model_that_does_not_exist_is_an_error(script):
     row = script.Row("Nobody", "1.00", "no_such_model", {})
-    assert len(list(script.parameter_rows("method", [row]))) == 2  # the header
+    with pytest.raises(RuntimeError, match="no_such_model"):
+        list(script.parameter_rows("method", [row]))
