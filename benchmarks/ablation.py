@@ -1,0 +1,228 @@
+"""The paper's ablations (Tables 1 and 2) replayed at small scale, on the embedded data set `motion`.
+
+    python benchmarks/ablation.py                       # train what is missing of 11 systems x 3 seeds, then write
+    python benchmarks/ablation.py --systems tsn dense --seeds 0
+    python benchmarks/ablation.py --write-only          # docs/ablation.md and its picture from the rows there are
+
+Every run is train_video.py with the same recipe (`timm_video_psn/recipes/motion.yaml`); only the system differs. A
+finished run becomes a row of docs/ablation.csv and is not trained again; a run that was broken off goes on from its
+checkpoint under --output. Delete docs/ablation.csv to measure anew.
+"""
+
+import argparse
+import csv
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import timm_video_psn
+
+ROOT = Path(__file__).parents[1]
+ROWS = ROOT / "docs" / "ablation.csv"
+PAGE = ROOT / "docs" / "ablation.md"
+PICTURE = ROOT / "docs" / "images" / "ablation.png"
+COLUMNS = ["system", "seed", "epochs", "top1", "pair_top1", "train_loss", "seconds", "machine", "torch", "version"]
+
+
+@dataclass(frozen=True)
+class System:
+    """A row of the paper's Table 1 or 2, and the arguments of train_video.py that make it here."""
+
+    title: str
+    paper_top1: float
+    arguments: tuple[str, ...]
+
+
+def _video_net(temporal: str, *settings: str) -> tuple[str, ...]:
+    return ("--model", "video_net", "--model-kwargs", "backbone=test_resnet", f"temporal={temporal}", *settings)
+
+
+def _psn(fusion: str, alpha: float = 0.0, beta: float = 0.0) -> tuple[str, ...]:
+    settings = ("receptive_field=(5,5,5)", f"fusion={fusion}")
+    losses = ("--alpha", str(alpha), "--beta", str(beta))
+    return ("--model", "psn_test_resnet", "--model-kwargs", *settings, *losses)
+
+
+# test_resnet is so narrow that PSN takes half of its channels instead of a quarter; the baselines' shares grow alike
+SYSTEMS = {
+    "tsn": System("TSN", 14.90, ("--model", "tsn_test_resnet")),
+    "tsm": System("TSM", 42.11, ("--model", "tsm_test_resnet")),
+    "rf_s": System("RF-S", 43.72, _video_net("rf_s", "proportion=0.3333", "expand_init=1.0")),
+    "rf_l_inception_t": System(
+        "RF-L-Inception-T", 44.23, _video_net("rf_l_inception_t", "proportion=0.5", "expand_init=1.0")
+    ),
+    "grouping": System("PSN, channel grouping", 43.84, _psn("grouping")),
+    "dropout": System("PSN, channel dropout", 44.64, _psn("dropout")),
+    "shuffle": System("PSN, channel shuffling", 45.01, _psn("shuffle")),
+    "dense": System("PSN, dense", 45.44, _psn("dense")),
+    "dense_interaction": System("PSN, dense, interaction loss", 46.12, _psn("dense", alpha=0.01)),
+    "dense_capacity": System("PSN, dense, capacity loss", 45.88, _psn("dense", beta=0.001)),
+    "dense_both": System("PSN, dense, both losses", 46.41, _psn("dense", alpha=0.01, beta=0.001)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--output", default="output/ablation", help="folder of the runs")
+    parser.add_argument("--write-only", action="store_true", help="train nothing")
+    args = parser.parse_args()
+    if not args.write_only:
+        for seed in args.seeds:  # a first seed of every system before a second one of any
+            for system in args.systems:
+                train(system, seed, args.output)
+    rows = read_rows()
+    PAGE.write_text(page(rows))
+    draw(rows)
+    print(f"wrote {PAGE} and {PICTURE} from the {len(rows)} runs of {ROWS}")
+
+
+def read_rows() -> list[dict[str, str]]:
+    """The finished runs."""
+    if not ROWS.exists():
+        return []
+    with ROWS.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def train(system: str, seed: int, output: str) -> None:
+    """Train one system with one seed, unless its row is there, and add the row."""
+    if any(row["system"] == system and row["seed"] == str(seed) for row in read_rows()):
+        return
+    name = f"{system}-seed{seed}"
+    command = [sys.executable, str(ROOT / "train_video.py"), "--dataset", "motion", *SYSTEMS[system].arguments]
+    command += ["--seed", str(seed), "--output", output, "--experiment", name, "--resume", "auto"]
+    subprocess.run(command, check=True)
+    with (Path(output) / name / "summary.csv").open(newline="") as file:
+        epochs = list(csv.DictReader(file))
+    row = {
+        "system": system,
+        "seed": seed,
+        "epochs": len(epochs),
+        "top1": epochs[-1]["val_top1"],
+        "pair_top1": epochs[-1]["val_pair_top1"],
+        "train_loss": epochs[-1]["train_ce"],
+        "seconds": round(sum(float(epoch["seconds"]) for epoch in epochs)),
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "torch": torch.__version__,
+        "version": timm_video_psn.__version__,
+    }
+    new = not ROWS.exists()
+    with ROWS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def page(rows: list[dict[str, str]]) -> str:
+    """docs/ablation.md."""
+    runs = {system: [row for row in rows if row["system"] == system] for system in SYSTEMS}
+    lines = [
+        "# The ablations at small scale",
+        "",
+        "Written by `python benchmarks/ablation.py`; do not edit. The runs, one a line, are in",
+        "[ablation.csv](ablation.csv). The systems of the paper's Tables 1 and 2, trained from scratch on the embedded",
+        "data set `motion` with one recipe on a tiny backbone (test_resnet). **Paper** is its top-1 on",
+        "Something-Something V1 with ResNet-50 from ImageNet at 112 x 112: another task at another size. What can be",
+        "compared is the order of the rows, not their heights. **Within pairs** is the accuracy when the model has only",
+        "to choose between a class and the same videos run backwards; no single frame tells those apart, so that",
+        "guessing gives 50.",
+        "",
+        "| system | paper, top-1 % | runs | top-1, % | within pairs, % | training loss | seconds a run |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, system in SYSTEMS.items():
+        cells = [spread(runs[name], key, digits) for key, digits in (("top1", 1), ("pair_top1", 1), ("train_loss", 3))]
+        seconds = f"{statistics.median(float(row['seconds']) for row in runs[name]):.0f}" if runs[name] else "-"
+        lines.append(
+            f"| {system.title} | {system.paper_top1:.2f} | {len(runs[name])} | {' | '.join(cells)} | {seconds} |"
+        )
+    lines += ["", "Mean ± standard deviation over seeds; each run is judged after its last epoch, not at its best.", ""]
+    lines += ["![Accuracy of each run, beside the paper's](images/ablation.png)", "", "## What it says", ""]
+    lines += findings(runs)
+    machines = sorted({f"{row['machine']}, torch {row['torch']}" for row in rows})
+    total = sum(float(row["seconds"]) for row in rows)
+    lines += ["", f"Machine: {'; '.join(machines)}. {len(rows)} runs, {total / 3600:.1f} hours, beside other work.", ""]
+    return "\n".join(lines)
+
+
+def findings(runs: dict[str, list[dict[str, str]]]) -> list[str]:
+    """Whether each of the paper's claims held, from the numbers: a difference counts beyond two standard errors."""
+    claims = [
+        ("tsn", "tsm", "a temporal module is needed (TSM over TSN)"),
+        ("tsm", "rf_l_inception_t", "learned multi-scale temporal kernels over shifts (RF-L-Inception-T over TSM)"),
+        ("rf_s", "dense", "synthesized kernels over one cube (dense over RF-S)"),
+        ("rf_l_inception_t", "dense", "spatial and temporal scales over temporal ones (dense over RF-L-Inception-T)"),
+        ("grouping", "dropout", "irregular kernels, even few (dropout over grouping)"),
+        ("grouping", "shuffle", "irregular kernels (shuffling over grouping)"),
+        ("shuffle", "dense", "a learned fusion over a fixed one (dense over shuffling)"),
+        ("dense", "dense_interaction", "the interaction loss helps"),
+        ("dense", "dense_capacity", "the capacity loss helps"),
+        ("dense", "dense_both", "both losses help"),
+    ]
+    lines = ["| the paper's claim | its difference | ours | held here? |", "|---|---|---|---|"]
+    for weaker, stronger, claim in claims:
+        paper = SYSTEMS[stronger].paper_top1 - SYSTEMS[weaker].paper_top1
+        ours = [[float(row["top1"]) for row in runs[name]] for name in (weaker, stronger)]
+        if min(map(len, ours)) < 2:
+            lines.append(f"| {claim} | {paper:+.2f} | not enough runs | |")
+            continue
+        difference = statistics.mean(ours[1]) - statistics.mean(ours[0])
+        error = sum(statistics.variance(values) / len(values) for values in ours) ** 0.5
+        held = "yes" if difference > 2 * error else "no, the opposite" if difference < -2 * error else "cannot be told"
+        lines.append(f"| {claim} | {paper:+.2f} | {difference:+.1f} ± {error:.1f} | {held} |")
+    return [*lines, "", '± is the standard error of the difference; "cannot be told" is one below two of these.']
+
+
+def spread(rows: list[dict[str, str]], key: str, digits: int) -> str:
+    """Mean and standard deviation of a column."""
+    values = [float(row[key]) for row in rows]
+    if not values:
+        return "-"
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def draw(rows: list[dict[str, str]]) -> None:
+    """Every run as a point, the means as bars, the paper's numbers beside them on an axis of their own."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    ours, pairs, paper = figure.subplots(1, 3, sharey=True)
+    places = range(len(SYSTEMS))
+    for axis, key, title in ((ours, "top1", "motion: top-1, %"), (pairs, "pair_top1", "motion: within pairs, %")):
+        for place, name in enumerate(SYSTEMS):
+            values = [float(row[key]) for row in rows if row["system"] == name]
+            if values:
+                axis.barh(place, statistics.mean(values), color="tab:blue", alpha=0.35)
+                axis.plot(values, [place] * len(values), "o", color="tab:blue", markersize=4)
+        axis.set_title(title)
+    paper.barh(places, [system.paper_top1 for system in SYSTEMS.values()], color="tab:gray", alpha=0.5)
+    paper.set_title("the paper: Something-Something V1, top-1, %")
+    ours.set_yticks(places, [system.title for system in SYSTEMS.values()])
+    ours.invert_yaxis()
+    for axis in (ours, pairs, paper):
+        axis.grid(axis="x", alpha=0.3)
+    figure.savefig(PICTURE, dpi=100)
+
+
+if __name__ == "__main__":
+    main()
