@@ -52,12 +52,7 @@ def describe_run(
         **({"dataset_version": index.version} if index.version else {}),
         "metrics": {**row, "protocol": protocol(options)},
         "recipe": _recipe(options),
-        "versions": {
-            "timm_video_psn": __version__,
-            "timm": timm.__version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
     return model_config, {"num_frames": options.num_frames, **options.model_kwargs}
 
@@ -70,6 +65,16 @@ def protocol(options: argparse.Namespace) -> str:
     """
     frames = _FRAMES[options.sampling]
     return f"{options.num_frames}x1x1@{options.img_size} {frames}, centre crop, mean of frame logits"
+
+
+def versions() -> dict[str, str]:
+    """Of what a model was made with."""
+    return {
+        "timm_video_psn": __version__,
+        "timm": timm.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:
