@@ -24,6 +24,7 @@ from timm_video_psn.engine.predict import Predictor
 
 TOP = 5
 KEEP_SEC = 3600  # how long uploads stay on the server
+CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}  # more than models see, and soon uploaded
 SYSTEM_FONTS = {
     "font": ("ui-sans-serif", "system-ui", "sans-serif"),
     "font_mono": ("ui-monospace", "monospace"),
@@ -121,7 +122,7 @@ def build_page(predictor: Predictor, source: str) -> gr.Blocks:
                 label="Video",
                 sources=["upload", "webcam"],
                 include_audio=True,
-                webcam_options=gr.WebcamOptions(mirror=False),
+                webcam_options=gr.WebcamOptions(mirror=False, constraints=CAMERA),
                 height=360,
                 elem_id="video",
             )

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "hub" / "space"
 FRAMES = 6
 START_SEC = 120
+BUTTONS = ("css selector", "#video button")
 # Runs in the app's process before anything else, and writes down whom it asks for or connects to.
 WATCH = """
 import sys
@@ -153,6 +154,24 @@ def test_an_upload_that_is_no_video_is_a_message_until_the_next(app, browser, vi
     find(browser, "#video input[type=file]")[0].send_keys(str(video))
     wait_for(browser, lambda driver: "%" in driver.find_element("css selector", "#shares").text)
     assert browser.find_elements("css selector", "#problem textarea") == []
+
+
+def described(button) -> str:
+    return f"{button.get_attribute('aria-label')} {button.text}"
+
+
+def test_a_clip_recorded_with_the_camera_is_labelled(app, browser):
+    def press(name: str) -> None:
+        wait_for(browser, lambda driver: [b for b in driver.find_elements(*BUTTONS) if name in described(b)])[0].click()
+
+    browser.get(app)
+    press("Capture from camera")
+    press("Access Webcam")
+    press("Record")
+    time.sleep(3)
+    press("Stop")
+    wait_for(browser, lambda driver: driver.find_element("css selector", "#shares").text.count("%") == 5)
+    wait_for(browser, lambda driver: len(driver.find_elements("css selector", "#frames img")) == FRAMES)
 
 
 @pytest.fixture(scope="module")
