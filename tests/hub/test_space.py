@@ -15,7 +15,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 import timm
-import tomllib
 import torch
 from browser import requested_hosts, require_browser, wait_for
 from huggingface_hub import SpaceCard
@@ -196,6 +195,7 @@ def test_without_a_model_it_says_how_to_name_one(script, monkeypatch, capsys, tm
 
 
 def test_the_card_and_the_pins_agree_with_the_package():
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
     card = SpaceCard.load(SPACE / "README.md", ignore_metadata_errors=False)
     lines = [line for line in (SPACE / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
     pins = dict(line.split("==") for line in lines)
