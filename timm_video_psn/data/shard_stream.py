@@ -105,6 +105,7 @@ class _ShardReader:
         self.shard = shard
         self.places = places
         self.source = f"{index.location}/{shard.name}"
+        self.total = len(shard.numbers)
         self.reason = ""
 
     def read(self) -> Iterator[tuple[int, PackedVideo]]:
@@ -115,10 +116,12 @@ class _ShardReader:
             try:
                 sample = next(samples, None)
             except _STREAM_ERRORS as error:
-                self.reason = f"shard {self.source} cannot be read after its video {place + 1} ({_words(error)})"
+                self.reason = (
+                    f"shard {self.source} breaks off after {place + 1} of {self.total} videos ({_words(error)})"
+                )
                 return
             if sample is None:
-                self.reason = f"shard {self.source} ends after {place + 1} of {len(self.shard.numbers)} videos"
+                self.reason = f"shard {self.source} ends after {place + 1} of {self.total} videos"
                 return
             place += 1
             if place == self.places[0]:
@@ -154,4 +157,5 @@ def _open(location: str, name: str) -> BinaryIO:
 
 def _words(error: Exception) -> str:
     """Message of an error, without the stream that webdataset adds to it."""
-    return getattr(error, "strerror", None) or str(error.args[0] if error.args else type(error).__name__)
+    own = str(error.args[0]) if error.args else str(error)
+    return getattr(error, "strerror", None) or own or type(error).__name__
