@@ -67,6 +67,19 @@ class TestVideoFiles:
                 pass
             assert reason(packed(index_of(tmp_path / name))) == error.value.reason
 
+    def test_that_hold_more_than_the_video_give_its_part(self, video):
+        path = video("b_frames.mp4")
+        judge = decoded_plainly(path)
+
+        def part(first, length):
+            columns = {"first_frames": np.array([first], np.int32), "lengths": np.array([length], np.int32)}
+            return packed(index_of(path, **columns))
+
+        assert np.array_equal(part(10, 5).decode(range), judge[10:15])
+        assert np.array_equal(part(40, 0).decode(range), judge[40:])
+        assert reason(part(40, 9)) == "it has 48 frames; its annotation states 9 from frame 40 on"
+        assert reason(part(48, 0)) == "it has 48 frames; its annotation states some from frame 48 on"
+
     def test_that_are_playlists_open_nothing_else(self, video, tmp_path):
         path = tmp_path / "list.m3u8"
         path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{video('b_frames.mp4')}\n#EXT-X-ENDLIST\n")

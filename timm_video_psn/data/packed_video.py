@@ -9,8 +9,9 @@ number in its data set, in nine digits.
     000000018.000000.jpg  or a frame folder: one member a frame, byte for byte, numbered from 0 in their order
     000000018.000001.jpg
 
-`frames` is the number of frames of a frame folder, and null for a video file. A video that was missing when the shard
-was written has `missing`, the reason, and no other members.
+`frames` is the number of frames of a frame folder, and null for a video file. A video that is only a part of its file,
+which is packed whole, has `part`: the frames before it, and its length, 0 for all that follow. A video that was missing
+when the shard was written has `missing`, the reason, and no other members.
 """
 
 from __future__ import annotations
@@ -66,16 +67,23 @@ def pack(index: VideoIndex, number: int) -> tuple[list[Member], str | None]:
     except DecodeError as error:
         about["missing"] = error.reason
         return [("json", json.dumps(about).encode())], error.reason
+    if index.images is None and any(part := _part(index, number)):
+        about["part"] = part
     about["sha256"] = _digest(content for _, content in members)
     return [("json", json.dumps(about).encode()), *members], None
+
+
+def _part(index: VideoIndex, number: int) -> tuple[int, int]:
+    """Frames of a file or folder that precede a video, and the video's length, 0 for all that follow."""
+    first = 0 if index.first_frames is None else int(index.first_frames[number])
+    return first, 0 if index.lengths is None else int(index.lengths[number])
 
 
 def _read(index: VideoIndex, number: int) -> tuple[list[Member], int | None]:
     """Members of a video, and how many frames they are if each is one."""
     path = index.root / index.paths[number]
     if index.images is not None:
-        first = 0 if index.first_frames is None else int(index.first_frames[number])
-        files = index.images.files(path, first, 0 if index.lengths is None else int(index.lengths[number]))
+        files = index.images.files(path, *_part(index, number))
     elif path.is_dir():
         files = [path / name for name in frame_names(path)]
     else:
@@ -109,6 +117,7 @@ class PackedVideo:
         video: content of a video file; None for frames.
         frames: images by frame number.
         num_frames: how many there should be.
+        part: frames that precede the video, and its length, 0 for all that follow.
         reason: why there is no video; None if there is one.
     """
 
@@ -116,6 +125,7 @@ class PackedVideo:
     video: bytes | None = None
     frames: Mapping[int, bytes] = field(default_factory=dict)
     num_frames: int = 0
+    part: tuple[int, int] = (0, 0)
     reason: str | None = None
 
     @classmethod
@@ -140,12 +150,14 @@ class PackedVideo:
             return cls(path, reason=reason)
         if missing is not None:
             return cls(path, reason=f"{missing} (when the shard was written)")
+        first, length = about.get("part", (0, 0))
+        part = int(first), int(length)
         if about.get("frames") is None:
             if len(members) != 1:
                 return cls(path, reason=f"the shard holds {len(members)} files of it, not one; write the shard again")
-            return cls(path, *members.values())
+            return cls(path, *members.values(), part=part)
         frames = {int(match[1]): content for name, content in members.items() if (match := _FRAME.fullmatch(name))}
-        return cls(path, frames=frames, num_frames=int(about["frames"]))
+        return cls(path, frames=frames, num_frames=int(about["frames"]), part=part)
 
     def decode(self, choose: Callable[[int], Iterable[int]]) -> npt.NDArray[np.uint8]:
         """Decodes frames, the same ones as from the file or folder that was packed.
@@ -161,8 +173,12 @@ class PackedVideo:
         """
         if self.reason is not None:
             raise DecodeError(self.path, self.reason)
+        first, length = self.part
         with VideoReader(self.path, source=self._source()) as reader:
-            return reader.read(choose(reader.num_frames))
+            if first + max(length, 1) > reader.num_frames:
+                states = f"its annotation states {length or 'some'} from frame {first} on"
+                raise DecodeError(self.path, f"it has {reader.num_frames} frames; {states}")
+            return reader.read([first + index for index in choose(length or reader.num_frames - first)])
 
     def _source(self) -> Any:
         """What the reader reads from."""
