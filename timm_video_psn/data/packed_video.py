@@ -155,7 +155,7 @@ class PackedVideo:
         if about.get("frames") is None:
             if len(members) != 1:
                 return cls(path, reason=f"the shard holds {len(members)} files of it, not one; write the shard again")
-            return cls(path, *members.values(), part=part)
+            return cls(path, next(iter(members.values())), part=part)
         frames = {int(match[1]): content for name, content in members.items() if (match := _FRAME.fullmatch(name))}
         return cls(path, frames=frames, num_frames=int(about["frames"]), part=part)
 
