@@ -375,6 +375,7 @@ class TestIndex:
             ),
             (lambda index: index.pop("named"), "'named' is missing"),
             (lambda index: index["class_names"].reverse(), "label_order_sha256 differs"),
+            (lambda index: index["splits"].update(train={"paths": [], "labels": [], "shards": []}), "holds no videos"),
             (lambda index: index["splits"]["train"]["shards"].pop(), "do not hold each of its 12 videos once"),
             (lambda index: index["splits"]["train"]["labels"].__setitem__(0, 2), "its labels lie from 0 to 2"),
             (

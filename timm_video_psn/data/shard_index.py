@@ -166,7 +166,9 @@ def _from_json(index: Mapping[str, Any], split: Mapping[str, Any], location: str
     numbers = np.concatenate([np.empty(0, dtype=np.int64), *(shard.numbers for shard in shards)])
     if not len(labels) == len(paths) == len(numbers) or not np.array_equal(np.sort(numbers), np.arange(len(labels))):
         raise ValueError(f"its shards do not hold each of its {len(paths)} videos once")
-    if len(labels) and not -1 <= labels.min() <= labels.max() < len(names):
+    if not len(labels):
+        raise ValueError("the split holds no videos")
+    if not -1 <= labels.min() <= labels.max() < len(names):
         raise ValueError(f"its labels lie from {labels.min()} to {labels.max()}, but there are {len(names)} classes")
     return ShardedIndex(
         paths=paths,
