@@ -7,7 +7,7 @@ from typing import Any
 import timm
 import torch
 
-from timm_video_psn.data import VideoIndex
+from timm_video_psn.data import ShardedIndex, VideoIndex
 from timm_video_psn.version import __version__
 
 _FRAMES = {  # of validation, by the training's sampling
@@ -48,7 +48,7 @@ def describe_run(
             "sampling": options.sampling,
             "protocol": protocol(options),
         },
-        "dataset": options.dataset,
+        "dataset": index.dataset if isinstance(index, ShardedIndex) else options.dataset,
         **({"dataset_version": index.version} if index.version else {}),
         "metrics": {**row, "protocol": protocol(options)},
         "recipe": _recipe(options),
