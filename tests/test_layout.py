@@ -50,7 +50,6 @@ COVERED_BY = {
     "engine/cpu_memory": "engine/test_train",
     "engine/curves": "engine/test_run_folder",
     "engine/data_report": "engine/test_train",
-    "engine/export_config": "engine/test_train",
     "engine/interrupt": "test_train_video",
     "engine/precision": "engine/test_evaluate",
     "engine/predict": "engine/test_train",
