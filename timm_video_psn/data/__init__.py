@@ -20,7 +20,7 @@ from timm_video_psn.data.sampling import (
     twice_sample_indices,
     uniform_indices,
 )
-from timm_video_psn.data.transforms import EvalTransform, TrainTransform, normalize_clip
+from timm_video_psn.data.transforms import EvalTransform, ThreeCropTransform, TrainTransform, normalize_clip
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "EvalTransform",
     "PathTable",
     "Sample",
+    "ThreeCropTransform",
     "TrainTransform",
     "VideoDataset",
     "VideoIndex",
