@@ -11,6 +11,7 @@ from timm_video_psn.data.encode import write_video
 from timm_video_psn.data.labels import check_class_names, flip_label_map, mirror_name
 from timm_video_psn.data.loader import Batch, EpochSampler, collate, create_video_loader
 from timm_video_psn.data.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
+from timm_video_psn.data.multi_view import MultiViewDataset, VideoViews, ViewBatch, ViewPlan, create_view_loader
 from timm_video_psn.data.sampling import (
     SAMPLINGS,
     dense_clip_indices,
@@ -34,6 +35,7 @@ __all__ = [
     "DecodeError",
     "EpochSampler",
     "EvalTransform",
+    "MultiViewDataset",
     "PathTable",
     "Sample",
     "ThreeCropTransform",
@@ -41,10 +43,14 @@ __all__ = [
     "VideoDataset",
     "VideoIndex",
     "VideoReader",
+    "VideoViews",
+    "ViewBatch",
+    "ViewPlan",
     "check_class_names",
     "check_decoder",
     "collate",
     "create_video_loader",
+    "create_view_loader",
     "decode_clip",
     "dense_clip_indices",
     "dense_indices",
