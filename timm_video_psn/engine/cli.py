@@ -36,6 +36,33 @@ def train_main(argv: Sequence[str] | None = None) -> int:
     return _guarded("train_video.py", run, options.traceback)
 
 
+def validate_main(argv: Sequence[str] | None = None) -> int:
+    """Run validate_video.py.
+
+    Args:
+        argv: arguments; None for those of the process.
+
+    Returns:
+        The exit code: 0, or 2 for an error.
+    """
+    from timm_video_psn.engine.validate_options import parse_validate_options
+
+    options = parse_validate_options(argv)
+
+    def run() -> None:
+        from timm_video_psn.engine.score_files import run_comparison, run_ensemble
+        from timm_video_psn.engine.validate import validate
+
+        if options.ensemble:
+            run_ensemble(options)
+        elif options.compare:
+            run_comparison(options)
+        else:
+            validate(options)
+
+    return _guarded("validate_video.py", run, options.traceback)
+
+
 def predict_main(argv: Sequence[str] | None = None) -> int:
     """Run predict_video.py.
 
