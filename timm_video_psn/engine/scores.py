@@ -183,9 +183,7 @@ def ensemble(
         raise ValueError(f"an ensemble of {len(parts)} score files asked for; give 2 or more")
     weights = [1.0] * len(parts) if weights is None else list(weights)
     if len(weights) != len(parts) or min(weights) < 0 or not sum(weights) > 0:
-        raise ValueError(
-            f"--weights {weights} for {len(parts)} score files; give one for each, none below 0, not all 0"
-        )
+        raise ValueError(f"--weights {weights} for {len(parts)} score files; give one for each, from 0 on, not all 0")
     of_probabilities = [name for name, part in zip(names, parts, strict=True) if part.fusion == "probabilities"]
     if fusion == "logits" and of_probabilities:
         raise ValueError(f"{', '.join(of_probabilities)} hold probabilities, no logits; use --fusion probabilities")
