@@ -53,6 +53,12 @@ COVERED_BY = {
     "engine/interrupt": "test_train_video",
     "engine/precision": "engine/test_evaluate",
     "engine/predict": "engine/test_train",
+    "engine/model_folder": "test_validate_video",
+    "engine/result_files": "test_validate_video",
+    "engine/result_text": "test_validate_video",
+    "engine/score_files": "test_validate_video",
+    "engine/validate": "test_validate_video",
+    "engine/validate_options": "test_validate_video",
 }
 
 

@@ -119,9 +119,7 @@ def load_from_checkpoint(name: str | None, path: Path, class_names: tuple[str, .
     if path.suffix == ".pt":
         return _from_training(name, path)
     if name is None:
-        raise ValueError(
-            f"--checkpoint {path} holds weights alone; name the model that they are for, with --model NAME"
-        )
+        raise ValueError(f"--checkpoint {path} holds weights alone; name their model with --model NAME")
     if not path.is_file():
         raise FileNotFoundError(f"--checkpoint {path} not found; give a file of weights, or a last.pt of a run")
     model = _build(name, {"num_classes": len(class_names)})
@@ -137,9 +135,7 @@ def _from_training(name: str | None, path: Path) -> TrainedModel:
     state = load_checkpoint(path)
     options: Mapping[str, Any] = state["options"]
     if name not in (None, options["model"]):
-        raise ValueError(
-            f"--checkpoint {path} is of {options['model']}, but --model {name} asked for; leave --model out"
-        )
+        raise ValueError(f"--checkpoint {path} is of {options['model']}, not of --model {name}; leave --model out")
     frames = {} if options["num_frames"] is None else {"num_frames": options["num_frames"]}
     kwargs = {"num_classes": len(state["class_names"]), **frames, **options["model_kwargs"]}
     model = _build(options["model"], kwargs)
