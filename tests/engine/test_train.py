@@ -100,7 +100,7 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_bits(arguments, tmp_
             trainer.fit()
         Trainer(options(name, "--resume", "auto", "--workers", "1")).fit()
         whole, stopped = (load_checkpoint(tmp_path / run / "last.pt") for run in ("whole", name))
-        for key in ("model", "ema", "optimizer", "random", "history", "epoch", "step"):
+        for key in ("model", "ema", "optimizer", "processes", "history", "epoch", "step"):
             assert_same_state(whole[key], stopped[key], key)
         assert rows(tmp_path / "whole") == rows(tmp_path / name)
 
@@ -154,7 +154,7 @@ def test_a_resume_with_other_settings_or_classes_is_refused(arguments, tmp_path,
     assert train_main([*arguments, "--epochs", "1"]) == 0
     assert train_main([*arguments, "--epochs", "3", "--lr", "0.5", "--resume", "auto"]) == 2
     error = capsys.readouterr().err
-    assert "epochs: 1 in the checkpoint, 3 now" in error
+    assert "epochs" not in error  # a run may be made longer
     assert "lr: 0.01 in the checkpoint, 0.5 now" in error
     assert train_main([*arguments, "--epochs", "1", "--resume", "auto", "--model", "psn_resnet18"]) == 2
     assert "model: 'psn_test_resnet' in the checkpoint" in capsys.readouterr().err
