@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from runs import assert_same_state, rows
 
 from timm_video_psn.data import create_video_loader, read_index
 from timm_video_psn.data.encode import write_video
@@ -17,31 +18,6 @@ from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.cli import predict_main, train_main
 from timm_video_psn.engine.options import parse_options
 from timm_video_psn.engine.train import Trainer
-
-TIMES = ("seconds", "train_seconds", "data_wait")
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "summary.csv").open() as file:
-        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
-
-
-def assert_same_state(a, b, path="state"):
-    """Equal to the last bit, whatever is nested in whatever."""
-    assert type(a) is type(b), path
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert list(a) == list(b), path
-        for key in a:
-            if key not in TIMES:
-                assert_same_state(a[key], b[key], f"{path}.{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), path
-        for i, pair in enumerate(zip(a, b, strict=True)):
-            assert_same_state(*pair, f"{path}[{i}]")
-    else:
-        assert a == b or (a != a and b != b), path
 
 
 def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):

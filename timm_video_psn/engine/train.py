@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from timm.layers import convert_sync_batchnorm
-from timm.utils import ModelEmaV3, dispatch_clip_grad
+from timm.utils import ModelEmaV3, dispatch_clip_grad, random_seed
 from tqdm import tqdm
 
 from timm_video_psn.data import Batch
@@ -50,7 +50,7 @@ class Trainer:
         self.train_index, self.val_index = distributed.first_of_node_computes(lambda: build.read_indices(options))
         if device == "cpu":
             keep_freed_memory()
-        torch.manual_seed(options.seed)
+        random_seed(options.seed)
         model = build.create_model(options, len(self.train_index.class_names))
         self.options = options = build.fill_from_model(options, model)
         self.precision = build.create_precision(options)
@@ -82,7 +82,7 @@ class Trainer:
         self.meter = LossMeter()
         self._gradients_are_shared = True
         if distributed.rank():
-            torch.manual_seed(options.seed + distributed.rank())  # every process drops out other units
+            random_seed(options.seed, distributed.rank())  # every process drops out other units
         resume_run(self)
         self.parallel_task = distributed.parallel(self.task, self.precision.device)
         introduce(self)
