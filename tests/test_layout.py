@@ -57,7 +57,6 @@ COVERED_BY = {
     "engine/result_files": "test_validate_video",
     "engine/result_text": "test_validate_video",
     "engine/score_files": "test_validate_video",
-    "engine/validate": "test_validate_video",
     "engine/validate_options": "test_validate_video",
 }
 

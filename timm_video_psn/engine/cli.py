@@ -17,7 +17,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for an error, 128 + n when signal n stopped the run.
     """
-    from timm_video_psn.engine.distributed import OtherProcessFailed, launched_rank
+    from timm_video_psn.engine.distributed import launched_rank
     from timm_video_psn.engine.interrupt import Interrupted
     from timm_video_psn.engine.options import parse_options
     from timm_video_psn.engine.train import train
@@ -31,10 +31,6 @@ def train_main(argv: Sequence[str] | None = None) -> int:
             if launched_rank() == 0:
                 print(stop, file=sys.stderr)
             raise SystemExit(stop.exit_code) from None
-        except OtherProcessFailed as failure:
-            if str(failure):
-                print(f"{_program('train_video.py')}: error: {failure}", file=sys.stderr)
-            raise SystemExit(1) from None
 
     return _guarded("train_video.py", run, options.traceback)
 
@@ -116,10 +112,16 @@ def _is_ours(handler: logging.Handler) -> bool:
 
 def _guarded(name: str, run: Callable[[], int | None], traceback: bool) -> int:
     """Run, and turn an error that the user can mend into a line and an exit code."""
+    from timm_video_psn.engine.distributed import OtherProcessFailed
+
     name = _program(name)
     _configure_logging(name)
     try:
         return run() or 0
+    except OtherProcessFailed as failure:
+        if str(failure):
+            print(f"{name}: error: {failure}", file=sys.stderr)
+        return 1
     except _USER_ERRORS as error:
         if traceback:
             raise

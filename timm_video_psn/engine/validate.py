@@ -24,6 +24,7 @@ from timm_video_psn.data import (
     create_view_loader,
     read_index,
 )
+from timm_video_psn.engine import distributed
 from timm_video_psn.engine.accuracy import LEVEL, measure
 from timm_video_psn.engine.build import check_device
 from timm_video_psn.engine.cpu_memory import keep_freed_memory
@@ -41,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Validation:
-    """A test of validate_video.py.
+    """A test of validate_video.py; of several processes, each tests its share of the videos, and the first reports.
 
     Args:
         options: see `engine.validate_options`.
@@ -53,7 +54,7 @@ class Validation:
 
     def __init__(self, options: argparse.Namespace):
         self.options = options
-        device = check_device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = check_device(distributed.local_device(_device(options)))
         if device.type == "cpu":
             keep_freed_memory()
         check_decoder(options.decoder)
@@ -78,13 +79,15 @@ class Validation:
         """Test, report and write.
 
         Returns:
-            The result of each protocol.
+            The result of each protocol; none in processes but the first.
 
         Raises:
             ValueError: no video could be read, or too few.
         """
         self._introduce()
         scores = self.scores()
+        if not distributed.is_first():
+            return []
         results = [self._result(*pair) for pair in zip(self.protocols, scores, strict=True)]
         self._tell_of_views(len(scores[0]))
         for result in results:
@@ -101,13 +104,15 @@ class Validation:
         dataset = MultiViewDataset(self.index, plans, self.trained.interpolation, options.decoder)
         # Videos of many views come one by one, so that a batch of them stays as small as one of few.
         videos = max(1, self.scorer.views_per_step // sum(protocol.num_views for protocol in protocols))
-        loader = create_view_loader(dataset, videos, min(options.workers, len(dataset)))
+        mine = range(distributed.rank(), len(dataset), distributed.world_size())
+        loader = create_view_loader(dataset, videos, min(options.workers, len(mine)), mine)
         rows: dict[int, list[Floats]] = {}  # by video, the scores of each protocol
         for batch in tqdm(loader, desc=f"{self._dataset} {options.split}", unit="batch", disable=None):
             self._note_broken(batch.broken)
             self.num_short += sum(video.num_frames < max(plan.num_frames for plan in plans) for video in batch.videos)
             for video, logits in zip(batch.videos, self.scorer.logits(batch.videos), strict=True):
                 rows[video.index] = _fused(video, logits, protocols)
+        rows = self._gather(rows)
         if not rows:
             reasons = "; ".join(f"{item.path}: {item.reason}" for item in self.broken[:3])
             raise ValueError(f"none of the {len(self.index)} videos of {options.split} could be read: {reasons}")
@@ -126,11 +131,24 @@ class Validation:
             for place, protocol in enumerate(protocols)
         ]
 
+    def _gather(self, rows: dict[int, list[Floats]]) -> dict[int, list[Floats]]:
+        """The scores of all processes, in each; what they count is added up, too."""
+        parts = distributed.gather((rows, self.broken, self.num_short, self.scorer.views_seen))
+        self.broken = sorted((item for part in parts for item in part[1]), key=lambda item: item.index)
+        self.num_short = sum(part[2] for part in parts)
+        self.scorer.views_seen = sum(part[3] for part in parts)
+        self._check_broken()
+        return {number: scores for part in parts for number, scores in part[0].items()}
+
     def _note_broken(self, broken: Sequence[Broken]) -> None:
         """Name each video that cannot be read, and stop where they are too many."""
         for item in broken:
             _logger.warning("not tested: %s (%s)", item.path, item.reason)
         self.broken += broken
+        self._check_broken()
+
+    def _check_broken(self) -> None:
+        """Raise where too many videos cannot be read."""
         if len(self.broken) > self.options.max_broken * len(self.index):
             last = "; ".join(f"{item.path}: {item.reason}" for item in self.broken[-3:])
             raise ValueError(
@@ -202,9 +220,18 @@ def validate(options: argparse.Namespace) -> list[Result]:
         options: see `engine.validate_options`.
 
     Returns:
-        The result of each protocol.
+        The result of each protocol; of several processes, in the first alone.
+
+    Raises:
+        OtherProcessFailed: of several processes, another one has failed.
     """
-    return Validation(options).run()
+    with distributed.process_group(_device(options)):
+        return Validation(options).run()
+
+
+def _device(options: argparse.Namespace) -> str:
+    """The one asked for, or the GPU where there is one."""
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _load(options: argparse.Namespace) -> tuple[TrainedModel, VideoIndex]:
