@@ -52,6 +52,7 @@ COVERED_BY = {
     "engine/data_report": "engine/test_train",
     "engine/export_config": "engine/test_train",
     "engine/interrupt": "test_train_video",
+    "engine/introduction": "engine/test_train",
     "engine/precision": "engine/test_evaluate",
     "engine/predict": "engine/test_train",
 }
