@@ -51,6 +51,7 @@ COVERED_BY = {
     "engine/curves": "engine/test_run_folder",
     "engine/data_report": "engine/test_train",
     "engine/interrupt": "test_train_video",
+    "engine/introduction": "engine/test_train",
     "engine/precision": "engine/test_evaluate",
     "engine/predict": "engine/test_train",
     "engine/model_folder": "test_validate_video",

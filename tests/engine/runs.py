@@ -7,18 +7,19 @@ are by the environment, as torchrun does it.
 import csv
 import multiprocessing
 import os
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 TIMES = ("seconds", "train_seconds", "data_wait")
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["timm_video_psn.engine.cli", "timm_video_psn.engine.train"])
+PRELOADED = ("timm_video_psn.engine.cli", "timm_video_psn.engine.train", "torch._dynamo", "matplotlib.figure", "av")
+CONTEXT.set_forkserver_preload(list(PRELOADED))
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -68,14 +69,16 @@ class Processes:
     def __init__(self, count: int, log: Path, work: Callable[..., int | None], *arguments: Any):
         log.mkdir(parents=True, exist_ok=True)
         self.logs = [log / f"{rank}.txt" for rank in range(count)]
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
+        self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun holds it
+        common = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self.store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
         self.members = []
         for rank, file in enumerate(self.logs):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)} if count > 1 else {}
-            environment = {**place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            member = CONTEXT.Process(target=_run, args=(environment, file, work, arguments))
+            member = CONTEXT.Process(target=_run, args=({**place, **common}, file, work, arguments))
             member.start()
             self.members.append(member)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from timm.models import save_for_hf
 from torch import nn
 
@@ -50,9 +51,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     with atomic_path(path) as temporary:
         try:
-            torch.save(state, temporary)
-        except RuntimeError as error:  # torch's way to report a full disk
-            raise OSError(str(error)) from error
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+        except RuntimeError as error:  # torch's writer fails a second time, and hides what the disk said
+            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -97,7 +99,9 @@ def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], m
                 os.fsync(file.fileno())
             (temporary / name).chmod(readable)  # safetensors writes for the owner alone
             (temporary / name).replace(folder / name)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not any(folder.iterdir()):
+            folder.rmdir()
         raise OSError(f"could not write {folder}: {error}; what was there before is untouched") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
