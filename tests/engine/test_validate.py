@@ -9,10 +9,11 @@ import torch
 from runs import Processes
 
 import timm_video_psn  # noqa: F401  registers the models
-from timm_video_psn.data import MOTION_CLASSES
+from timm_video_psn.data import MOTION_CLASSES, PathTable, VideoIndex
 from timm_video_psn.engine.checkpoint import export_model
 from timm_video_psn.engine.cli import validate_main
 from timm_video_psn.engine.scores import load_scores
+from timm_video_psn.engine.validate import _names
 
 PROTOCOLS = ("--protocol", "4x1x1", "--protocol", "4x2x3@24/30 probabilities")
 
@@ -64,3 +65,11 @@ def test_an_error_ends_all_processes_and_is_said(model_folder, tiny_motion, tmp_
     assert set(codes) <= {1, 2}
     assert any("is no folder" in text for text in said)
     assert not folder.exists()
+
+
+def test_parts_of_one_file_keep_names_of_their_own(tmp_path):
+    """Lists of untrimmed videos name a folder once for each of its parts."""
+    paths = ["a", "b", "a", "c", "a"]
+    index = VideoIndex(PathTable.from_paths(paths), np.zeros(5, dtype=np.int64), ("x",), tmp_path)
+    assert _names(index, np.arange(5)) == ("a", "b", "a#2", "c", "a#3")
+    assert _names(index, np.array([0, 4])) == ("a", "a#3")  # whatever else could not be read
