@@ -292,7 +292,7 @@ def _config(
             "sha256": hashlib.sha256(options.checkpoint.read_bytes()).hexdigest(),
             "entries": weights.rest,
         },
-        "versions": versions(),
+        "versions": package_versions(),
     }
 
 

@@ -12,6 +12,7 @@ from timm_video_psn.data.frame_stream import FrameStream, TimedFrame, is_live
 from timm_video_psn.data.labels import check_class_names, flip_label_map, mirror_name
 from timm_video_psn.data.loader import Batch, EpochSampler, collate, create_video_loader
 from timm_video_psn.data.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
+from timm_video_psn.data.multi_view import MultiViewDataset, VideoViews, ViewBatch, ViewPlan, create_view_loader
 from timm_video_psn.data.sampling import (
     SAMPLINGS,
     dense_clip_indices,
@@ -23,7 +24,7 @@ from timm_video_psn.data.sampling import (
 )
 from timm_video_psn.data.shard_index import ShardedIndex
 from timm_video_psn.data.shard_loader import ShardLoader, ShardOrder, create_shard_loader
-from timm_video_psn.data.transforms import EvalTransform, TrainTransform, normalize_clip
+from timm_video_psn.data.transforms import EvalTransform, ThreeCropTransform, TrainTransform, normalize_clip
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 
 __all__ = [
@@ -39,21 +40,27 @@ __all__ = [
     "EpochSampler",
     "EvalTransform",
     "FrameStream",
+    "MultiViewDataset",
     "PathTable",
     "Sample",
     "ShardLoader",
     "ShardOrder",
     "ShardedIndex",
+    "ThreeCropTransform",
     "TimedFrame",
     "TrainTransform",
     "VideoDataset",
     "VideoIndex",
     "VideoReader",
+    "VideoViews",
+    "ViewBatch",
+    "ViewPlan",
     "check_class_names",
     "check_decoder",
     "collate",
     "create_shard_loader",
     "create_video_loader",
+    "create_view_loader",
     "decode_clip",
     "dense_clip_indices",
     "dense_indices",

@@ -31,6 +31,7 @@ from timm_video_psn.data import (
     create_video_loader,
     read_index,
 )
+from timm_video_psn.engine.distributed import rank, world_size
 from timm_video_psn.engine.muon import orthogonalize_in_float32
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.models import VideoNet
@@ -182,14 +183,18 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
         "workers": options.workers,
         "seed": options.seed,
         "pin_memory": options.device.startswith("cuda"),
+        "rank": rank(),
+        "world_size": world_size(),
     }
+    if len(train.labels) < world_size():
+        raise ValueError(f"{len(train.labels)} training videos for {world_size()} processes; use fewer processes")
     sampling = SAMPLINGS[options.sampling]
     create: Callable[..., Any] = create_shard_loader if isinstance(train, ShardedIndex) else create_video_loader
     return Loaders(
         create(
             VideoDataset(train, options.num_frames, train_transform, True, options.seed, sampling, options.decoder),
             shuffle=True,
-            drop_last=len(train.labels) > options.batch_size,
+            drop_last=len(train.labels) > options.batch_size * world_size(),
             **common,
         ),
         create(

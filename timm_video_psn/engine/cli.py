@@ -17,6 +17,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for an error, 128 + n when signal n stopped the run.
     """
+    from timm_video_psn.engine.distributed import launched_rank
     from timm_video_psn.engine.interrupt import Interrupted
     from timm_video_psn.engine.options import parse_options
     from timm_video_psn.engine.train import train
@@ -27,10 +28,38 @@ def train_main(argv: Sequence[str] | None = None) -> int:
         try:
             train(options)
         except Interrupted as stop:
-            print(stop, file=sys.stderr)
+            if launched_rank() == 0:
+                print(stop, file=sys.stderr)
             raise SystemExit(stop.exit_code) from None
 
     return _guarded("train_video.py", run, options.traceback)
+
+
+def validate_main(argv: Sequence[str] | None = None) -> int:
+    """Run validate_video.py.
+
+    Args:
+        argv: arguments; None for those of the process.
+
+    Returns:
+        The exit code: 0, or 2 for an error.
+    """
+    from timm_video_psn.engine.validate_options import parse_validate_options
+
+    options = parse_validate_options(argv)
+
+    def run() -> None:
+        from timm_video_psn.engine.score_files import run_comparison, run_ensemble
+        from timm_video_psn.engine.validate import validate
+
+        if options.ensemble:
+            run_ensemble(options)
+        elif options.compare:
+            run_comparison(options)
+        else:
+            validate(options)
+
+    return _guarded("validate_video.py", run, options.traceback)
 
 
 def predict_main(argv: Sequence[str] | None = None) -> int:
@@ -48,8 +77,20 @@ def predict_main(argv: Sequence[str] | None = None) -> int:
     return _guarded("predict_video.py", lambda: predict(options), options.traceback)
 
 
+def _program(name: str) -> str:
+    """The name that errors begin with: with the number of the process, where torchrun has started several."""
+    from timm_video_psn.engine.distributed import launched_processes, launched_rank
+
+    return name if launched_processes() == 1 else f"{name}: rank {launched_rank()} of {launched_processes()}"
+
+
 def _configure_logging(name: str) -> None:
-    """Our own reports go to the standard output as they are; warnings, and those of others, to the standard error."""
+    """Our own reports go to the standard output as they are; warnings, and those of others, to the standard error.
+
+    Of several processes, the first one alone reports; warnings come from all.
+    """
+    from timm_video_psn.engine.distributed import launched_rank
+
     reports = logging.StreamHandler(sys.stdout)
     reports.addFilter(lambda record: record.levelno < logging.WARNING)
     warnings = logging.StreamHandler(sys.stderr)
@@ -60,7 +101,7 @@ def _configure_logging(name: str) -> None:
         handler.set_name(_HANDLER)
     ours = logging.getLogger("timm_video_psn")
     ours.handlers = [reports]
-    ours.setLevel(logging.INFO)
+    ours.setLevel(logging.INFO if launched_rank() == 0 else logging.WARNING)
     logging.getLogger().addHandler(warnings)
 
 
@@ -71,9 +112,16 @@ def _is_ours(handler: logging.Handler) -> bool:
 
 def _guarded(name: str, run: Callable[[], int | None], traceback: bool) -> int:
     """Run, and turn an error that the user can mend into a line and an exit code."""
+    from timm_video_psn.engine.distributed import OtherProcessFailed
+
+    name = _program(name)
     _configure_logging(name)
     try:
         return run() or 0
+    except OtherProcessFailed as failure:
+        if str(failure):
+            print(f"{name}: error: {failure}", file=sys.stderr)
+        return 1
     except _USER_ERRORS as error:
         if traceback:
             raise

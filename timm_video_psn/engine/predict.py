@@ -1,6 +1,5 @@
 """Name what a video shows, with a model folder that carries its own preprocessing and class names."""
 
-import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,17 +7,14 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
-from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
 
 from timm_video_psn.data import SAMPLINGS, DecodeError, EvalTransform, decode_clip
-from timm_video_psn.data.sampling import Sampling, segment_indices
-from timm_video_psn.engine.build import check_device, check_model_name
+from timm_video_psn.data.sampling import segment_indices
+from timm_video_psn.engine.build import check_device
 from timm_video_psn.engine.data_report import warn_of_repeats
+from timm_video_psn.engine.model_folder import load_model, read_config
 from timm_video_psn.engine.precision import Precision
-from timm_video_psn.models import VideoNet
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Predictor:
 
     def __init__(self, source: str, device: str = "cpu"):
         place = check_device(device)
-        self.model = _load(source).to(place).to(memory_format=torch.channels_last).eval()
+        self.model = load_model(source).to(place).to(memory_format=torch.channels_last).eval()
         cfg = self.model.pretrained_cfg
         if not cfg.get("label_names"):
             raise ValueError(
@@ -57,7 +53,9 @@ class Predictor:
         self.label_names: tuple[str, ...] = tuple(cfg["label_names"])
         self.precision = Precision(place, tuple(cfg["mean"]), tuple(cfg["std"]))
         self.transform = EvalTransform(cfg["input_size"][-1], cfg["crop_pct"], cfg["interpolation"])
-        self.sampling = _sampling(source)
+        sampling = read_config(source).get("video", {}).get("sampling", "segments")
+        # configs of before there was a choice describe segments in words
+        self.sampling = SAMPLINGS.get(sampling, segment_indices)
 
     def predict(self, path: str | Path, top: int = 5) -> list[Prediction]:
         """The most likely classes of one video, most likely first.
@@ -158,42 +156,3 @@ def _groups(items: Iterable[str | Path], size: int) -> Iterator[list[str | Path]
     rest = iter(items)
     while group := list(islice(rest, size)):
         yield group
-
-
-def _load(source: str) -> VideoNet:
-    """The model of a folder or a Hub repository."""
-    if not source.startswith(("hf-hub:", "hf_hub:")):
-        folder = Path(source.removeprefix("local-dir:"))
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(
-                f"{folder} is no model folder: it has no config.json; use the best/ folder of a run of train_video.py, "
-                "or hf-hub:user/name"
-            )
-        check_model_name(_architecture(folder / "config.json"))
-        source = f"local-dir:{folder}"
-    try:
-        model = timm.create_model(source, pretrained=True)
-    except (RuntimeError, AttributeError, TypeError, SafetensorError) as error:  # what timm and torch raise for it
-        raise ValueError(f"{source}: the weights do not fit config.json, or are missing: {error}") from error
-    if not isinstance(model, VideoNet):
-        raise ValueError(f"{source} is a {type(model).__name__}, no video model of timm_video_psn")
-    return model
-
-
-def _sampling(source: str) -> Sampling:
-    """The frames that the model was validated on, which timm's own part of config.json has no place for."""
-    if source.startswith(("hf-hub:", "hf_hub:")):
-        repository, _, revision = source.partition(":")[2].partition("@")
-        config = Path(hf_hub_download(repository, "config.json", revision=revision or None))  # in the cache already
-    else:
-        config = Path(source.removeprefix("local-dir:")) / "config.json"
-    name = json.loads(config.read_text()).get("video", {}).get("sampling", "segments")
-    return SAMPLINGS.get(name, segment_indices)  # configs of before there was a choice describe segments in words
-
-
-def _architecture(config: Path) -> str:
-    """The model's name in timm's config.json."""
-    try:
-        return str(json.loads(config.read_text())["architecture"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{config} is damaged or not in timm's form: {error!r}") from error
