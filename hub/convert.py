@@ -16,7 +16,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from timm_video_psn.data import SAMPLINGS
 from timm_video_psn.data.annotation_file import read_names
 from timm_video_psn.engine.build import check_model_name
 from timm_video_psn.engine.checkpoint import atomic_path, export_model
-from timm_video_psn.engine.export_config import protocol, versions
+from timm_video_psn.engine.export_config import label_fingerprint, package_versions
+from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.models import ConvertedKeys, VideoNet, convert_keys
 
 # What the test commands of the two codes do to a frame: short side 256, centre crop 224, PIL's bilinear filter.
@@ -275,15 +276,11 @@ def _config(
     given = {key: getattr(options, key) for key in ("crop_pct", "interpolation", "mean", "std")}
     cfg = {**cfg, **{key: value for key, value in given.items() if value is not None}}
     size = cfg["input_size"][-1]
-    seen = argparse.Namespace(num_frames=options.num_frames, img_size=size, sampling=options.sampling)
+    protocol = Protocol(options.num_frames, 1, 1, size, round(size / cfg["crop_pct"]), options.sampling)
     return {
-        **({"label_names": list(names)} if names else {}),
+        **({"label_names": list(names), "label_fingerprint": label_fingerprint(names)} if names else {}),
         "pretrained_cfg": cfg,
-        "video": {
-            "num_frames": options.num_frames,
-            "sampling": options.sampling,
-            "protocol": protocol(seen),
-        },
+        "video": {**asdict(protocol), "protocol": str(protocol)},
         "dataset": options.dataset,
         "converted_from": {
             "source": options.source,
