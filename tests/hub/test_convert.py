@@ -211,7 +211,7 @@ def test_an_official_tsm_checkpoint_becomes_a_folder_that_predicts(tmp_path, nam
     assert left_out["optimizer"] == "left out, no weights: a dict"
     config = json.loads((out / "config.json").read_text())
     assert config["converted_from"]["entries"]["best_prec1"] == "45.6"
-    assert config["video"]["protocol"].startswith(f"{FRAMES}x1x1@224 segments middle")
+    assert config["video"]["protocol"].startswith(f"{FRAMES}x1x1@224/256 segments")
 
     video = tmp_path / "clip.mp4"
     write_video(video, np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), np.uint8))
