@@ -4,6 +4,7 @@
 """
 
 from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index
+from timm_video_psn.data.augment import AutoAugment, ColorJitter
 from timm_video_psn.data.class_folders import read_folder
 from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
 from timm_video_psn.data.decode import DecodeError, VideoReader, check_decoder, decode_clip
@@ -29,8 +30,10 @@ __all__ = [
     "MOTION_CLASSES",
     "MOTION_PAIRS",
     "SAMPLINGS",
+    "AutoAugment",
     "Batch",
     "Broken",
+    "ColorJitter",
     "DecodeError",
     "EpochSampler",
     "EvalTransform",

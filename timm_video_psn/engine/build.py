@@ -17,6 +17,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from timm_video_psn.data import (
     SAMPLINGS,
+    AutoAugment,
+    ColorJitter,
     EpochSampler,
     EvalTransform,
     TrainTransform,
@@ -27,6 +29,7 @@ from timm_video_psn.data import (
     create_video_loader,
     read_index,
 )
+from timm_video_psn.engine.mixup import ClipMixup
 from timm_video_psn.engine.muon import orthogonalize_in_float32
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.models import VideoNet
@@ -169,9 +172,7 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
         ImportError: the decoder is not installed.
     """
     check_decoder(options.decoder)
-    train_transform = TrainTransform(
-        options.img_size, options.crop_pct, options.crop, options.hflip, options.interpolation
-    )
+    train_transform = create_train_transform(options)
     eval_transform = EvalTransform(options.img_size, options.crop_pct, options.interpolation)
     common: dict[str, Any] = {
         "batch_size": options.batch_size,
@@ -192,6 +193,56 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
             shuffle=False,
             **common,
         ),
+    )
+
+
+def create_train_transform(options: argparse.Namespace) -> TrainTransform:
+    """Crop, mirroring, policy and colours of training clips.
+
+    Args:
+        options: see `engine.options`; `img_size` and `mean` are set.
+
+    Raises:
+        ValueError: an option makes no sense.
+    """
+    augment: list[Any] = []
+    if options.aa:
+        augment.append(AutoAugment(options.aa, options.img_size, options.mean, options.interpolation))
+    if options.color_jitter:
+        augment.append(ColorJitter(options.color_jitter))
+    return TrainTransform(
+        options.img_size,
+        options.crop_pct,
+        options.crop,
+        options.hflip,
+        options.interpolation,
+        scale=options.scale,
+        ratio=options.ratio,
+        augment=augment,
+    )
+
+
+def create_mixup(options: argparse.Namespace, num_classes: int) -> ClipMixup | None:
+    """Mixup and cutmix of training batches; None where neither was asked for.
+
+    Args:
+        options: see `engine.options`; `img_size` is set.
+        num_classes: classes of the data set.
+
+    Raises:
+        ValueError: an option makes no sense.
+    """
+    if not (options.mixup or options.cutmix or options.cutmix_minmax):
+        return None
+    return ClipMixup(
+        num_classes,
+        options.img_size,
+        options.mixup,
+        options.cutmix,
+        options.cutmix_minmax,
+        options.mixup_prob,
+        options.mixup_switch_prob,
+        options.seed,
     )
 
 

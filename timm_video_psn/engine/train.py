@@ -48,6 +48,7 @@ class Trainer:
         self.options = options = build.fill_from_model(options, model)
         self.precision = build.create_precision(options)
         self.loaders = build.create_loaders(options, self.train_index, self.val_index)
+        self.mixup = build.create_mixup(options, len(self.train_index.class_names))
         memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
         self.model = model.to(self.precision.device).to(memory_format=memory_format)
         self.ema = ModelEmaV3(self.model, decay=options.model_ema_decay) if options.model_ema else None
@@ -118,6 +119,8 @@ class Trainer:
         if not clips:
             return
         clip, label = self.precision.clip(batch.clip), batch.label.to(self.precision.device, non_blocking=True)
+        if self.mixup is not None:
+            clip, label = self.mixup.mix(clip, label, self.epoch, int(batch.index[0]))
         with self.precision.autocast():
             terms, logits = self.task(clip, label)
         self.scaler.scale(terms["loss"] / self._steps_of_update()).backward()
