@@ -42,6 +42,7 @@ COVERED_BY = {
     "data/video_file": "data/test_decode",
     "data/annotation_file": "data/test_something_something",
     "data/video_places": "data/test_something_something",
+    "data/advice": "data/test_prepare",
     "data/contact_sheet": "data/test_prepare",
     "data/health": "data/test_prepare",
     "data/reencode": "data/test_prepare",

@@ -138,5 +138,5 @@ def test_a_policy_that_timm_does_not_have_is_an_error(policy):
 
 @pytest.mark.parametrize("strength", [0, -1, float("nan"), float("inf")])
 def test_a_jitter_of_no_strength_is_an_error(strength):
-    with pytest.raises(ValueError, match="is no strength; use a number above 0, as 0.4"):
+    with pytest.raises(ValueError, match=r"is no strength; use a number above 0, as 0\.4"):
         ColorJitter(strength)

@@ -12,6 +12,10 @@ from typing import Any
 from timm_video_psn.data.video_places import AT_MOST, list_folder, some
 
 
+class NoAnnotationsError(FileNotFoundError):
+    """A data set has no annotations for a split."""
+
+
 class Complaints:
     """Gathers what is wrong in an annotation file, to say it all at once.
 
@@ -68,7 +72,8 @@ def annotation_of(
     """The annotation file of a split: the one that was given, else the first of its official names that is there.
 
     Raises:
-        FileNotFoundError: there is none; the message lists what was looked for.
+        NoAnnotationsError: there is none; the message lists what was looked for.
+        FileNotFoundError: the file that was given is not there.
     """
     if split in files:
         if not files[split].is_file():
@@ -78,7 +83,7 @@ def annotation_of(
     if found is None:
         inner, outer = list_folder(root)
         option = f"name it with --{split}-list, or " if split in ("train", "val") else ""
-        raise FileNotFoundError(
+        raise NoAnnotationsError(
             f"{root} has no annotations for the split {split!r} of {what}; looked for {', '.join(names)} in "
             f"{', '.join(folder or 'the folder itself' for folder in folders)}; found: {some([*inner, *outer])}; "
             f"{option}put it there"

@@ -16,7 +16,16 @@ from timm_video_psn.data.motion import MOTION_PAIRS, check_motion_folder, is_mot
 from timm_video_psn.data.something_something import read_sthv1, read_sthv2
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 
-__all__ = ["ANNOTATED", "DATASETS", "PathTable", "VideoIndex", "read_folder", "read_index", "read_motion"]
+__all__ = [
+    "ANNOTATED",
+    "DATASETS",
+    "PathTable",
+    "VideoIndex",
+    "read_folder",
+    "read_index",
+    "read_motion",
+    "splits_of",
+]
 
 SPLITS = ("train", "val")  # of every data set; an annotated one may have a test split, too
 
@@ -60,6 +69,15 @@ def read_index(
             "--dataset list for lists of videos"
         )
     return DATASETS[dataset](folder, split)
+
+
+def splits_of(dataset: str) -> tuple[str, ...]:
+    """Splits that a data set may have: of an annotated one also "test", with or without labels.
+
+    Args:
+        dataset: a name in `DATASETS` or `ANNOTATED`.
+    """
+    return (*SPLITS, "test") if dataset in ANNOTATED and dataset != "diving48" else SPLITS
 
 
 def read_motion(data_dir: str | os.PathLike[str] | None, split: str) -> VideoIndex:
