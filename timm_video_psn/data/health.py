@@ -15,7 +15,6 @@ from timm_video_psn.data.decode import DecodeError, VideoReader
 from timm_video_psn.data.numbered_images import ImageNames
 from timm_video_psn.data.official import SPLIT_SIZES, known_label_order, label_order_digest, matching_releases
 
-
 _AT_A_TIME = 32  # frames in memory
 
 
