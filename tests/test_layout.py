@@ -40,7 +40,6 @@ COVERED_BY = {
     "models/psn": "models/test_contract",
     "models/video_baselines": "models/test_contract",
     "data/video_file": "data/test_decode",
-    "data/annotation_file": "data/test_something_something",
     "data/video_places": "data/test_something_something",
     "data/advice": "data/test_prepare",
     "data/contact_sheet": "data/test_prepare",

@@ -36,6 +36,7 @@ def test_something_something(dataset, first_release, run, tmp_path, capsys):
     row, config = run(dataset, root)
     assert (row["val_videos"], row["val_expected"], row["train_broken"]) == ("4", "4", "0")
     assert config["label_names"] == list(miniatures.CLASSES)
+    assert config["dataset_version"] == dataset[-2:].upper()
     assert "8 videos of 4 classes to train, 4 videos of 4 classes to validate" in capsys.readouterr().out
 
 

@@ -152,7 +152,8 @@ def complain_of_items(path: Path, text: str, wrong: Mapping[int, str]) -> None:
     complaints.raise_if_any()
 
 
-def unknown_name(name: str, known: Iterable[str]) -> str:
-    """What a complaint says of a class name that is none."""
+def unknown_name(name: str, known: Iterable[str], named_in: Path) -> str:
+    """What a complaint says of a class name that is none of those that a file names."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"class {name!r} is none of the data set's" + (f"; nearest: {near[0]!r}" if near else "")
+    where = f" (they are named in {named_in.name})"
+    return f"class {name!r} is none of the data set's{where}" + (f"; nearest: {near[0]!r}" if near else "")
