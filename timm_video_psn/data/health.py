@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from timm_video_psn.data.annotations import VideoIndex
 from timm_video_psn.data.decode import DecodeError, VideoReader
 from timm_video_psn.data.numbered_images import ImageNames
 from timm_video_psn.data.official import SPLIT_SIZES, known_label_order, label_order_digest, matching_releases
+from timm_video_psn.data.video_index import VideoIndex, check_part
 
 _AT_A_TIME = 32  # frames in memory
 
 
 class ListedVideo(NamedTuple):
-    """A video as its data set lists it: where it is and, of frame folders, which images are its frames."""
+    """A video as its data set lists it: where it is, and which frames of the folder or file are its own."""
 
     path: Path
     images: ImageNames | None = None
@@ -42,9 +42,7 @@ class VideoHealth(NamedTuple):
 def listed_videos(index: VideoIndex) -> Iterator[ListedVideo]:
     """The videos of a split one by one."""
     for number, path in enumerate(index.paths):
-        first = 0 if index.first_frames is None else int(index.first_frames[number])
-        length = 0 if index.lengths is None else int(index.lengths[number])
-        yield ListedVideo(index.root / path, index.images, first, length)
+        yield ListedVideo(index.root / path, index.images, *index.part(number))
 
 
 def check_video(video: ListedVideo, thorough: bool = False) -> VideoHealth:
@@ -61,6 +59,7 @@ def check_video(video: ListedVideo, thorough: bool = False) -> VideoHealth:
         if video.images is not None:
             return _check_images(video, video.images, thorough)
         with VideoReader(path) as reader:
+            check_part(path, reader.num_frames, video.first_frame, video.length)
             shapes = {reader.read(indices).shape[1:3] for indices in _portions(reader.num_frames, thorough)}
             height, width = shapes.pop()
             return VideoHealth(path, reader.num_frames, reader.fps, width, height)
