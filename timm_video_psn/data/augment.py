@@ -44,7 +44,7 @@ class ColorJitter:
         from torchvision.transforms.v2 import ColorJitter as TorchvisionJitter  # loading torchvision takes seconds
 
         with draws_of(rng):
-            jittered: torch.Tensor = TorchvisionJitter(*3 * (self.strength,))(clip.permute(0, 3, 1, 2))
+            jittered: torch.Tensor = TorchvisionJitter(*3 * (self.strength,))(clip.permute(0, 3, 1, 2).contiguous())
         return jittered.permute(0, 2, 3, 1)  # (T, H, W, 3)
 
 
