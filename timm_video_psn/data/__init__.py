@@ -9,6 +9,7 @@ from timm_video_psn.data.class_folders import read_folder
 from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
 from timm_video_psn.data.decode import DecodeError, VideoReader, check_decoder, decode_clip
 from timm_video_psn.data.encode import write_video
+from timm_video_psn.data.frame_stream import FrameStream, TimedFrame, is_live
 from timm_video_psn.data.labels import check_class_names, flip_label_map, mirror_name
 from timm_video_psn.data.loader import Batch, EpochSampler, collate, create_video_loader
 from timm_video_psn.data.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
@@ -37,9 +38,11 @@ __all__ = [
     "DecodeError",
     "EpochSampler",
     "EvalTransform",
+    "FrameStream",
     "PathTable",
     "Sample",
     "ThreeCropTransform",
+    "TimedFrame",
     "TrainTransform",
     "VideoDataset",
     "VideoIndex",
@@ -52,6 +55,7 @@ __all__ = [
     "dense_clip_indices",
     "dense_indices",
     "flip_label_map",
+    "is_live",
     "mirror_name",
     "motion_clip",
     "normalize_clip",

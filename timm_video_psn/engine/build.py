@@ -29,7 +29,6 @@ from timm_video_psn.data import (
     create_video_loader,
     read_index,
 )
-from timm_video_psn.engine.mixup import ClipMixup
 from timm_video_psn.engine.muon import orthogonalize_in_float32
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.models import VideoNet
@@ -219,30 +218,6 @@ def create_train_transform(options: argparse.Namespace) -> TrainTransform:
         scale=options.scale,
         ratio=options.ratio,
         augment=augment,
-    )
-
-
-def create_mixup(options: argparse.Namespace, num_classes: int) -> ClipMixup | None:
-    """Mixup and cutmix of training batches; None where neither was asked for.
-
-    Args:
-        options: see `engine.options`; `img_size` is set.
-        num_classes: classes of the data set.
-
-    Raises:
-        ValueError: an option makes no sense.
-    """
-    if not (options.mixup or options.cutmix or options.cutmix_minmax):
-        return None
-    return ClipMixup(
-        num_classes,
-        options.img_size,
-        options.mixup,
-        options.cutmix,
-        options.cutmix_minmax,
-        options.mixup_prob,
-        options.mixup_switch_prob,
-        options.seed,
     )
 
 

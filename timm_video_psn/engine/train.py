@@ -18,6 +18,7 @@ from timm_video_psn.engine.evaluate import Evaluation, evaluate
 from timm_video_psn.engine.export_config import describe_run
 from timm_video_psn.engine.interrupt import Interrupted, StopRequest
 from timm_video_psn.engine.meters import LossMeter, Waiting
+from timm_video_psn.engine.mixup import create_mixup
 from timm_video_psn.engine.run_folder import Row, RunFolder
 from timm_video_psn.engine.skipped import SkippedList
 from timm_video_psn.engine.task import VideoClassificationTask
@@ -48,7 +49,7 @@ class Trainer:
         self.options = options = build.fill_from_model(options, model)
         self.precision = build.create_precision(options)
         self.loaders = build.create_loaders(options, self.train_index, self.val_index)
-        self.mixup = build.create_mixup(options, len(self.train_index.class_names))
+        self.mixup = create_mixup(options, len(self.train_index.class_names))
         memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
         self.model = model.to(self.precision.device).to(memory_format=memory_format)
         self.ema = ModelEmaV3(self.model, decay=options.model_ema_decay) if options.model_ema else None
