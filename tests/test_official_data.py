@@ -36,6 +36,7 @@ def test_something_something(dataset, first_release, run, tmp_path, capsys):
     row, config = run(dataset, root)
     assert (row["val_videos"], row["val_expected"], row["train_broken"]) == ("4", "4", "0")
     assert config["label_names"] == list(miniatures.CLASSES)
+    assert config["dataset_version"] == dataset[-2:].upper()
     assert "8 videos of 4 classes to train, 4 videos of 4 classes to validate" in capsys.readouterr().out
 
 
@@ -67,6 +68,34 @@ def test_lists(separator, run, tmp_path):
     row, config = run("list", miniatures.frame_lists(tmp_path / "data", separator), "--sampling", "tsm")
     assert (row["val_videos"], row["train_broken"]) == ("4", "0")
     assert config["label_names"] == list(miniatures.CLASSES)
+
+
+def test_folders_with_every_augmentation(run, tmp_path):
+    for split, count in (("train", 2), ("val", 1)):
+        for label, name in enumerate(miniatures.CLASSES):
+            for number in range(count):
+                path = tmp_path / "data" / split / name / f"{number}.mp4"
+                miniatures.write_mp4(path, miniatures.pictures(10 * label + number))
+    augmentation = ["--crop", "resized", "--scale", "0.5", "1", "--ratio", "0.8", "1.25", "--color-jitter", "0.4"]
+    augmentation += ["--aa", "rand-m9-mstd0.5-inc1", "--mixup", "0.8", "--cutmix-minmax", "0.2", "0.8"]
+    row, config = run("folder", tmp_path / "data", *augmentation)
+    assert (row["val_videos"], row["train_broken"]) == ("4", "0")
+    assert {"train_ce", "train_interaction", "train_capacity", "train_top1"} <= set(row)
+    assert config["recipe"]["cutmix_minmax"] == [0.2, 0.8]
+    assert config["recipe"]["aa"] == "rand-m9-mstd0.5-inc1"
+
+
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_lists_of_parts_of_videos(separator, run, tmp_path):
+    for split, count in (("train", 2), ("val", 1)):
+        lines = []
+        for label in range(len(miniatures.CLASSES)):
+            path = tmp_path / "data" / "videos" / f"{split}_{label}.mp4"
+            miniatures.write_mp4(path, miniatures.pictures(label, 20))
+            lines += [separator.join((path.name, str(10 * part), "10", str(label))) for part in range(count)]
+        miniatures.write_text(tmp_path / "data" / f"{split}.txt", *lines)
+    row, _ = run("list", tmp_path / "data")
+    assert (row["val_videos"], row["train_broken"]) == ("4", "0")
 
 
 def test_lists_that_lie_elsewhere(run, tmp_path):

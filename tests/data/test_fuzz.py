@@ -1,4 +1,4 @@
-"""Five hundred damaged videos through the loader: each gives its own frames or is reported, and nothing hangs."""
+"""Five hundred damaged videos through the loaders: each gives its own frames or is reported, and nothing hangs."""
 
 import os
 import time
@@ -9,11 +9,12 @@ import torch
 from sample_videos import B_FRAMES, encoded, moving_noise
 
 from timm_video_psn.data.annotations import PathTable, VideoIndex
+from timm_video_psn.data.augment import AutoAugment, ColorJitter
 from timm_video_psn.data.dataset import VideoDataset
 from timm_video_psn.data.decode import DecodeError, VideoReader
 from timm_video_psn.data.loader import create_video_loader
 from timm_video_psn.data.sampling import segment_indices
-from timm_video_psn.data.transforms import EvalTransform
+from timm_video_psn.data.transforms import EvalTransform, TrainTransform
 
 NUM_FILES = 500
 NUM_CLIP_FRAMES = 4
@@ -94,10 +95,8 @@ def sound(path):
         container.mux(stream.encode(None))
 
 
-@pytest.fixture(scope="module")
-def damaged(tmp_path_factory):
-    """The files with what is known about each: whether it cannot be a video."""
-    folder = tmp_path_factory.mktemp("damaged")
+def write_damaged(folder, count):
+    """Files with what is known about each: whether it cannot be a video. The last fiftieth of them is sound only."""
     rng = np.random.default_rng(0)
     sources = {
         name: encoded(moving_noise(num_frames=24), codec, options, "yuv420p", folder / f"whole_{name}").read_bytes()
@@ -105,18 +104,29 @@ def damaged(tmp_path_factory):
     }
     names = list(sources)
     files = {}
-    for number in range(NUM_FILES - 10):
+    num_sound = count // 50
+    for number in range(count - num_sound):
         mutate = MUTATIONS[number % len(MUTATIONS)]
         name = names[number // len(MUTATIONS) % len(names)]
         other = sources[names[rng.integers(len(names))]]
         path = folder / f"{number:03d}_{mutate.__name__}_{name}"
         path.write_bytes(mutate(sources[name], other, rng))
         files[path] = mutate in NEVER_VIDEOS
-    for number in range(10):
+    for number in range(num_sound):
         path = folder / f"sound{number}.mp4"
         sound(path)
         files[path] = True
     return files
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    return write_damaged(tmp_path_factory.mktemp("damaged"), NUM_FILES)
+
+
+@pytest.fixture
+def few_damaged(tmp_path):
+    return write_damaged(tmp_path, 50)
 
 
 class Timed(VideoDataset):
@@ -132,39 +142,88 @@ class Timed(VideoDataset):
             self.seconds[key[0]] = time.perf_counter() - start
 
 
+def timed_loader(files, transform, training, workers):
+    """A loader over the files, video i with label i, which notes the seconds of each."""
+    paths = PathTable.from_paths(os.fspath(path) for path in files)
+    index = VideoIndex(paths, np.arange(len(paths)), tuple(map(str, range(len(paths)))), files[0].parent)
+    dataset = Timed(index, NUM_CLIP_FRAMES, transform, training)
+    dataset.seconds = torch.zeros(len(paths)).share_memory_()
+    loader = create_video_loader(dataset, 10, shuffle=training, workers=workers)
+    loader.timeout = 60  # a worker that died or hangs is an error here
+    return loader
+
+
+def training_transform():
+    return TrainTransform(
+        48, crop="resized", hflip=0.5, augment=[AutoAugment("rand-m9-mstd0.5-inc1", 48), ColorJitter(0.4)]
+    )
+
+
 @pytest.fixture(scope="module")
 def evaluated(damaged):
     """What the validation loader makes of them: the batches, and the seconds of each file."""
-    paths = PathTable.from_paths(os.fspath(path) for path in damaged)
-    root = next(iter(damaged)).parent
-    index = VideoIndex(paths, np.arange(len(paths)), tuple(map(str, range(len(paths)))), root)
-    dataset = Timed(index, NUM_CLIP_FRAMES, EvalTransform(48, crop_pct=1), training=False)
-    dataset.seconds = torch.zeros(len(paths)).share_memory_()
-    loader = create_video_loader(dataset, 10, shuffle=False, workers=1)
-    loader.timeout = 60  # a worker that died or hangs is an error here
-    return list(loader), dataset.seconds
+    loader = timed_loader(list(damaged), EvalTransform(48, crop_pct=1), training=False, workers=1)
+    return list(loader), loader.dataset.seconds
+
+
+@pytest.fixture(scope="module")
+def trained(damaged):
+    """What the training loader makes of them in two epochs, with the workers of the first in the second."""
+    loader = timed_loader(list(damaged), training_transform(), training=True, workers=2)
+    epochs = []
+    for epoch in (0, 1):
+        loader.batch_sampler.set_epoch(epoch)
+        epochs.append(list(loader))
+    return epochs, loader.dataset.seconds
+
+
+def check_nothing_is_lost_or_replaced(batches, paths, never_videos):
+    """Every file gives a clip of its own or is reported, with a reason; what is no video is reported."""
+    given = torch.cat([batch.index for batch in batches]).tolist()
+    reported = [broken.index for batch in batches for broken in batch.broken]
+    assert sorted(given + reported) == list(range(len(paths)))
+    assert torch.cat([batch.label for batch in batches]).tolist() == given  # label i is video i
+    assert {number for number, never in enumerate(never_videos) if never} <= set(reported)
+    for batch in batches:
+        assert len(batch.clip) == len(batch.label) == len(batch.num_frames)
+        assert not len(batch.clip) or batch.clip.shape[1:] == (NUM_CLIP_FRAMES, 48, 48, 3)
+        for broken in batch.broken:
+            assert broken.path == str(paths[broken.index])
+            assert broken.reason
 
 
 @pytest.mark.slow
 def test_every_file_gives_a_clip_or_is_reported_and_none_replaces_another(damaged, evaluated):
     batches, _ = evaluated
-    given = torch.cat([batch.index for batch in batches]).tolist()
-    reported = [broken.index for batch in batches for broken in batch.broken]
-    assert sorted(given + reported) == list(range(NUM_FILES))
-    assert torch.equal(torch.cat([batch.label for batch in batches]), torch.tensor(given))  # label i is video i
-    paths = list(damaged)
-    for batch in batches:
-        for broken in batch.broken:
-            assert broken.path == str(paths[broken.index])
-            assert broken.reason
-    assert {number for number, never in enumerate(damaged.values()) if never} <= set(reported)
+    check_nothing_is_lost_or_replaced(batches, list(damaged), damaged.values())
 
 
 @pytest.mark.slow
-def test_no_file_takes_long(evaluated):
-    _, seconds = evaluated
-    assert (seconds > 0).all()
-    assert seconds.max() < MAX_SECONDS
+def test_training_goes_through_all_of_them_and_replaces_none(damaged, evaluated, trained):
+    epochs, _ = trained
+    orders = []
+    for batches in epochs:
+        check_nothing_is_lost_or_replaced(batches, list(damaged), damaged.values())
+        orders.append(torch.cat([batch.index for batch in batches]).tolist())
+    assert orders[0] != orders[1]
+    reported = [{broken.index for batch in batches for broken in batch.broken} for batches in (*epochs, evaluated[0])]
+    # Which frames are asked for differs, and so does what of a damaged file can be shown; most damage shows always.
+    assert len(set.intersection(*reported)) > 0.7 * len(set.union(*reported))
+
+
+def test_a_share_of_them_through_the_training_loader_with_workers(few_damaged):
+    files = list(few_damaged)
+    loader = timed_loader(files, training_transform(), training=True, workers=2)
+    check_nothing_is_lost_or_replaced(list(loader), files, few_damaged.values())
+    assert (loader.dataset.seconds > 0).all()
+    assert loader.dataset.seconds.max() < MAX_SECONDS
+
+
+@pytest.mark.slow
+def test_no_file_takes_long(evaluated, trained):
+    for _, seconds in (evaluated, trained):
+        assert (seconds > 0).all()
+        assert seconds.max() < MAX_SECONDS
 
 
 @pytest.mark.slow

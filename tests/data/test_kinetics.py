@@ -39,6 +39,10 @@ def test_a_test_split_may_lack_labels(tmp_path):
     lines = (root / "kinetics-400_val.csv").read_text().splitlines()
     write_text(root / "kinetics-400_test.csv", *(line.split(",", 1)[1] for line in lines))
     assert read_index("k400", root, "test").labels.tolist() == [-1] * 4
+    write_text(root / "kinetics-400_test.csv", lines[0], *("," + line.split(",", 1)[1] for line in lines[1:]))
+    index = read_index("k400", root, "test")
+    assert (index.labels.tolist(), index.class_names) == ([-1] * 4, NAMES)
+    assert all((root / path).exists() for path in index.paths)
 
 
 def test_missing_clips_stay_and_are_counted(tmp_path):
@@ -117,7 +121,8 @@ class TestErrors:
         path = root / "kinetics-400_val.csv"
         write_text(path, "label,youtube_id,time_start,time_end,split", "abseilin,va-_1abcd00,0,10,validate")
         with pytest.raises(
-            ValueError, match=r"class 'abseilin' is none of the data set's; nearest: 'abseiling'"
+            ValueError,
+            match=r"class 'abseilin' is none of the data set's \(they are named in .*\); nearest: 'abseiling'",
         ) as error:
             read_index("k400", root, "val")
         assert f"{path}:2: " in str(error.value)

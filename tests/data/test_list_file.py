@@ -5,9 +5,11 @@ import json
 import miniatures
 import numpy as np
 import pytest
-from miniatures import NUM_FRAMES, pictures, write_images, write_text
+from miniatures import NUM_FRAMES, pictures, write_images, write_mp4, write_text
 
 from timm_video_psn.data.annotations import read_index
+from timm_video_psn.data.decode import DecodeError, VideoReader
+from timm_video_psn.data.health import check_video, listed_videos
 from timm_video_psn.data.numbered_images import ImageNames
 
 
@@ -58,6 +60,52 @@ class TestForms:
         assert np.array_equal(index.decode(0, choose), frames[[2, 6]])
         assert np.array_equal(index.decode(1, choose), frames[[0, 9]])
         assert asked == [5, 10]
+
+    @pytest.mark.parametrize("separator", [" ", "\t"])
+    def test_video_files_with_their_frames(self, tmp_path, separator):
+        write_mp4(tmp_path / "videos" / "v 1.mp4", pictures(0))
+        rows = (("v 1.mp4", "12", "1"), ("v2.mp4", "30", "0"))  # extractors count a few frames more or less
+        write_text(tmp_path / "train.txt", *(separator.join(row) for row in rows))
+        index = read(tmp_path)
+        assert list(index.paths) == ["v 1.mp4", "v2.mp4"]
+        assert (index.labels.tolist(), index.lengths, index.first_frames) == ([1, 0], None, None)
+        asked = []
+        index.decode(0, lambda count: asked.append(count) or [0])
+        assert asked == [10]
+
+    def test_several_labels_for_a_video_are_not_taken_for_frames(self, tmp_path):
+        for number in range(4):
+            write_mp4(tmp_path / f"v{number}.mp4", pictures(number))
+        path = write_text(tmp_path / "train.txt", "v0.mp4 1 3", "v1.mp4 9 2", "v2.mp4 30 0", "v3.mp4 0 1")
+        with pytest.raises(ValueError, match=r"0 frames leave nothing to look at"):
+            read(tmp_path)
+        write_text(path, "v0.mp4 1 3", "v1.mp4 9 2", "v2.mp4 30 0", "v3.mp4 2 1")
+        with pytest.raises(ValueError, match=r"1 was taken for the frames of v0.mp4, which has 10") as error:
+            read(tmp_path)
+        assert str(error.value).startswith(f"{path}:1: ")
+        assert "not several labels for a video" in str(error.value)
+
+    @pytest.mark.parametrize("separator", [" ", "\t"])
+    def test_parts_of_video_files(self, tmp_path, separator):
+        write_mp4(tmp_path / "v1.mp4", pictures(0))
+        rows = (("v1.mp4", "2", "5", "0"), ("v1.mp4", "0", "10", "1"), ("v1.mp4", "6", "5", "1"))
+        write_text(tmp_path / "train.txt", *(separator.join(row) for row in rows))
+        index = read(tmp_path)
+        with VideoReader(tmp_path / "v1.mp4") as reader:
+            frames = reader.read(range(10))
+        asked = []
+
+        def choose(count):
+            asked.append(count)
+            return [0, count - 1]
+
+        assert np.array_equal(index.decode(0, choose), frames[[2, 6]])
+        assert np.array_equal(index.decode(1, choose), frames[[0, 9]])
+        assert asked == [5, 10]
+        with pytest.raises(DecodeError, match="it has 10 frames; its annotation states 5 from frame 6 on"):
+            index.decode(2, choose)
+        health = [check_video(video) for video in listed_videos(index)]
+        assert [video.reason is None for video in health] == [True, True, False]
 
     def test_frame_folders_without_counts(self, tmp_path):
         write_images(tmp_path / "v1", pictures(0))
@@ -152,13 +200,13 @@ def test_labels_that_do_not_begin_at_0_are_pointed_out(tmp_path):
 
 class TestErrors:
     def test_malformed_lines_are_named_up_to_twenty(self, tmp_path):
-        lines = ["a.mp4 0", "b.mp4", "c.mp4 1 2", "d 5 1", "e.mp4 -1", *["f.mp4"] * 20]
+        lines = ["a.mp4 0", "b.mp4", "c.mp4 1 2 3 4", "d 5 1", "e.mp4 -1", *["f.mp4"] * 20]
         path = write_text(touch(tmp_path, "a.mp4") / "train.txt", *lines)
         with pytest.raises(ValueError, match=r"24 malformed lines") as error:
             read(tmp_path)
         message = str(error.value).splitlines()
         assert message[1] == f"  {path}:2: 'b.mp4' has no label; expected `path label`"
-        assert "3: 'c.mp4 1 2' has 2 numbers after a video file: several labels?" in message[2]
+        assert "3: 'c.mp4 1 2 3 4' has 4 numbers after a video file: several labels?" in message[2]
         assert "4: 'd 5 1' is not `path label` for files, as the lines before it are" in message[3]
         assert message[4] == f"  {path}:5: label -1 is negative"
         assert (len(message), message[-2]) == (23, "  and 4 more")

@@ -1,5 +1,9 @@
 """Batches: order, broken videos, and the same ones for any number of workers."""
 
+import gc
+from pathlib import Path
+
+import av
 import pytest
 import torch
 
@@ -152,3 +156,43 @@ class TestCreateVideoLoader:
         before = torch.get_rng_state()
         list(create_video_loader(dataset, 2, shuffle=True, workers=0))
         assert torch.equal(torch.get_rng_state(), before)
+
+
+class Collects(VideoDataset):
+    """Frees all garbage before each clip, as Python does now and then."""
+
+    def __getitem__(self, key):
+        gc.collect()
+        return super().__getitem__(key)
+
+
+def test_workers_do_not_free_what_they_inherit(dataset):
+    """A frame in a cycle of references, whose scaler has threads that a forked worker lacks: freeing it would hang."""
+
+    def leave_garbage():
+        with av.open(str(dataset.index.root / dataset.index.paths[0])) as container:
+            frame = next(container.decode(video=0))
+        frame.to_ndarray(format="rgb24")
+        cycle = [frame]
+        cycle.append(cycle)
+
+    collects = Collects(dataset.index, 4, dataset.transform, training=True)
+    gc.disable()
+    try:
+        leave_garbage()
+        loader = create_video_loader(collects, 3, shuffle=True, workers=1)
+        loader.timeout = 60
+        assert sum(len(batch.label) + len(batch.broken) for batch in loader) == 6
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_decoding_starts_no_threads(dataset):
+    before = len(list(Path("/proc/self/task").iterdir()))
+    clips = [dataset[number] for number in range(3)]
+    index = dataset.index
+    frames = index.decode(0, lambda count: range(count))
+    assert len(list(Path("/proc/self/task").iterdir())) == before
+    assert len(clips) == 3
+    assert len(frames) == 10

@@ -19,6 +19,16 @@ def test_names_are_found(tmp_path, template, first):
     assert [names.template.format(number) for number in (1, 12, 123)] == [template.format(n) for n in (1, 12, 123)]
 
 
+def test_names_may_repeat_that_of_the_folder(tmp_path):
+    """As SlowFast extracts Something-Something V2."""
+    for number, folder in enumerate(("78687", "78700")):
+        write_images(tmp_path / folder, pictures(number), folder + "_{:06d}.png")
+    names = ImageNames.found_in(tmp_path / "78687")
+    assert names == ImageNames("{folder}_{:06d}.png", 1)
+    for number, folder in enumerate(("78687", "78700")):
+        assert np.array_equal(names.decode(tmp_path / folder, range), pictures(number))
+
+
 def test_a_folder_without_numbered_images_has_no_names(tmp_path):
     (tmp_path / "cover.jpg").touch()
     (tmp_path / "1.txt").touch()

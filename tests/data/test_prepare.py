@@ -1,17 +1,23 @@
 """The commands that look after a data set, end to end on real videos."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import miniatures
 import numpy as np
 import pytest
 from PIL import Image
 from sample_videos import decoded_plainly
 
 from timm_video_psn.data import reencode
+from timm_video_psn.data.advice import advise
 from timm_video_psn.data.decode import VideoReader
+from timm_video_psn.data.health import ListedVideo, VideoHealth, check_video, summarize
 from timm_video_psn.data.prepare import main
+from timm_video_psn.data.video_index import PathTable, VideoIndex
 
 
 def contents(folder):
@@ -47,6 +53,124 @@ class TestCheck:
     def test_of_a_missing_folder_is_an_error(self, tmp_path, capsys):
         assert main(["check", "--data-dir", str(tmp_path / "gone"), "--report", str(tmp_path / "r.json")]) == 2
         assert "prepare check: error: data_dir=" in capsys.readouterr().err
+
+
+def checked(tmp_path, dataset, root, *more):
+    """Exit code and report of a check."""
+    report = tmp_path / "report.json"
+    code = main(["check", "--dataset", dataset, "--data-dir", str(root), "--report", str(report), "-j", "1", *more])
+    return code, json.loads(report.read_text())["splits"]
+
+
+class TestCheckOfKnownDataSets:
+    def test_something_something(self, tmp_path, capsys):
+        root = miniatures.sthv1(tmp_path / "data")
+        frames = root / "20bn-something-something-v1"
+        shutil.rmtree(frames / "100218")
+        (frames / "100219" / "00005.jpg").write_bytes(b"no image")
+        quick = checked(tmp_path, "sthv1", root)[1]["train"]
+        assert quick["broken"] == []  # the first, the middle and the last of its 11 frames are well
+        capsys.readouterr()
+        code, splits = checked(tmp_path, "sthv1", root, "--thorough")
+        train, test = splits["train"], splits["test"]
+        assert code == 1
+        assert train["missing"] == [str(frames / "100218")]
+        (broken,) = train["broken"]
+        assert (broken["path"], "00005.jpg" in broken["reason"]) == (str(frames / "100219"), True)
+        assert (train["videos"], train["readable"], train["official_videos"]) == (8, 6, {"V1": 86017})
+        assert (test["videos"], test["labelled"], test["readable"]) == (4, 0, 4)
+        output = capsys.readouterr().out
+        assert "the train annotations list 8 videos, officially there are 86017 in V1: 86009 are lacking; get" in output
+        assert f"1 of 8 train videos are not there, {frames / '100218'}: unpack or download them again" in output
+        assert "1 of 8 train videos are damaged" in output
+        assert "4 classes, officially 174; names or order are not the official ones" in output
+        assert "the test videos have no labels: they can be predicted, not evaluated" in output
+        assert "training enlarges them; do not enlarge the files" in output
+
+    @pytest.mark.parametrize(("prefix", "version"), [("V2_", "V2"), ("", "V1")])
+    def test_diving48_states_its_version(self, tmp_path, capsys, prefix, version):
+        code, splits = checked(tmp_path, "diving48", miniatures.diving48(tmp_path / "data", prefix))
+        assert (code, list(splits)) == (0, ["train", "val"])
+        assert splits["train"]["version"] == splits["val"]["version"] == version
+        output = capsys.readouterr().out
+        assert f"version {version}; " in output
+        assert ("Diving48 V1 has wrong labels" in output) == (version == "V1")
+
+    def test_kinetics(self, tmp_path, capsys):
+        root = miniatures.k400(tmp_path / "data")
+        next((root / "val" / "abseiling").iterdir()).unlink()
+        code, splits = checked(tmp_path, "k400", root)
+        assert (code, len(splits["val"]["missing"]), splits["val"]["readable"]) == (1, 1, 3)
+        assert "absent" in splits["test"]
+        output = capsys.readouterr().out
+        assert "test: no annotations, which only predicting it would need" in output
+        assert "officially there are 19906 in the release of 2017, 19906 in the mirror of the CVDF, 18035" in output
+        assert "say beside results how many validation videos were there" in output
+
+    def test_every_frame_of_a_file_is_decoded_where_asked(self, small_videos, tmp_path):
+        path = small_videos / "val" / "turn_left" / "0.mp4"
+        with VideoReader(path) as reader:
+            expected = VideoHealth(path, 10, reader.fps, 48, 36)
+        for thorough in (False, True):
+            assert check_video(ListedVideo(path), thorough) == expected
+
+    def test_sthv2_with_answers_to_its_test_split(self, tmp_path):
+        root = miniatures.sthv2(tmp_path / "data", first_release=False)
+        code, splits = checked(tmp_path, "sthv2", root)
+        assert (code, splits["test"]["labelled"], splits["test"]["fps"]) == (0, 4, {"12": 4})
+
+    def test_lists_whose_folders_lack_frames(self, tmp_path):
+        root = miniatures.frame_lists(tmp_path / "data")
+        lines = (root / "train_videofolder.txt").read_text().replace(" 10 0", " 12 0", 1)
+        elsewhere = tmp_path / "mine.txt"
+        elsewhere.write_text(lines)
+        code, splits = checked(tmp_path, "list", root, "--train-list", str(elsewhere))
+        (broken,) = splits["train"]["broken"]
+        assert (code, broken["path"].endswith("train_0_0")) == (1, True)
+        assert "its annotation states 12 frames" in broken["reason"]
+        assert splits["train"]["fps"] == {"unknown": 11}
+        assert splits["val"]["label_order"] is None
+
+    def test_a_split_that_cannot_be_read_is_told_of_and_the_others_are_checked(self, tmp_path, capsys):
+        root = miniatures.sthv2(tmp_path / "data")
+        (root / "something-something-v2-validation.json").write_text("[{]")
+        code, splits = checked(tmp_path, "sthv2", root)
+        assert (code, splits["train"]["readable"], splits["test"]["readable"]) == (1, 8, 4)
+        assert "something-something-v2-validation.json:1: no valid JSON" in splits["val"]["error"]
+        assert "val: " in capsys.readouterr().out
+
+
+class TestAdvice:
+    """On data sets of official size, which no test can have as files."""
+
+    @staticmethod
+    def report(dataset, split, count, names, healthy, version=""):
+        paths = PathTable.from_paths(f"{number}.mp4" for number in range(count))
+        labels = np.arange(count) % len(names)
+        index = VideoIndex(paths, labels, tuple(names), Path("/data"), version=version)
+        results = [healthy._replace(path=Path(path)) for path in paths]
+        report = summarize(dataset, split, index, results)
+        return report, advise(dataset, split, report, index.class_names)
+
+    def test_a_whole_data_set_needs_none(self):
+        names = (Path(__file__).parent / "diving48_dives.txt").read_text().splitlines()
+        healthy = VideoHealth(Path(), 100, 30.0, 340, 256)
+        report, advice = self.report("diving48", "train", 15027, names, healthy, "V2")
+        assert (report["counts_like"], report["sizes"], report["fps"]) == (["V2"], {"340x256": 15027}, {"30": 15027})
+        assert report["label_order"].startswith("Diving48 in the order of its vocabulary")
+        assert advice == []
+
+    def test_what_is_too_large_or_in_another_order_or_without_videos(self):
+        healthy = VideoHealth(Path(), 100, 30.0, 1920, 1080)
+        labels = (Path(__file__).parent / "something_something_v1_labels.csv").read_text().splitlines()
+        _, advice = self.report("sthv1", "val", 173, labels, healthy)
+        text = "\n".join(advice)
+        assert "173 of 173 videos are larger than training needs: python -m timm_video_psn.data.prepare resize" in text
+        assert "they are Something-Something V1 in the unsorted order" in text
+        assert f"1 classes have no val video, {labels[-1]}: check the annotations" in text
+        assert "11349 are lacking" in text
+        _, advice = self.report("sthv1", "val", 11523, labels, healthy)
+        assert "1 are too many" in advice[0]
 
 
 class TestResize:

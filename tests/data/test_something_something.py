@@ -10,7 +10,7 @@ from miniatures import CLASSES, TEMPLATES
 
 from timm_video_psn.data.annotations import read_index
 from timm_video_psn.data.dataset import VideoDataset
-from timm_video_psn.data.transforms import TrainTransform
+from timm_video_psn.data.transforms import EvalTransform, TrainTransform
 
 
 @pytest.fixture(scope="module", params=[("sthv1", True), ("sthv1", False), ("sthv2", True), ("sthv2", False)])
@@ -46,6 +46,13 @@ def test_a_test_split_has_labels_only_where_answers_lie_beside_it(shipped):
     answered = (root / "20bn-something-something-download-package-labels").exists()
     expected = [CLASSES.index(template.replace("[", "").replace("]", "")) for template in TEMPLATES]
     assert index.labels.tolist() == (expected if answered else [-1] * 4)
+    samples = VideoDataset(index, 4, EvalTransform(32), training=False)
+    assert [samples[number].label for number in range(4)] == index.labels.tolist()
+
+
+def test_the_version_is_stated(shipped):
+    name, root = shipped
+    assert {read_index(name, root, split).version for split in ("train", "val", "test")} == {name[-2:].upper()}
 
 
 def test_the_order_of_the_files_does_not_matter(tmp_path):

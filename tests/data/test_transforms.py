@@ -12,6 +12,7 @@ from timm_video_psn.data.transforms import (
     multiscale_box,
     normalize_clip,
     random_box,
+    resized_box,
 )
 
 
@@ -26,7 +27,7 @@ def ramps(height, width):
 
 
 class TestTrainTransform:
-    @pytest.mark.parametrize("crop", ["random", "multiscale"])
+    @pytest.mark.parametrize("crop", ["random", "multiscale", "resized"])
     @pytest.mark.parametrize("size", [(64, 64), (50, 90), (90, 50), (20, 30), (37, 37), (1, 7)])
     def test_gives_contiguous_squares(self, crop, size):
         clip, flipped = TrainTransform(56, crop=crop)(noise(*size), np.random.default_rng(0))
@@ -51,7 +52,7 @@ class TestTrainTransform:
             expected = clip[:, top : top + 56, left : left + 56]
             assert torch.equal(cropped, expected.flip(2) if flipped else expected)
 
-    @pytest.mark.parametrize("crop", ["random", "multiscale"])
+    @pytest.mark.parametrize("crop", ["random", "multiscale", "resized"])
     def test_all_frames_get_the_same_box_and_flip(self, crop):
         rng = np.random.default_rng(0)
         for _ in range(10):
@@ -79,7 +80,7 @@ class TestTrainTransform:
 
     def test_all_chance_comes_from_the_generator(self):
         clip = noise(90, 120)
-        for crop in ("random", "multiscale"):
+        for crop in ("random", "multiscale", "resized"):
             first, second = (TrainTransform(56, crop=crop)(clip, np.random.default_rng(5)) for _ in range(2))
             assert torch.equal(first[0], second[0])
             assert first[1] == second[1]
@@ -87,7 +88,14 @@ class TestTrainTransform:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"crop": "corner"}, "crop='corner' is unknown; use 'random' or 'multiscale'"),
+            ({"crop": "corner"}, "crop='corner' is unknown; use 'random', 'multiscale' or 'resized'"),
+            (
+                {"scale": (0.5, 1)},
+                r"scale=\(0.5, 1\), ratio=None belong to crop='resized'; crop='random' was asked for",
+            ),
+            ({"crop": "resized", "scale": (0.5, 2)}, r"scale=\(0.5, 2\) is no span; .* above 0 up to 1, the smaller"),
+            ({"crop": "resized", "ratio": (2, 0.5)}, r"ratio=\(2, 0.5\) is no span; use two numbers above 0, the"),
+            ({"crop": "resized", "ratio": (1,)}, r"ratio=\(1,\) is no span"),
             ({"hflip": 2}, "hflip=2 is no probability"),
             ({"scales": (1.5,)}, r"scales=\(1.5,\) do not fit into a frame"),
             ({"crop_pct": 0}, "crop_pct=0 is no share of the frame"),
@@ -139,6 +147,42 @@ class TestMultiscaleBox:
             assert min(box.height, box.width) >= 1
             assert box.top + box.height <= size[0]
             assert box.left + box.width <= size[1]
+
+
+class TestResizedBox:
+    def test_areas_and_shapes_stay_in_their_spans_and_fill_them(self):
+        rng = np.random.default_rng(0)
+        boxes = [resized_box(240, 320, (0.1, 0.8), (0.5, 1.5), rng) for _ in range(2000)]
+        areas = [box.height * box.width / (240 * 320) for box in boxes]
+        shapes = [box.width / box.height for box in boxes]
+        assert (min(areas), max(areas)) == pytest.approx((0.1, 0.8), abs=0.01)
+        assert (min(shapes), max(shapes)) == pytest.approx((0.5, 1.5), abs=0.03)
+        assert all(box.top >= 0 and box.top + box.height <= 240 for box in boxes)
+        assert all(box.left >= 0 and box.left + box.width <= 320 for box in boxes)
+        assert min(box.top for box in boxes) == min(box.left for box in boxes) == 0
+        assert max(box.left + box.width for box in boxes) == 320
+
+    def test_a_frame_that_no_box_fits_gives_its_middle(self):
+        box = resized_box(10, 1000, (0.9, 1.0), (0.75, 4 / 3), np.random.default_rng(0))
+        assert box == (0, 493, 10, 13)
+
+    def test_the_clip_is_the_box_resized_then_augmented_in_order(self):
+        clip, seen = noise(60, 80), []
+
+        def note(clip, rng):
+            seen.append((clip.clone(), rng))
+            return 255 - clip
+
+        rng = np.random.default_rng(3)
+        transform = TrainTransform(32, crop="resized", scale=(0.2, 0.9), hflip=0, augment=[note, note])
+        result, _ = transform(clip, rng)
+        box = resized_box(60, 80, (0.2, 0.9), (3 / 4, 4 / 3), np.random.default_rng(3))
+        frames = clip[:, box.top : box.top + box.height, box.left : box.left + box.width].permute(0, 3, 1, 2)
+        expected = v2.functional.resize(frames, [32, 32], antialias=True).permute(0, 2, 3, 1)
+        assert torch.equal(seen[0][0], expected)
+        assert torch.equal(seen[1][0], 255 - expected)
+        assert torch.equal(result, expected)
+        assert seen[0][1] is seen[1][1] is rng
 
 
 class TestEvalTransform:

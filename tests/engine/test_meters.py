@@ -19,6 +19,13 @@ def test_averages_weigh_each_step_by_its_clips():
     assert meter.averages() == pytest.approx({"loss": 1.25, "ce": 0.625, "top1": 75.0})
 
 
+def test_a_mixed_clip_is_correct_to_the_share_of_the_answered_class():
+    meter = LossMeter()
+    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
+    meter.update(0, {"loss": torch.tensor(1.0)}, logits, torch.tensor([[0.75, 0.25], [0.9, 0.1]]))
+    assert meter.averages()["top1"] == pytest.approx(100 * (0.75 + 0.1) / 2)
+
+
 def test_averages_go_on_from_a_saved_state():
     meter, again = LossMeter(), LossMeter()
     step(meter, 0, 1.0, clips=3, correct=3)

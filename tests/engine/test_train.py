@@ -63,6 +63,8 @@ def test_every_nth_epoch_is_validated_and_the_last(arguments, tmp_path):
 def test_a_run_that_was_stopped_anywhere_ends_with_the_same_bits(arguments, tmp_path, accumulate):
     def options(name, *more):
         argv = [*arguments, "--experiment", name, "--grad-accum-steps", str(accumulate), "--model-ema", "--drop", "0.2"]
+        argv += ["--crop", "resized", "--scale", "0.3", "1", "--aa", "rand-m9-mstd0.5-inc1", "--color-jitter", "0.4"]
+        argv += ["--mixup", "0.8", "--cutmix", "1.0", "--mixup-prob", "0.8"]
         return parse_options([*argv, *more])
 
     Trainer(options("whole")).fit()
@@ -153,6 +155,12 @@ def test_a_failed_start_leaves_no_folder_behind(arguments, tmp_path, capsys):
     assert "device 'gpu' cannot be used here" in capsys.readouterr().err
     assert train_main([*arguments, "--amp"]) == 2
     assert "--amp-dtype bfloat16" in capsys.readouterr().err
+    assert train_main([*arguments, "--aa", "rand-x3"]) == 2
+    assert "policy='rand-x3' is none of timm's" in capsys.readouterr().err
+    assert train_main([*arguments, "--cutmix-minmax", "0.5", "0.2"]) == 2
+    assert "cutmix_minmax=(0.5, 0.2) leaves no box" in capsys.readouterr().err
+    assert train_main([*arguments, "--ratio", "1", "2"]) == 2
+    assert "belong to crop='resized'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,6 +4,7 @@
 """
 
 from timm_video_psn.data.annotations import ANNOTATED, DATASETS, STREAMED, read_index
+from timm_video_psn.data.augment import AutoAugment, ColorJitter
 from timm_video_psn.data.class_folders import read_folder
 from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
 from timm_video_psn.data.decode import DecodeError, VideoReader, check_decoder, decode_clip
@@ -34,8 +35,10 @@ __all__ = [
     "MOTION_PAIRS",
     "SAMPLINGS",
     "STREAMED",
+    "AutoAugment",
     "Batch",
     "Broken",
+    "ColorJitter",
     "DecodeError",
     "EpochSampler",
     "EvalTransform",

@@ -12,6 +12,10 @@ from typing import Any
 from timm_video_psn.data.video_places import AT_MOST, list_folder, some
 
 
+class NoAnnotationsError(FileNotFoundError):
+    """A data set has no annotations for a split."""
+
+
 class Complaints:
     """Gathers what is wrong in an annotation file, to say it all at once.
 
@@ -68,7 +72,8 @@ def annotation_of(
     """The annotation file of a split: the one that was given, else the first of its official names that is there.
 
     Raises:
-        FileNotFoundError: there is none; the message lists what was looked for.
+        NoAnnotationsError: there is none; the message lists what was looked for.
+        FileNotFoundError: the file that was given is not there.
     """
     if split in files:
         if not files[split].is_file():
@@ -78,7 +83,7 @@ def annotation_of(
     if found is None:
         inner, outer = list_folder(root)
         option = f"name it with --{split}-list, or " if split in ("train", "val") else ""
-        raise FileNotFoundError(
+        raise NoAnnotationsError(
             f"{root} has no annotations for the split {split!r} of {what}; looked for {', '.join(names)} in "
             f"{', '.join(folder or 'the folder itself' for folder in folders)}; found: {some([*inner, *outer])}; "
             f"{option}put it there"
@@ -147,7 +152,8 @@ def complain_of_items(path: Path, text: str, wrong: Mapping[int, str]) -> None:
     complaints.raise_if_any()
 
 
-def unknown_name(name: str, known: Iterable[str]) -> str:
-    """What a complaint says of a class name that is none."""
+def unknown_name(name: str, known: Iterable[str], named_in: Path) -> str:
+    """What a complaint says of a class name that is none of those that a file names."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"class {name!r} is none of the data set's" + (f"; nearest: {near[0]!r}" if near else "")
+    where = f" (they are named in {named_in.name})"
+    return f"class {name!r} is none of the data set's{where}" + (f"; nearest: {near[0]!r}" if near else "")

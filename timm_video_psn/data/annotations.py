@@ -17,7 +17,17 @@ from timm_video_psn.data.shard_index import read_shards
 from timm_video_psn.data.something_something import read_sthv1, read_sthv2
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 
-__all__ = ["ANNOTATED", "DATASETS", "STREAMED", "PathTable", "VideoIndex", "read_folder", "read_index", "read_motion"]
+__all__ = [
+    "ANNOTATED",
+    "DATASETS",
+    "STREAMED",
+    "PathTable",
+    "VideoIndex",
+    "read_folder",
+    "read_index",
+    "read_motion",
+    "splits_of",
+]
 
 SPLITS = ("train", "val")  # of every data set; an annotated one may have a test split, too
 
@@ -65,6 +75,15 @@ def read_index(
     if dataset in STREAMED:
         return STREAMED[dataset](data_dir, split)
     return DATASETS[dataset](folder, split)
+
+
+def splits_of(dataset: str) -> tuple[str, ...]:
+    """Splits that a data set may have: of an annotated one also "test", with or without labels.
+
+    Args:
+        dataset: a name in `DATASETS` or `ANNOTATED`.
+    """
+    return (*SPLITS, "test") if dataset in ANNOTATED and dataset != "diving48" else SPLITS
 
 
 def read_motion(data_dir: str | os.PathLike[str] | None, split: str) -> VideoIndex:

@@ -16,6 +16,7 @@ from timm_video_psn.data.annotation_file import (
     parse_json,
     read_text,
 )
+from timm_video_psn.data.official import SPLIT_SIZES
 from timm_video_psn.data.video_index import VideoIndex
 from timm_video_psn.data.video_places import locate_videos
 
@@ -23,7 +24,9 @@ _ANNOTATION_FOLDERS = ("", "annotations", "labels")
 _VIDEO_FOLDERS = ("rgb", "videos", "rawframes", "frames", "")
 _VOCAB = ("Diving48_vocab.json", "diving48_vocab.json", "vocab.json")
 _OFFICIAL_SPLIT = {"train": "train", "val": "test"}
-_OFFICIAL_SIZES = {(15943, "train"): "V1", (2096, "val"): "V1", (15027, "train"): "V2", (1970, "val"): "V2"}
+_OFFICIAL_SIZES = {
+    (count, split): version for version, sizes in SPLIT_SIZES["diving48"].items() for split, count in sizes.items()
+}
 
 
 def read_diving48(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> VideoIndex:

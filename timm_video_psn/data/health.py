@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from timm_video_psn.data.annotations import VideoIndex
+import numpy as np
+
 from timm_video_psn.data.decode import DecodeError, VideoReader
+from timm_video_psn.data.numbered_images import ImageNames
+from timm_video_psn.data.official import SPLIT_SIZES, known_label_order, label_order_digest, matching_releases
+from timm_video_psn.data.video_index import VideoIndex, check_part
+
+_AT_A_TIME = 32  # frames in memory
+
+
+class ListedVideo(NamedTuple):
+    """A video as its data set lists it: where it is, and which frames of the folder or file are its own."""
+
+    path: Path
+    images: ImageNames | None = None
+    first_frame: int = 0
+    length: int = 0  # 0 where the list does not say
 
 
 class VideoHealth(NamedTuple):
@@ -22,44 +36,96 @@ class VideoHealth(NamedTuple):
     width: int = 0
     height: int = 0
     reason: str | None = None
+    is_missing: bool = False
 
 
-def check_video(path: Path) -> VideoHealth:
-    """Opens a video and decodes its first, middle and last frame.
+def listed_videos(index: VideoIndex) -> Iterator[ListedVideo]:
+    """The videos of a split one by one."""
+    for number, path in enumerate(index.paths):
+        yield ListedVideo(index.root / path, index.images, *index.part(number))
+
+
+def check_video(video: ListedVideo, thorough: bool = False) -> VideoHealth:
+    """Opens a video and decodes its first, middle and last frame, or all of them.
 
     Args:
-        path: video file or frame folder.
+        video: file or frame folder.
+        thorough: decode every frame.
     """
+    path = video.path
+    if not path.exists():
+        return VideoHealth(path, reason="there is no such file or folder", is_missing=True)
     try:
+        if video.images is not None:
+            return _check_images(video, video.images, thorough)
         with VideoReader(path) as reader:
-            last = reader.num_frames - 1
-            _, height, width, _ = reader.read([0, last // 2, last]).shape
+            check_part(path, reader.num_frames, video.first_frame, video.length)
+            shapes = {reader.read(indices).shape[1:3] for indices in _portions(reader.num_frames, thorough)}
+            height, width = shapes.pop()
             return VideoHealth(path, reader.num_frames, reader.fps, width, height)
     except DecodeError as error:
         return VideoHealth(path, reason=error.reason)
 
 
-def summarize(index: VideoIndex, results: Sequence[VideoHealth]) -> dict[str, Any]:
+def _check_images(video: ListedVideo, images: ImageNames, thorough: bool) -> VideoHealth:
+    """The same for a folder of numbered images, with the frames that its list states."""
+    count = 0
+
+    def first_frame(num_frames: int) -> list[int]:
+        nonlocal count
+        count = num_frames
+        return [0]
+
+    place = (video.path, video.first_frame, video.length)
+    _, height, width, _ = images.decode(place[0], first_frame, *place[1:]).shape
+    for indices in _portions(count, thorough):
+        images.decode(place[0], lambda _, indices=indices: indices, *place[1:])  # type: ignore[misc]
+    return VideoHealth(video.path, count, None, width, height)
+
+
+def _portions(num_frames: int, thorough: bool) -> list[list[int]]:
+    """The frames to decode, not too many at a time."""
+    if not thorough:
+        return [[0, (num_frames - 1) // 2, num_frames - 1]]
+    return [list(range(start, min(start + _AT_A_TIME, num_frames))) for start in range(0, num_frames, _AT_A_TIME)]
+
+
+def summarize(dataset: str, split: str, index: VideoIndex, results: Sequence[VideoHealth]) -> dict[str, Any]:
     """The report of a split, fit for JSON.
 
     Args:
-        index: the split.
-        results: of all its videos.
+        dataset: name of the data set, by which official sizes are known.
+        split: of it.
+        index: the videos.
+        results: of all of them.
     """
     good = [result for result in results if result.reason is None]
     lengths = [result.num_frames for result in good] or [0]
     sizes = Counter(f"{result.width}x{result.height}" for result in good)
     rates = Counter("unknown" if result.fps is None else f"{result.fps:.4g}" for result in good)
-    labels = hashlib.sha256("\n".join(index.class_names).encode("utf-8", "surrogateescape")).hexdigest()
+    labelled = index.labels[index.labels >= 0]
+    empty = np.setdiff1d(np.arange(len(index.class_names)), labelled)
     return {
         "videos": len(results),
         "readable": len(good),
+        "official_videos": {name: size[split] for name, size in SPLIT_SIZES.get(dataset, {}).items() if split in size},
+        "counts_like": matching_releases(dataset, split, len(results)),
+        "version": index.version or None,
         "classes": len(index.class_names),
-        "label_order_sha256": labels,
+        "classes_without_videos": [index.class_names[label] for label in empty] if len(labelled) else [],
+        "labelled": len(labelled),
+        "label_order_sha256": label_order_digest(index.class_names),
+        "label_order": known_label_order(index.class_names),
         "fingerprint": index.fingerprint(),
         "ignored_files": index.ignored,
         "frames": {"least": min(lengths), "median": statistics.median(lengths), "most": max(lengths)},
         "sizes": dict(sizes.most_common()),
         "fps": dict(rates.most_common()),
-        "broken": [{"path": str(result.path), "reason": result.reason} for result in results if result.reason],
+        "missing": [str(result.path) for result in results if result.is_missing],
+        "broken": [
+            {"path": str(result.path), "reason": result.reason}
+            for result in results
+            if result.reason and not result.is_missing
+        ],
+        "notes": list(index.notes),
     }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from timm_video_psn.data.annotation_file import Complaints, data_folder, find_file, unknown_name
+from timm_video_psn.data.annotation_file import Complaints, data_folder, find_file, read_text, unknown_name
 from timm_video_psn.data.decode import VIDEO_EXTENSIONS
 from timm_video_psn.data.list_file import (
     LIST_FOLDERS,
@@ -83,7 +83,7 @@ def read_k400(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     note = f"{missing} of {len(rows.ids)} {split} videos of {path.name} are not there"
     return VideoIndex(
         paths=paths,
-        labels=_labels(path, rows, class_names),
+        labels=_labels(path, rows, class_names, train_path),
         class_names=class_names,
         root=root,
         images=images,
@@ -108,21 +108,30 @@ def _is_official(path: Path) -> bool:
 def _read_csv(path: Path, labelled: bool) -> _Rows:
     """The rows of an official csv."""
     rows, complaints = _Rows([], [], [], [], []), Complaints(path)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        lacking = {"youtube_id", "time_start", "time_end", *(("label",) if labelled else ())} - set(reader.fieldnames)
-        if lacking:
-            complaints.add(1, f"the header lacks {', '.join(sorted(lacking))}")
-            complaints.raise_if_any()
-        for row in reader:
-            reason = _take(rows, row, reader.line_num, labelled)
-            if reason:
-                complaints.add(reader.line_num, reason)
+    header, *lines = read_text(path).split("\n")
+    columns = [name.strip().strip('"') for name in header.split(",")]
+    lacking = {"youtube_id", "time_start", "time_end", *(("label",) if labelled else ())} - set(columns)
+    if lacking:
+        complaints.add(1, f"the header lacks {', '.join(sorted(lacking))}")
+        complaints.raise_if_any()
+    for number, line in enumerate(lines, 2):
+        if not line.strip():
+            continue
+        try:
+            reason = _take(rows, dict(zip(columns, _fields(line), strict=False)), number, labelled)
+        except csv.Error as error:
+            reason = f"{line[:80]!r}: {error}; are its quotation marks in pairs?"
+        if reason:
+            complaints.add(number, reason)
     complaints.raise_if_any()
     if not rows.ids:
         raise ValueError(f"{path} lists no videos; download it again")
     return rows
+
+
+def _fields(line: str) -> list[str]:
+    """Fields of a line, which ends there, so that a lost quotation mark does not swallow the lines after it."""
+    return next(csv.reader([line.rstrip("\r")], skipinitialspace=True, strict=True))
 
 
 def _take(rows: _Rows, row: Mapping[str, str | None], line: int, labelled: bool) -> str:
@@ -131,8 +140,8 @@ def _take(rows: _Rows, row: Mapping[str, str | None], line: int, labelled: bool)
     if len(video) != 11:
         return f"{video!r} is no YouTube id of 11 characters"
     try:
-        start, end = (round(float(row[key] or "")) for key in ("time_start", "time_end"))
-    except (TypeError, ValueError):
+        start, end = (round(float(row.get(key) or "")) for key in ("time_start", "time_end"))
+    except (ValueError, OverflowError):
         return f"times {row.get('time_start')!r} and {row.get('time_end')!r} are no numbers"
     if labelled and not name:
         return f"video {video} has no label"
@@ -144,12 +153,14 @@ def _take(rows: _Rows, row: Mapping[str, str | None], line: int, labelled: bool)
     return ""
 
 
-def _labels(path: Path, rows: _Rows, class_names: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _labels(
+    path: Path, rows: _Rows, class_names: Sequence[str], named_in: Path
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Labels by name, -1 without one."""
     label_of, complaints = {name: label for label, name in enumerate(class_names)} | {"": -1}, Complaints(path)
     for name, line in zip(rows.names, rows.lines, strict=True):
         if name not in label_of:
-            complaints.add(line, unknown_name(name, class_names))
+            complaints.add(line, unknown_name(name, class_names, named_in))
     complaints.raise_if_any()
     return np.array([label_of[name] for name in rows.names], dtype=np.int64)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from timm_video_psn.data.annotation_file import Complaints, annotation_of, data_folder, find_file, read_names
-from timm_video_psn.data.decode import VIDEO_EXTENSIONS
+from timm_video_psn.data.decode import VIDEO_EXTENSIONS, DecodeError, VideoReader
 from timm_video_psn.data.numbered_images import ImageNames
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 from timm_video_psn.data.video_places import evenly, list_folder, some
@@ -25,10 +25,11 @@ NAME_FILES = (
 _LINE = re.compile(r"(?P<path>.+?)(?P<numbers>(?:[ \t,]+-?\d+)*)[ \t]*$")
 _BASES = ("", "videos", "rawframes", "frames", "img")  # folders in which the listed paths may begin
 _COLUMNS = {  # numbers after the path -> what they are, for files and for frame folders
-    True: {0: "path", 1: "path label"},
+    True: {0: "path", 1: "path label", 2: "path frames label", 3: "path first_frame frames label"},
     False: {0: "path", 1: "path label", 2: "path frames label", 3: "path first_frame frames label"},
 }
 _MOST = 2**31 - 1
+_PROBES = 5  # video files whose frames are counted
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Rows:
     first_frames: array[int] = field(default_factory=lambda: array("i"))
     lines: array[int] = field(default_factory=lambda: array("i"))
     are_files: bool = True  # else frame folders
+    form: str = "path"  # of all lines
 
 
 def list_names(split: str) -> tuple[str, ...]:
@@ -60,7 +62,10 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     - `path.mp4 label` for video files (mmaction, SlowFast, VideoMAE);
     - `folder frames label` for frame folders (TSM, GSM, GST, TEA, mmaction);
     - `folder first_frame frames label` for parts of frame folders (mmaction's with_offset);
-    - `folder label` for frame folders whose images are counted when they are read.
+    - `folder label` for frame folders whose images are counted when they are read;
+    - `path.mp4 frames label`, whose frames are not used, since a video file knows them itself; a list with several
+      labels for each video looks the same, and is refused when the files tell another number of frames;
+    - `path.mp4 first_frame frames label` for parts of video files.
 
     In a test split the label may be missing, and `folder number` then gives the frames.
 
@@ -153,7 +158,7 @@ def parse_list(path: Path, labelled: bool) -> Rows:
 def _parse_lines(rows: Rows, complaints: Complaints, labelled: bool) -> Iterator[str]:
     """The paths one by one, while the numbers go into the columns."""
     form: str | None = None
-    separator, columns = " ", 0
+    separator, columns = " ", 0  # of the first line
     with rows.path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             parsed = _split_like(line, separator, columns, rows.are_files) if columns else None
@@ -164,7 +169,7 @@ def _parse_lines(rows: Rows, complaints: Complaints, labelled: bool) -> Iterator
             path, is_file, numbers = parsed
             this = _COLUMNS[is_file].get(len(numbers))
             if form is None:
-                form, rows.are_files = this, is_file
+                form, rows.are_files, rows.form = this, is_file, this or ""
                 separator, columns = "\t" if "\t" in line else " ", len(numbers)
             if this is None or (labelled and not numbers):
                 complaints.add(number, _misfit(line, is_file, numbers))
@@ -277,7 +282,10 @@ def index_of_list(
     base, present = _locate(root, rows, split)
     images = None if rows.are_files else ImageNames.found_in(base / present)
     stated, skipped = any(rows.lengths), any(rows.first_frames)
-    if images is None and (stated or skipped):
+    if rows.are_files and "first_frame" not in rows.form and stated:
+        _check_stated_frames(base, rows)
+        stated = False
+    if not rows.are_files and images is None and (stated or skipped):
         raise ValueError(f"{base / present} holds no numbered images, but {rows.path} counts frames; see --data-dir")
     return VideoIndex(
         paths=rows.paths,
@@ -290,6 +298,26 @@ def index_of_list(
         named=named,
         notes=notes,
     )
+
+
+def _check_stated_frames(base: Path, rows: Rows) -> None:
+    """Raises where the first of two numbers after video files is nowhere near their numbers of frames."""
+    count = min(len(rows.paths), _PROBES)
+    far = []
+    for number in (i * len(rows.paths) // count for i in range(count)):
+        try:
+            with VideoReader(base / rows.paths[number]) as reader:
+                found = reader.num_frames
+        except DecodeError:
+            continue  # missing or damaged videos are reported when they are read
+        if not found / 2 <= rows.lengths[number] <= found * 2:
+            far.append((rows.lines[number], rows.lengths[number], rows.paths[number], found))
+    if len(far) > count / 2:
+        line, stated, path, found = far[0]
+        raise ValueError(
+            f"{rows.path}:{line}: {stated} was taken for the frames of {path}, which has {found}, and other lines do "
+            "not fit either; accepted are `path label` and `path frames label`, not several labels for a video"
+        )
 
 
 def _locate(root: Path, rows: Rows, split: str) -> tuple[Path, str]:

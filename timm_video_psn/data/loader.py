@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -158,7 +159,12 @@ def create_video_loader(
 
 
 def _init_worker(worker: int) -> None:
-    """One thread, since workers are the parallelism; and no signals, which the main process answers for all."""
+    """One thread, since workers are the parallelism; and no signals, which the main process answers for all.
+
+    What a forked worker inherits is never collected: to free a frame whose scaler has threads waits for ever, since the
+    threads have stayed in the process that it was forked from.
+    """
+    gc.freeze()
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):  # they may be sent to the whole process group
         signal.signal(number, signal.SIG_IGN)

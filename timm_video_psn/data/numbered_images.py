@@ -21,10 +21,10 @@ class ImageNames(NamedTuple):
     """Names like `img_00001.jpg`: a template, and the number of a video's first frame.
 
     Where a folder holds frames and optical flow, or frames of several videos one after the other, the names say which
-    image is which frame.
+    image is which frame. Names may repeat that of their folder, as SlowFast's `78687/78687_000001.jpg` do.
     """
 
-    template: str  # as `str.format` takes it
+    template: str  # as `str.format` takes it: the number, and `{folder}` for the name of the folder
     first: int
 
     @classmethod
@@ -40,7 +40,18 @@ class ImageNames(NamedTuple):
         (prefix, suffix), written = max(sorted(numbers.items()), key=lambda item: len(item[1]))
         width = min(map(len, written))  # all the same where zeros fill up; else numbers grow longer
         literal = [part.replace("{", "{{").replace("}", "}}") for part in (prefix, suffix)]
+        if prefix.rstrip("_-.") == folder.name:
+            literal[0] = "{folder}" + prefix[len(folder.name) :]
         return cls(f"{literal[0]}{{:0{width}d}}{literal[1]}", min(map(int, written)))
+
+    def name(self, folder: Path, number: int) -> str:
+        """Name of an image.
+
+        Args:
+            folder: that it lies in.
+            number: in its name.
+        """
+        return self.template.format(number, folder=folder.name)
 
     def decode(
         self, folder: Path, choose: Callable[[int], Iterable[int]], skip: int = 0, length: int = 0
@@ -89,17 +100,17 @@ class ImageNames(NamedTuple):
         with in_plain_words(folder, "the folder cannot be read"):
             names = {file.name for file in folder.iterdir()}
         count = 0
-        while self.template.format(self.first + skip + count) in names:
+        while self.name(folder, self.first + skip + count) in names:
             count += 1
         if not count:
-            example = self.template.format(self.first + skip)
+            example = self.name(folder, self.first + skip)
             raise DecodeError(folder, f"the folder holds no image {example}, as those of the data set are named")
         return count
 
     def _read(self, folder: Path, number: int, length: int) -> npt.NDArray[np.uint8]:
         from PIL import Image
 
-        name = self.template.format(number)
+        name = self.name(folder, number)
         stated = f"; its annotation states {length} frames" if length else ""
         reason = f"image {name} cannot be read{stated}"
         pillow_errors: Sequence[type[Exception]] = (SyntaxError, EOFError, Image.DecompressionBombError)

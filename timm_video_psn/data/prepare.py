@@ -1,6 +1,7 @@
 """Looks after a data set before it is trained on: `python -m timm_video_psn.data.prepare COMMAND`.
 
-    check   reads every video and says which are missing or damaged, and how large and fast the others are
+    check   reads every video and says which are missing or damaged, how large and fast the others are, and whether
+            counts and order of the classes are the official ones
     resize  re-encodes the videos to a short side of 256 or 320 pixels, so that training decodes less
     frames  makes a folder of JPEG images of each video
     show    draws which frames of one video training and validation look at
@@ -25,11 +26,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index
+from timm_video_psn.data.advice import advise
+from timm_video_psn.data.annotation_file import NoAnnotationsError
+from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index, splits_of
 from timm_video_psn.data.contact_sheet import contact_sheet
-from timm_video_psn.data.health import check_video, summarize
+from timm_video_psn.data.health import check_video, listed_videos, summarize
 from timm_video_psn.data.reencode import Outcome, extract_frames, pairs_below, resize_video
 from timm_video_psn.data.shard_writer import Limits, write_shards
+from timm_video_psn.data.video_index import VideoIndex
 
 _USER_ERRORS = (ValueError, OSError)
 
@@ -52,22 +56,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Reads every video of a data set; prints a summary and writes the JSON report."""
-    reports, broken = {}, 0
-    for split in ("train", "val"):
-        index = read_index(options.dataset, options.data_dir, split)
-        paths = [index.root / path for path in index.paths]
-        results = list(_in_parallel(check_video, paths, options.workers, f"check {split}"))
-        reports[split] = summarize(index, results)
-        broken += len(reports[split]["broken"])
-        print(f"{split}: {_in_words(reports[split])}")
+    """Reads every video of a data set; prints a summary and what to do, and writes the JSON report."""
+    files = {split: path for split in ("train", "val", "test") if (path := getattr(options, f"{split}_list"))}
+    reports: dict[str, Any] = {}
+    for split in splits_of(options.dataset):
+        try:
+            index = read_index(options.dataset, options.data_dir, split, files)
+        except _USER_ERRORS as error:
+            if split == "train":
+                raise  # without it, nothing is known
+            absent = split == "test" and isinstance(error, NoAnnotationsError)
+            print(f"{split}: " + ("no annotations, which only predicting it would need" if absent else f"{error}"))
+            reports[split] = {"absent" if absent else "error": str(error)}
+            continue
+        reports[split] = _check_split(options, split, index)
         if index.shared_split:
             print("train and val are the same videos: the data set does not part them")
             break
-    report = {"dataset": options.dataset, "data_dir": os.fspath(options.data_dir), "splits": reports}
+    report = {"dataset": options.dataset, "data_dir": os.fspath(options.data_dir or ""), "splits": reports}
     _write_whole(options.report, json.dumps(report, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
     print(f"report: {options.report}")
-    return int(broken > 0)
+    return int(any("error" in part or part.get("missing") or part.get("broken") for part in reports.values()))
+
+
+def _check_split(options: argparse.Namespace, split: str, index: VideoIndex) -> dict[str, Any]:
+    """The report of a split, printed, too."""
+    look = partial(check_video, thorough=options.thorough)
+    results = list(_in_parallel(look, list(listed_videos(index)), options.workers, f"check {split}"))
+    report = summarize(options.dataset, split, index, results)
+    report["advice"] = advise(options.dataset, split, report, index.class_names)
+    print(f"{split}: {_in_words(report)}")
+    for line in (*report["notes"], *report["advice"]):
+        print(f"  - {line}")
+    return report
 
 
 def resize(options: argparse.Namespace) -> int:
@@ -142,11 +163,18 @@ def _in_parallel(work: Callable[[Any], Any], items: Sequence[Any], workers: int,
 
 
 def _in_words(report: dict[str, Any]) -> str:
+    releases = ", ".join(report["counts_like"])
+    rates = ", ".join(f"{rate} ({count})" for rate, count in list(report["fps"].items())[:3])
     sizes = ", ".join(f"{size} ({count})" for size, count in list(report["sizes"].items())[:3])
     return (
-        f"{report['readable']} of {report['videos']} videos can be read, {report['classes']} classes, "
-        f"{report['frames']['median']:g} frames in the middle ({report['frames']['least']} to "
-        f"{report['frames']['most']}), sizes {sizes or 'none'}; {len(report['broken'])} broken"
+        f"{report['readable']} of {report['videos']} videos can be read"
+        + (f" (as many as in {releases})" if releases else "")
+        + f", {len(report['missing'])} missing, {len(report['broken'])} broken; "
+        f"{report['classes']} classes, label order {report['label_order_sha256'][:12]} "
+        f"({report['label_order'] or 'of no known data set'}); "
+        + (f"version {report['version']}; " if report["version"] else "")
+        + f"{report['frames']['median']:g} frames in the middle ({report['frames']['least']} to "
+        f"{report['frames']['most']}), sizes {sizes or 'none'}, frames a second {rates or 'none'}"
     )
 
 
@@ -177,6 +205,9 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("check", help="which videos are missing or damaged").add_argument
     add("--dataset", default="folder", choices=sorted({*DATASETS, *ANNOTATED}), help="default: %(default)s")
     add("--data-dir", type=Path, required=True, metavar="DIR", help="folder of the data set")
+    for split in ("train", "val", "test"):
+        add(f"--{split}-list", type=Path, metavar="FILE", help=f"{split} annotations that lie elsewhere")
+    add("--thorough", action="store_true", help="decode every frame, not just the first, the middle and the last")
     add("--report", type=Path, default=Path("check.json"), metavar="FILE.json", help="default: %(default)s")
     add("--workers", "-j", type=int, default=workers, help="processes; default: %(default)s")
     commands.choices["check"].set_defaults(run=check)

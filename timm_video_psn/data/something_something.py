@@ -110,17 +110,23 @@ def _read(
     path, rows = rows_of(split)
     label_files = names_of("labels")
     listed = find_file(path.parent, ("",), label_files) or find_file(root, _ANNOTATION_FOLDERS, label_files)
-    known = read_names(listed) if listed else (rows if split == "train" else rows_of("train")[1]).templates
+    if listed:
+        named_in, known = listed, read_names(listed)
+    else:
+        named_in, train = (path, rows) if split == "train" else rows_of("train")
+        known = train.templates
     class_names = tuple(sorted({plain_template(name) for name in known}))
+    labels = _labels(path, rows, class_names, named_in, official_json=kind == "json")
     if split == "test":
-        rows = _answered(rows, path.with_name("test-answers.csv"))
+        labels = _answers(path.with_name("test-answers.csv"), rows, labels, class_names, named_in)
     place = locate_videos(root, rows.ids, folders, official, what)
     return VideoIndex(
         paths=place.paths(rows.ids),
-        labels=_labels(path, rows, class_names, official_json=kind == "json"),
+        labels=labels,
         class_names=class_names,
         root=root,
         images=place.images,
+        version=what.rpartition(" ")[2],  # V1 or V2
     )
 
 
@@ -129,11 +135,15 @@ def plain_template(template: str) -> str:
     return template.replace("[", "").replace("]", "").strip()
 
 
-def _labels(path: Path, rows: _Rows, class_names: Sequence[str], official_json: bool) -> np.ndarray[Any, Any]:
+def _labels(
+    path: Path, rows: _Rows, class_names: Sequence[str], named_in: Path, official_json: bool
+) -> np.ndarray[Any, Any]:
     """Labels by name, -1 without a template; a template that is no class is a complaint."""
     label_of = {name: label for label, name in enumerate(class_names)} | {"": -1}
     wrong = {
-        number: unknown_name(name, class_names) for number, name in enumerate(rows.templates) if name not in label_of
+        number: unknown_name(name, class_names, named_in)
+        for number, name in enumerate(rows.templates)
+        if name not in label_of
     }
     if wrong and official_json:
         complain_of_items(path, rows.text, wrong)
@@ -193,10 +203,14 @@ def _checked(rows: _Rows, complaints: Complaints) -> _Rows:
     return rows
 
 
-def _answered(rows: _Rows, answers: Path) -> _Rows:
-    """The rows of the test split with the templates of the answers, if there are any."""
+def _answers(
+    answers: Path, rows: _Rows, labels: np.ndarray[Any, Any], class_names: Sequence[str], named_in: Path
+) -> np.ndarray[Any, Any]:
+    """The labels of the test split by the file of answers, if there is one; -1 for a video that it lacks."""
     if not answers.is_file():
-        return rows
+        return labels
     found = _read_csv(answers, labelled=True)
-    template_of = dict(zip(found.ids, found.templates, strict=True))
-    return rows._replace(templates=[template_of.get(video, "") for video in rows.ids])
+    label_of = dict(
+        zip(found.ids, _labels(answers, found, class_names, named_in, official_json=False).tolist(), strict=True)
+    )
+    return np.array([label_of.get(video, -1) for video in rows.ids], dtype=np.int64)

@@ -6,11 +6,14 @@ images without a copy, and a normalised batch folds into channels_last feature m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+
+from timm_video_psn.data.augment import Augmentation, draws_of
 
 _SNAP_PX = 3  # TSN takes a crop within 3 pixels of the wanted size as that size, which spares the resize
 _MAX_DISTORT = 1  # TSN pairs a height and a width that are at most one scale apart
@@ -31,7 +34,7 @@ class Box(NamedTuple):
 
 
 class TrainTransform:
-    """Random crop and mirroring of a training clip.
+    """Random crop, mirroring and further augmentation of a training clip.
 
     `crop="random"` is the plain augmentation of the PSN paper: the short side resized to img_size / crop_pct (256 for
     224), then a random img_size crop. The box is chosen in source pixels and only the box is resized, which is the same
@@ -40,6 +43,9 @@ class TrainTransform:
     `crop="multiscale"` is the multi-scale corner crop of TSN (Wang et al., 2016) and TSM: height and width are `scales`
     of the short side at most one step apart, at one of 13 fixed places, resized to img_size.
 
+    `crop="resized"` is the crop of Inception, as timm and torchvision train images and SlowFast trains Kinetics: a box
+    whose area is a share of the frame in `scale` and whose width / height lies in `ratio`, resized to img_size.
+
     Args:
         img_size: side S of the square output.
         crop_pct: share of the short side that a plain crop covers.
@@ -47,6 +53,9 @@ class TrainTransform:
         hflip: probability of mirroring the clip. What that does to its label is the data set's business.
         interpolation: name of a torchvision interpolation mode.
         scales: of the multi-scale crop.
+        scale: smallest and largest share of the area, for the resized crop alone; None for 0.08 to 1.
+        ratio: smallest and largest width / height, for the resized crop alone; None for 3/4 to 4/3.
+        augment: what follows, in this order: `data.augment`, or functions of (clip, rng) that keep the shape.
 
     Shape:
         clip: (T, H, W, 3) uint8 -> (T, S, S, 3) uint8, contiguous.
@@ -56,13 +65,18 @@ class TrainTransform:
         self,
         img_size: int,
         crop_pct: float = 0.875,
-        crop: Literal["random", "multiscale"] = "random",
+        crop: Literal["random", "multiscale", "resized"] = "random",
         hflip: float = 0.5,
         interpolation: str = "bilinear",
         scales: Sequence[float] = (1, 0.875, 0.75, 0.66),
+        scale: Sequence[float] | None = None,
+        ratio: Sequence[float] | None = None,
+        augment: Sequence[Augmentation] = (),
     ) -> None:
-        if crop not in ("random", "multiscale"):
-            raise ValueError(f"crop={crop!r} is unknown; use 'random' or 'multiscale'")
+        if crop not in ("random", "multiscale", "resized"):
+            raise ValueError(f"crop={crop!r} is unknown; use 'random', 'multiscale' or 'resized'")
+        if crop != "resized" and not (scale is ratio is None):
+            raise ValueError(f"scale={scale}, ratio={ratio} belong to crop='resized'; crop={crop!r} was asked for")
         if not 0 <= hflip <= 1:
             raise ValueError(f"hflip={hflip} is no probability; use 0 to 1")
         if not scales or not all(0 < scale <= 1 for scale in scales):
@@ -73,17 +87,25 @@ class TrainTransform:
         self.hflip = hflip
         self.interpolation = _interpolation_mode(interpolation)
         self.scales = tuple(scales)
+        self.scale = _span("scale", scale or (0.08, 1.0), most=1.0)
+        self.ratio = _span("ratio", ratio or (3 / 4, 4 / 3))
+        self.augment = tuple(augment)
 
     def __call__(self, clip: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, bool]:
-        """The cropped clip, and whether it was mirrored; all chance comes from `rng`."""
+        """The cropped and augmented clip, and whether it was mirrored; all chance comes from `rng`."""
         height, width = _frame_size(clip)
         if self.crop == "random":
             box = random_box(height, width, self.img_size, self.resize_size, rng)
+        elif self.crop == "resized":
+            box = resized_box(height, width, self.scale, self.ratio, rng)
         else:
             box = multiscale_box(height, width, self.img_size, self.scales, rng)
         clip = _resize(_crop(clip, box), self.img_size, self.img_size, self.interpolation)
         flipped = bool(rng.random() < self.hflip)
-        return (clip.flip(2) if flipped else clip).contiguous(), flipped
+        clip = (clip.flip(2) if flipped else clip).contiguous()
+        for augment in self.augment:
+            clip = augment(clip, rng)
+        return clip.contiguous(), flipped
 
 
 class EvalTransform:
@@ -166,6 +188,17 @@ def multiscale_box(height: int, width: int, img_size: int, scales: Sequence[floa
     return Box(down * ((height - box_height) // 4), across * ((width - box_width) // 4), box_height, box_width)
 
 
+def resized_box(
+    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> Box:
+    """The box of torchvision's RandomResizedCrop: a share of the area in `scale`, width / height in `ratio`."""
+    from torchvision.transforms import RandomResizedCrop  # loading torchvision takes seconds
+
+    frame = torch.empty(()).expand(1, height, width)  # only its size is looked at
+    with draws_of(rng):
+        return Box(*RandomResizedCrop.get_params(frame, list(scale), list(ratio)))
+
+
 def normalize_clip(
     clip: torch.Tensor,
     mean: Sequence[float],
@@ -202,6 +235,14 @@ def _resize_size(img_size: int, crop_pct: float) -> int:
     if not 0 < crop_pct <= 1:
         raise ValueError(f"crop_pct={crop_pct} is no share of the frame; use a value above 0 and up to 1")
     return round(img_size / crop_pct)
+
+
+def _span(name: str, values: Sequence[float], most: float = math.inf) -> tuple[float, float]:
+    """The smallest and the largest of something."""
+    if len(values) != 2 or not 0 < values[0] <= values[1] <= most:
+        limit = "" if most == math.inf else f" up to {most:g}"
+        raise ValueError(f"{name}={tuple(values)} is no span; use two numbers above 0{limit}, the smaller one first")
+    return values[0], values[1]
 
 
 def _interpolation_mode(name: str) -> object:

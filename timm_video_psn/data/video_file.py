@@ -37,6 +37,9 @@ from timm_video_psn.data.packets import PacketMark, PacketTable
 _TIMED_CONTAINERS = frozenset({"matroska", "mov", "mp4", "webm"})
 _FRAME_PER_PACKET_CODECS = frozenset({"av1", "h264", "hevc", "mjpeg", "vp9"})
 _WHOLE_FRAME_ORDERS = frozenset({0, 1})  # FFmpeg's "unknown" and "progressive"; interlaced packets may be half a frame
+# From PyAV 17 on, a scaler starts a thread for each CPU unless told otherwise. Workers are the parallelism, and threads
+# that stay behind in a fork hang the process that frees the scaler.
+_ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 _HELD_BYTES = 128 * 2**20  # compressed packets that one file keeps in memory; a larger file is read a second time
 
 
@@ -150,7 +153,7 @@ class VideoFile:
 
     def _to_rgb(self, frame: VideoFrame) -> np.ndarray:
         """Pixels as players show them, (H, W, 3)."""
-        pixels = np.asarray(self._reformatter.reformat(frame, format="rgb24").to_ndarray())
+        pixels = np.asarray(self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray())
         return upright(pixels, display_matrix(frame))
 
 

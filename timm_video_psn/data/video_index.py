@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from timm_video_psn.data.decode import Decoder, decode_clip
+from timm_video_psn.data.decode import DecodeError, Decoder, decode_clip
 from timm_video_psn.data.numbered_images import ImageNames
 
 
@@ -64,7 +64,7 @@ class VideoIndex:
         reversal_pairs: labels of two classes that only the order of the frames tells apart.
         images: how the images of frame folders are named; None where any image of a folder is a frame, or all videos
             are files.
-        first_frames: frames at the beginning of each folder that are not of the video, (n,); None for 0 in all.
+        first_frames: frames at the beginning of each folder or file that are not of the video, (n,); None for 0 in all.
         lengths: frames of each video that its annotation states, (n,), 0 where it does not; None for 0 in all.
         named: whether the classes have names, not just numbers.
         version: of the annotations, where there are several; it belongs beside every result.
@@ -112,9 +112,36 @@ class VideoIndex:
         Raises:
             DecodeError: the video is missing or damaged, or lacks frames that its annotation states.
         """
-        path = self.root / self.paths[number]
-        if self.images is None:
-            return decode_clip(path, choose, decoder)
+        path, (first, length) = self.root / self.paths[number], self.part(number)
+        if self.images is not None:
+            return self.images.decode(path, choose, first, length)
+
+        def choose_of_part(num_frames: int) -> list[int]:
+            check_part(path, num_frames, first, length)
+            return [first + index for index in choose(length or num_frames - first)]
+
+        return decode_clip(path, choose_of_part, decoder)
+
+    def part(self, number: int) -> tuple[int, int]:
+        """Frames that precede a video in its folder or file, and its length, 0 for all that follow.
+
+        Args:
+            number: of the video.
+        """
         first = 0 if self.first_frames is None else int(self.first_frames[number])
-        length = 0 if self.lengths is None else int(self.lengths[number])
-        return self.images.decode(path, choose, first, length)
+        return first, 0 if self.lengths is None else int(self.lengths[number])
+
+
+def check_part(path: Path, num_frames: int, first: int, length: int) -> None:
+    """Raises a DecodeError for a file that ends before the part of it that is the video.
+
+    Args:
+        path: the file.
+        num_frames: of the file.
+        first: frames before the part.
+        length: of the part; 0 for all that follow.
+    """
+    if first + max(length, 1) > num_frames:
+        raise DecodeError(
+            path, f"it has {num_frames} frames; its annotation states {length or 'some'} from frame {first} on"
+        )

@@ -17,6 +17,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from timm_video_psn.data import (
     SAMPLINGS,
+    AutoAugment,
+    ColorJitter,
     EpochSampler,
     EvalTransform,
     ShardedIndex,
@@ -174,9 +176,7 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
         ImportError: the decoder is not installed.
     """
     check_decoder(options.decoder)
-    train_transform = TrainTransform(
-        options.img_size, options.crop_pct, options.crop, options.hflip, options.interpolation
-    )
+    train_transform = create_train_transform(options)
     eval_transform = EvalTransform(options.img_size, options.crop_pct, options.interpolation)
     common: dict[str, Any] = {
         "batch_size": options.batch_size,
@@ -202,6 +202,32 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
             shuffle=False,
             **common,
         ),
+    )
+
+
+def create_train_transform(options: argparse.Namespace) -> TrainTransform:
+    """Crop, mirroring, policy and colours of training clips.
+
+    Args:
+        options: see `engine.options`; `img_size` and `mean` are set.
+
+    Raises:
+        ValueError: an option makes no sense.
+    """
+    augment: list[Any] = []
+    if options.aa:
+        augment.append(AutoAugment(options.aa, options.img_size, options.mean, options.interpolation))
+    if options.color_jitter:
+        augment.append(ColorJitter(options.color_jitter))
+    return TrainTransform(
+        options.img_size,
+        options.crop_pct,
+        options.crop,
+        options.hflip,
+        options.interpolation,
+        scale=options.scale,
+        ratio=options.ratio,
+        augment=augment,
     )
 
 

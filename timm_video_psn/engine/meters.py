@@ -29,13 +29,15 @@ class LossMeter:
             step: its number in the epoch.
             terms: losses by name, each an average over the clips of the step.
             logits: (B, K).
-            label: (B,).
+            label: (B,), or of mixed clips the shares of the classes, (B, K): then a clip counts as correct to the share
+                of the class that is answered.
 
         Raises:
             FloatingPointError: a loss is not finite.
         """
         self.flush()
-        correct = (logits.detach().argmax(1) == label).sum()
+        answer = logits.detach().argmax(1)
+        correct = (answer == label).sum() if label.ndim == 1 else label.gather(1, answer[:, None]).sum()
         values = {name: term.detach() for name, term in terms.items()}
         self._pending = (step, len(label), {**values, "top1": correct * 100.0 / len(label)})
 

@@ -92,11 +92,28 @@ def _data_options(group: Any) -> None:
     add("--sampling", choices=list(SAMPLINGS), default="segments", help=sampling)
     add("--img-size", type=int, metavar="PX", help="crop; default: the model's own")
     add("--crop-pct", type=float, default=0.875, help="crop / short side, 224 / 256 in the paper")
-    add("--crop", choices=["random", "multiscale"], default="random", help="crop of training clips")
+    add("--crop", choices=["random", "multiscale", "resized"], default="random", help="crop of training clips")
+    add("--scale", type=float, nargs=2, metavar=("MIN", "MAX"), help="area of --crop resized; default: 0.08 to 1")
+    add("--ratio", type=float, nargs=2, metavar=("MIN", "MAX"), help="width / height of it; default: 3/4 to 4/3")
     add("--interpolation", choices=["bilinear", "bicubic"], default="bilinear", help="resize filter")
     add("--mean", type=float, nargs=3, help="of the normalisation; default: the model's own")
     add("--std", type=float, nargs=3, help="of the normalisation; default: the model's own")
     add("--hflip", type=float, default=0.5, help="probability of mirroring; left/right classes are swapped")
+    add("--color-jitter", type=float, default=0.0, metavar="PCT", help="brightness, contrast, saturation; 0: none")
+    add("--aa", metavar="NAME", help="policy of timm on all frames alike, as rand-m9-n2-mstd0.5-inc1; default: none")
+    add("--mixup", type=float, default=0.0, metavar="ALPHA", help="blend pairs of clips; 0: do not")
+    add(
+        "--cutmix",
+        type=float,
+        default=0.0,
+        metavar="ALPHA",
+        help="put a box of another clip into all frames; 0: do not",
+    )
+    add(
+        "--cutmix-minmax", type=float, nargs=2, metavar=("MIN", "MAX"), help="sides of that box, as shares of the frame"
+    )
+    add("--mixup-prob", type=float, default=1.0, metavar="P", help="share of the batches that are mixed")
+    add("--mixup-switch-prob", type=float, default=0.5, metavar="P", help="share of cutmix where both are asked for")
     add("--decoder", choices=["auto", "pyav", "torchcodec"], default="auto", help="of video files; auto is pyav")
     workers = min(4, os.cpu_count() or 1)
     add("--workers", "-j", type=int, default=workers, help="processes that decode; 0: this one")

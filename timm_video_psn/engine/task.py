@@ -17,7 +17,7 @@ class VideoClassificationTask(nn.Module):
         smoothing: label smoothing of the cross-entropy.
 
     Shape:
-        clip: (B, C, T, H, W); label: (B,)
+        clip: (B, C, T, H, W); label: (B,), or of mixed clips the shares of the classes, (B, K)
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from timm_video_psn.engine.export_config import describe_run
 from timm_video_psn.engine.interrupt import Interrupted, StopRequest
 from timm_video_psn.engine.introduction import introduce
 from timm_video_psn.engine.meters import LossMeter, Waiting
+from timm_video_psn.engine.mixup import create_mixup
 from timm_video_psn.engine.run_folder import Row, RunFolder
 from timm_video_psn.engine.run_state import resume_run, save_run
 from timm_video_psn.engine.skipped import SkippedList
@@ -57,6 +58,7 @@ class Trainer:
         self.loaders = build.create_loaders(options, self.train_index, self.val_index)
         if options.sync_bn:
             model = _with_synchronised_norms(model, self.precision.device)
+        self.mixup = create_mixup(options, len(self.train_index.class_names))
         memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
         self.model = model.to(self.precision.device).to(memory_format=memory_format)
         self.ema = ModelEmaV3(self.model, decay=options.model_ema_decay) if options.model_ema else None
@@ -139,6 +141,8 @@ class Trainer:
             self._gradients_are_shared = False
             return
         clip, label = self.precision.clip(batch.clip), batch.label.to(self.precision.device, non_blocking=True)
+        if self.mixup is not None:
+            clip, label = self.mixup.mix(clip, label, self.epoch, int(batch.index[0]))
         with self._sharing_gradients():
             with self.precision.autocast():
                 terms, logits = self.parallel_task(clip, label)
