@@ -83,17 +83,18 @@ def activation_map(
     with torch.enable_grad(), _recording(model, clip, layer) as recorders:
         logits = model(clip.detach().requires_grad_())[0].float()
         label = _checked_label(label, logits)
-        names = [name for name, recorder in recorders.items() if recorder.maps is not None]
-        if not names:
-            raise ValueError(f"layer={layer!r} was not called in the forward of {type(model).__name__}; use another one")
-        maps = [recorders[name].maps for name in names]
-        gradients = torch.autograd.grad(logits[label], maps, allow_unused=True)
-    for name, values, gradient in reversed(list(zip(names, maps, gradients, strict=True))):
+        recorded = {name: recorder.maps for name, recorder in recorders.items() if recorder.maps is not None}
+        if not recorded:
+            raise ValueError(
+                f"layer={layer!r} was not called in the forward of {type(model).__name__}; use another one"
+            )
+        gradients = torch.autograd.grad(logits[label], list(recorded.values()), allow_unused=True)
+    for (name, values), gradient in reversed(list(zip(recorded.items(), gradients, strict=True))):
         if gradient is not None and gradient.any():
             found = _combine(_as_clip(values, clip), _as_clip(gradient, clip), method)
             return ActivationMap(found.cpu().numpy(), label, float(logits[label].detach()), name)
     raise ValueError(
-        f"class {label} does not depend on layer {' or '.join(names)}: all gradients are zero; use an earlier layer"
+        f"class {label} does not depend on layer {' or '.join(recorded)}: all gradients are zero; use an earlier layer"
     )
 
 

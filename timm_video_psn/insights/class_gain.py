@@ -88,8 +88,8 @@ def class_gains(before: Scores, after: Scores) -> list[ClassGain]:
     """
     if before.class_names != after.class_names:
         raise ValueError(
-            f"the two files have other classes ({len(before.class_names)} and {len(after.class_names)}); compare models "
-            "on one data set"
+            f"the two files have other classes ({len(before.class_names)} and {len(after.class_names)}); compare "
+            "models on one data set"
         )
     place = {video: number for number, video in enumerate(after.videos)}
     pairs = [(number, place[video]) for number, video in enumerate(before.videos) if video in place]
@@ -98,7 +98,9 @@ def class_gains(before: Scores, after: Scores) -> list[ClassGain]:
     first, second = (np.array(column) for column in zip(*pairs, strict=True))
     labels = before.labels[first]
     if not np.array_equal(labels, after.labels[second]):
-        raise ValueError("the two files give other labels to the same videos; compare models on one version of the data")
+        raise ValueError(
+            "the two files give other labels to the same videos; compare models on one version of the data"
+        )
     right = before.scores[first].argmax(1) == labels, after.scores[second].argmax(1) == labels
     gains = []
     for label in np.unique(labels[labels >= 0]).tolist():

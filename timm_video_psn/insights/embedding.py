@@ -94,8 +94,8 @@ def extract_features(viewer: Viewer, batches: Iterable[Batch]) -> Features:
             continue
         maps = model.forward_features(viewer.clips(batch.clip))
         features = model.forward_head(maps, pre_logits=True).float().cpu()  # (B, D)
-        predicted = model.forward_head(maps).argmax(1).cpu()
-        parts.append((features.numpy(), batch.label.numpy(), batch.index.numpy(), predicted.numpy()))
+        named = model.forward_head(maps).argmax(1).cpu()
+        parts.append((features.numpy(), batch.label.numpy(), batch.index.numpy(), named.numpy()))
     if not parts:
         raise ValueError(f"none of the {broken} videos could be read: there is nothing to embed")
     values, labels, index, predicted = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -166,9 +166,7 @@ def _caption(name: str, features: Features, found: Embedding) -> str:
     )
 
 
-def draw_embedding(
-    models: Mapping[str, tuple[Features, Embedding]], class_names: tuple[str, ...], path: Path
-) -> Path:
+def draw_embedding(models: Mapping[str, tuple[Features, Embedding]], class_names: tuple[str, ...], path: Path) -> Path:
     """Draw one or more models side by side.
 
     Args:
@@ -189,9 +187,7 @@ def draw_embedding(
     return save_figure(figure, path)
 
 
-def embedding_page(
-    models: Mapping[str, tuple[Features, Embedding]], index: VideoIndex, page: bool = True
-) -> str:
+def embedding_page(models: Mapping[str, tuple[Features, Embedding]], index: VideoIndex, page: bool = True) -> str:
     """The same as HTML: points tell what they are, a video is marked in all panels, classes can be picked.
 
     Nothing is asked of any other host.

@@ -50,10 +50,7 @@ def kernel_maps(model: nn.Module, per_element: bool = False) -> dict[str, Intera
 
 def _ordered(one: InteractionMap, per_element: bool) -> InteractionMap:
     """The identity, which our banks have first, goes last."""
-    rows, columns = (
-        sorted(range(len(labels)), key=lambda k, labels=labels: labels[k].split("-")[1] == "I")
-        for labels in (one.temporal_labels, one.spatial_labels)
-    )
+    rows, columns = _identity_last(one.temporal_labels), _identity_last(one.spatial_labels)
     norms = one.norms / one.sizes if per_element else one.norms
     return InteractionMap(
         norms[np.ix_(rows, columns)],
@@ -61,6 +58,11 @@ def _ordered(one: InteractionMap, per_element: bool) -> InteractionMap:
         tuple(one.spatial_labels[j] for j in columns),
         one.sizes[np.ix_(rows, columns)],
     )
+
+
+def _identity_last(labels: tuple[str, ...]) -> list[int]:
+    """Places of the labels in the order of Fig. 5."""
+    return sorted(range(len(labels)), key=lambda place: labels[place].startswith(("T-I", "S-I")))
 
 
 def draw_kernel_maps(maps: Mapping[str, Maps], path: Path, title: str = "") -> Path:
@@ -152,7 +154,9 @@ def _history(arrays: dict[str, np.ndarray], file: Path) -> History:
     if epochs.ndim != 1 or not len(epochs) or not norms:
         found = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
         raise ValueError(f"{file}: expected `epoch` (E,) and maps (E, G_t, G_s) by site, found {found or 'nothing'}")
-    labels = {side: {site: _labels(arrays, site, side, norms[site]) for site in norms} for side in ("temporal", "spatial")}
+    labels = {
+        side: {site: _labels(arrays, site, side, norms[site]) for site in norms} for side in ("temporal", "spatial")
+    }
     return History(epochs, norms, labels["temporal"], labels["spatial"])
 
 

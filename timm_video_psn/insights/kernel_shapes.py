@@ -64,7 +64,9 @@ def kernel_shapes(maps: Mapping[str, InteractionMap]) -> dict[str, KernelShapes]
 
 
 def _shapes(one: InteractionMap) -> KernelShapes:
-    temporal, spatial = ([label.split("-", 2)[2] for label in labels] for labels in (one.temporal_labels, one.spatial_labels))
+    temporal, spatial = (
+        [label.split("-", 2)[2] for label in labels] for labels in (one.temporal_labels, one.spatial_labels)
+    )
     rows, columns = (tuple(sorted(set(sizes), key=_by_number)) for sizes in (temporal, spatial))
     shares = np.zeros((len(rows), len(columns)))
     for i, t in enumerate(temporal):
@@ -199,9 +201,7 @@ def _draw_field(axes: np.ndarray, field: ReceptiveField | None) -> None:
         axis.tick_params(labelsize=6)
 
 
-def save_kernel_shapes(
-    shapes: Mapping[str, KernelShapes], fields: Mapping[str, ReceptiveField], path: Path
-) -> Path:
+def save_kernel_shapes(shapes: Mapping[str, KernelShapes], fields: Mapping[str, ReceptiveField], path: Path) -> Path:
     """Write the numbers: a line for each shape of each site, with the extent of the site's receptive field.
 
     Args:

@@ -1,4 +1,4 @@
-"""What all insights draw with: figures without a display, and pictures, films and tables that appear whole or not at all.
+"""What all insights draw with: figures without a display, and files that appear whole or not at all.
 
 Colours follow one rule: darker or warmer is more.
 """
@@ -127,7 +127,9 @@ def save_table(header: Sequence[str], rows: Iterable[Sequence[Any]], path: Path)
     return save_text(text.getvalue(), path)
 
 
-def heat_map(axis: Any, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], high: float, low: float) -> Any:
+def heat_map(
+    axis: Any, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], high: float, low: float
+) -> Any:
     """Draw a table of numbers as colours, "the deeper color, the denser", with the numbers in the cells.
 
     Args:

@@ -67,7 +67,9 @@ def temporal_evolution(viewer: Viewer, path: Path, steps: int = 24, window: int 
     arrived = np.unique(np.linspace(1, total, min(steps, total)).round().astype(int))
     starts = {"growing": np.zeros_like(arrived), "sliding": np.maximum(arrived - window, 0)}
     chosen = {
-        kind: [[s + int(i) for i in viewer.sampling(int(n - s), length, None)] for s, n in zip(first, arrived, strict=True)]
+        kind: [
+            [s + int(i) for i in viewer.sampling(int(n - s), length, None)] for s, n in zip(first, arrived, strict=True)
+        ]
         for kind, first in starts.items()
     }
     latest = (arrived - 1).tolist()
@@ -95,9 +97,7 @@ def draw_evolution(found: Evolution, names: tuple[str, ...], path: Path, title: 
     return save_figure(figure, path)
 
 
-def film_evolution(
-    found: Evolution, names: tuple[str, ...], path: Path, fps: float = 6.0, title: str = ""
-) -> Path:
+def film_evolution(found: Evolution, names: tuple[str, ...], path: Path, fps: float = 6.0, title: str = "") -> Path:
     """Write a film in which the frames arrive and the curves grow.
 
     Args:

@@ -86,9 +86,7 @@ def open_viewer(source: str, device: str = "cpu") -> Viewer:
     best = Path(source) / "best"
     is_run = not (Path(source) / "config.json").is_file() and (best / "config.json").is_file()
     predictor = Predictor(str(best) if is_run else source, device)
-    return Viewer(
-        predictor.model, predictor.label_names, predictor.precision, predictor.transform, predictor.sampling
-    )
+    return Viewer(predictor.model, predictor.label_names, predictor.precision, predictor.transform, predictor.sampling)
 
 
 def watch(viewer: Viewer, path: Path, indices: Sequence[int] | None = None) -> Footage:
