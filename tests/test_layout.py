@@ -56,9 +56,9 @@ COVERED_BY = {
     "engine/interrupt": "test_train_video",
     "engine/precision": "engine/test_evaluate",
     "engine/predict": "engine/test_train",
-    "insights/__main__": "insights/test_cli",
-    "insights/commands": "insights/test_cli",
-    "insights/viewer": "insights/test_cli",
+    "insights/__main__": "insights/test_command_line",
+    "insights/commands": "insights/test_command_line",
+    "insights/viewer": "insights/test_command_line",
 }
 
 

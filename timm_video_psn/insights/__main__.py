@@ -2,7 +2,7 @@
 
 import sys
 
-from timm_video_psn.insights.cli import main
+from timm_video_psn.insights.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main())

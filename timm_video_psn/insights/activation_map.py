@@ -66,8 +66,8 @@ def activation_map(
         label: the class; None for the most likely one.
         layer: a feature level (`layer4`, `blocks.9`, ...), or the dotted name of a module that gives maps; None for
             the last level that the class depends on (a class token's network reads nothing else of its last level).
-        method: `gradcam` or `hirescam`. With pooling and one linear layer behind the layer, as after a ResNet's last
-            level, both are the same but for the factor T h w.
+        method: `gradcam` or `hirescam`. With nothing but pooling and a linear layer behind the layer, as after a
+            ResNet's last level, both are the same.
 
     Shape:
         clip: (1, C, T, H, W)

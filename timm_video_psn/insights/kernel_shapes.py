@@ -193,12 +193,13 @@ def _draw_field(axes: np.ndarray, field: ReceptiveField | None) -> None:
     profile = field.profile(0)
     in_time.bar(np.arange(len(profile)) - len(profile) // 2, profile, color="tab:blue")
     in_time.set_xlabel("frames from the centre", fontsize=7)
-    in_time.set_ylim(0, 1)
     t, h, w = field.extent()
     in_time.set_title(f"95 % within {t} x {h} x {w} (T x H x W)", fontsize=8)
     in_space.imshow(np.sqrt(field.energy.sum(0)), cmap="Blues")
     for axis in axes:
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.tick_params(labelsize=6)
+    in_space.yaxis.get_major_locator().set_params(integer=True)
 
 
 def save_kernel_shapes(shapes: Mapping[str, KernelShapes], fields: Mapping[str, ReceptiveField], path: Path) -> Path:

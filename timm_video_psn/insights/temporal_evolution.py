@@ -6,7 +6,6 @@ would be. A window that holds fewer frames than a clip has some of them repeated
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -93,8 +92,7 @@ def draw_evolution(found: Evolution, names: tuple[str, ...], path: Path, title: 
         path: the PNG file.
         title: above the picture.
     """
-    figure = _figure(found, names, len(found.arrived), title)
-    return save_figure(figure, path)
+    return save_figure(_Picture(found, names, title).figure, path)
 
 
 def film_evolution(found: Evolution, names: tuple[str, ...], path: Path, fps: float = 6.0, title: str = "") -> Path:
@@ -107,28 +105,44 @@ def film_evolution(found: Evolution, names: tuple[str, ...], path: Path, fps: fl
         fps: steps a second.
         title: above the picture.
     """
-    steps = range(1, len(found.arrived) + 1)
-    return save_film(np.stack([pixels_of(_figure(found, names, step, title)) for step in steps]), path, fps)
+    picture = _Picture(found, names, title)
+    return save_film(np.stack([picture.at(step) for step in range(1, len(found.arrived) + 1)]), path, fps)
 
 
-def _figure(found: Evolution, names: tuple[str, ...], step: int, title: str) -> Any:
-    """The picture when so many steps have been made."""
-    figure = new_figure(10, 5.4)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 2.6))
-    shown = np.unique(np.linspace(0, len(found.arrived) - 1, _SHOWN).round().astype(int))
-    for axis, number in zip(upper.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        axis.set_axis_off()
-        if number < step:
+class _Picture:
+    """The frames over the curves, all of them or those of the first steps."""
+
+    def __init__(self, found: Evolution, names: tuple[str, ...], title: str):
+        self.found = found
+        self.figure = new_figure(10, 5.4)
+        upper, lower = self.figure.subfigures(2, 1, height_ratios=(1, 2.6))
+        self.shown = np.unique(np.linspace(0, len(found.arrived) - 1, _SHOWN).round().astype(int))
+        self.frames = upper.subplots(1, len(self.shown), squeeze=False)[0]
+        for axis, number in zip(self.frames, self.shown, strict=True):
             axis.imshow(found.frames[number])
             axis.set_title(f"frame {found.arrived[number] - 1}", fontsize=8)
-    axes = lower.subplots(1, 2, sharey=True)
-    kinds = (("all frames so far", found.growing), (f"the latest {found.window} frames", found.sliding))
-    for axis, (name, values) in zip(axes, kinds, strict=True):
-        for colour, label in zip(_COLOURS, found.leading(), strict=False):
-            axis.plot(found.arrived[:step], values[:step, label], marker=".", color=colour, label=names[label])
-        axis.set(title=name, xlabel="frames that have arrived", ylim=(-0.02, 1.02), xlim=(0, found.num_frames + 1))
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("probability")
-    axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
-    figure.suptitle(title, fontsize=10)
-    return figure
+            axis.set_axis_off()
+        axes = lower.subplots(1, 2, sharey=True)
+        self.curves = [
+            (line, values[:, label])
+            for axis, values in zip(axes, (found.growing, found.sliding), strict=True)
+            for colour, label in zip(_COLOURS, found.leading(), strict=False)
+            for line in axis.plot(found.arrived, values[:, label], marker=".", color=colour, label=names[label])
+        ]
+        for axis, name in zip(axes, ("all frames so far", f"the latest {found.window} frames"), strict=True):
+            axis.set(title=name, xlabel="frames that have arrived", ylim=(-0.02, 1.02), xlim=(0, found.num_frames + 1))
+            axis.grid(alpha=0.3)
+        axes[0].set_ylabel("probability")
+        axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+        self.figure.suptitle(title, fontsize=10)
+
+    def at(self, step: int) -> np.ndarray:
+        """The picture when so many steps have been made; nothing changes its place."""
+        if self.figure.get_layout_engine() is not None:
+            pixels_of(self.figure)  # lays everything out
+            self.figure.set_layout_engine("none")
+        for line, values in self.curves:
+            line.set_data(self.found.arrived[:step], values[:step])
+        for axis, number in zip(self.frames, self.shown, strict=True):
+            axis.set_visible(bool(number < step))
+        return pixels_of(self.figure)
