@@ -81,7 +81,7 @@ def test_the_table_holds_every_block(tmp_path):
 
 
 def test_a_model_without_synthesizers_is_told_apart():
-    with pytest.raises(ValueError, match="VideoNet has no synthesizer.*temporal='psn'"):
+    with pytest.raises(ValueError, match=r"VideoNet has no synthesizer.*temporal='psn'"):
         kernel_maps(timm.create_model("tsn_test_resnet"))
 
 
@@ -102,7 +102,7 @@ def test_other_files_are_no_history(tmp_path):
     with pytest.raises(FileNotFoundError, match="training writes it for a model with synthesizers"):
         read_history(tmp_path)
     (tmp_path / "interactions.npz").write_text("no archive")
-    with pytest.raises(ValueError, match="damaged or no interactions.npz"):
+    with pytest.raises(ValueError, match=r"damaged or no interactions\.npz"):
         read_history(tmp_path)
     np.savez(tmp_path / "interactions.npz", epoch=np.arange(2), layer1=np.zeros((3, 5, 4)))
     with pytest.raises(ValueError, match=r"expected `epoch` .* found epoch \[2\], layer1 \[3, 5, 4\]"):

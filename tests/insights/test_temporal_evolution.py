@@ -3,8 +3,8 @@
 import av
 import numpy as np
 import pytest
-from tiny_runs import CLASSES, moving_square, write_frames
 from PIL import Image
+from tiny_runs import CLASSES, moving_square, write_frames
 
 from timm_video_psn.engine.predict import Predictor
 from timm_video_psn.insights.temporal_evolution import draw_evolution, film_evolution, temporal_evolution
