@@ -18,9 +18,9 @@ from timm_video_psn.insights.kernel_map import (
 )
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 
-LABELS = {
-    "temporal_labels": np.array(["T-I-1", "T-C-3", "T-M-3"]),
-    "spatial_labels": np.array(["S-I-1", "S-C-3"]),
+LABELS = {  # as training writes them
+    "layer1/temporal_labels": np.array(["T-I-1", "T-C-3", "T-M-3"]),
+    "layer1/spatial_labels": np.array(["S-I-1", "S-C-3"]),
 }
 
 
