@@ -52,6 +52,8 @@ def browser(tmp_path: Path) -> Iterator:
         "--no-sandbox",  # as root there is none
         "--disable-dev-shm-usage",  # containers have little
         "--disable-gpu",
+        "--use-fake-device-for-media-stream",  # a camera that shows a moving test picture, allowed without a question
+        "--use-fake-ui-for-media-stream",
         "--window-size=1280,1400",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
         f"--user-data-dir={tmp_path / 'chromium'}",

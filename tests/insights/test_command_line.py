@@ -11,6 +11,8 @@ from tiny_runs import CLASSES, export
 
 from timm_video_psn.insights.command_line import main
 
+CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+
 
 def run(capsys, *arguments) -> list[Path]:
     """The files that a command says it has written."""
@@ -54,6 +56,16 @@ def test_cam_and_evolution_of_a_model_without_synthesizers(other_folder, video, 
     assert names(files) == ["cam_moving_square.png", "cam_moving_square.mp4"]
     files = run(capsys, "evolution", other_folder, video, "--steps", 3, "--out", tmp_path)
     assert names(files) == ["evolution_moving_square.png", "evolution_moving_square.mp4"]
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason=f"the four real clips are not beside the repository ({CLIPS.name}/)")
+def test_cam_and_evolution_of_real_clips(model_folder, tmp_path, capsys):
+    clips = sorted(path for path in CLIPS.iterdir() if path.suffix in (".mp4", ".avi"))
+    assert len(clips) == 4
+    for clip in clips:
+        run(capsys, "cam", model_folder, clip, "--out", tmp_path)
+        run(capsys, "evolution", model_folder, clip, "--steps", 2, "--out", tmp_path)
+    assert len(list(tmp_path.iterdir())) == 16
 
 
 def test_embedding_of_two_models(model_folder, other_folder, class_folders, tmp_path, capsys):

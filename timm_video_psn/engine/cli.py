@@ -1,11 +1,8 @@
 """What the scripts at the top of the repository run: options in, exit code out, errors in one line."""
 
-import argparse
-import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 _HANDLER = "timm_video_psn command line"
 _USER_ERRORS = (ValueError, TypeError, OSError, FloatingPointError)
@@ -43,29 +40,12 @@ def predict_main(argv: Sequence[str] | None = None) -> int:
         argv: arguments; None for those of the process.
 
     Returns:
-        The exit code: 0, or 2 for an error.
+        The exit code: 0, 1 where some of several inputs could not be read, or 2 for an error.
     """
-    parser = argparse.ArgumentParser(prog="predict_video.py", description="Name what a video shows.")
-    parser.add_argument("file", help="video file, or folder of frame images")
-    parser.add_argument("--model", required=True, metavar="FOLDER", help="best/ of a run, or hf-hub:user/name")
-    parser.add_argument("--top", type=int, default=5, help="classes to show (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    options = parser.parse_args(argv)
+    from timm_video_psn.engine.predict_command import parse_predict_options, predict
 
-    def run() -> None:
-        from timm_video_psn.engine.predict import Predictor
-
-        predictions = Predictor(options.model, options.device).predict(Path(options.file), options.top)
-        if options.json:
-            top = [{"label": item.label, "probability": item.probability} for item in predictions]
-            print(json.dumps({"file": options.file, "model": options.model, "top": top}))
-            return
-        for item in predictions:
-            print(f"{item.probability:7.2%}  {item.label}")
-
-    return _guarded("predict_video.py", run, options.traceback)
+    options = parse_predict_options(argv)
+    return _guarded("predict_video.py", lambda: predict(options), options.traceback)
 
 
 def _configure_logging(name: str) -> None:
@@ -89,11 +69,11 @@ def _is_ours(handler: logging.Handler) -> bool:
     return handler.get_name() == _HANDLER
 
 
-def _guarded(name: str, run: Callable[[], None], traceback: bool) -> int:
+def _guarded(name: str, run: Callable[[], int | None], traceback: bool) -> int:
     """Run, and turn an error that the user can mend into a line and an exit code."""
     _configure_logging(name)
     try:
-        run()
+        return run() or 0
     except _USER_ERRORS as error:
         if traceback:
             raise
@@ -102,4 +82,3 @@ def _guarded(name: str, run: Callable[[], None], traceback: bool) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
-    return 0
