@@ -59,7 +59,9 @@ def main() -> None:
         page = Page(args.docs, Path(scratch))
         page.text(INTRODUCTION)
         describe_motion(page, shown)
-        if not args.no_appearance:
+        if args.no_appearance:
+            page.text("(Drawn with `--no-appearance`: the comparison with a model of appearance is left out.)")
+        else:
             folder = write_appearance(args.appearance_data or args.output / "appearance")
             options = ["--dataset", "folder", "--data-dir", str(folder), "--config", str(RECIPE)]
             run = args.appearance or trained(args.output / "insights-appearance", options)
@@ -277,7 +279,7 @@ def show_classes(page: Page, subject: Subject, whole: np.ndarray) -> None:
     clear = sum(one.low > 0 for one in gains)
     page.text(
         f"Top-1 goes from {subject.top1(scores):.1f} % to {subject.top1(whole):.1f} %; {clear} of {len(gains)} classes "
-        f"gain more than their 95 % interval, `{gains[0].name}` most, `{gains[-1].name}` least. The network was "
+        f"have an interval above zero, `{gains[0].name}` most, `{gains[-1].name}` least. The network was "
         "trained with these paths, and not given the chance to do without them."
     )
 
