@@ -231,7 +231,7 @@ def make_gains(before: Path, after: Path, out: Path, count: int = 10) -> list[Ma
     caption = (
         f"Top-1 accuracy by class, from {before} ({old.protocol or 'protocol unknown'}) to {after} "
         f"({new.protocol or 'protocol unknown'}), with 95 % intervals of paired proportions. Of {len(gains)} classes "
-        f"{clear[0]} gained and {clear[1]} lost beyond doubt of the interval; of many classes a few do so by chance."
+        f"{clear[0]} have intervals above zero and {clear[1]} below; of many classes a few do so by chance."
     )
     return [Made(picture, caption), Made(save_class_gains(gains, out / "gains.csv"), "All classes.")]
 
