@@ -13,11 +13,16 @@ from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
 
 @dataclass(frozen=True)
 class InteractionMap:
-    """||T_ij||_1 of one site, (G_t, G_s), with the names of its rows and columns as Fig. 5 writes them."""
+    """||T_ij||_1 of one site, (G_t, G_s), with the names of its rows and columns as Fig. 5 writes them.
+
+    `sizes` are the elements of each block, (G_t, G_s): groups are not all of one width, and norms / sizes can be
+    compared between blocks and between sites.
+    """
 
     norms: np.ndarray
     temporal_labels: tuple[str, ...]
     spatial_labels: tuple[str, ...]
+    sizes: np.ndarray
 
 
 class Interactions(NamedTuple):
@@ -43,7 +48,12 @@ def interaction_map(model: nn.Module) -> dict[str, InteractionMap]:
         (5, 4)
     """
     return {
-        site: InteractionMap(_norms(synthesizer), synthesizer.temporal_bank.labels, synthesizer.spatial_bank.labels)
+        site: InteractionMap(
+            _norms(synthesizer),
+            synthesizer.temporal_bank.labels,
+            synthesizer.spatial_bank.labels,
+            np.outer(synthesizer.fusion.out_widths, synthesizer.fusion.in_widths),
+        )
         for site, synthesizer in _synthesizers(model).items()
     }
 

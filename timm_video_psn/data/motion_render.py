@@ -30,15 +30,21 @@ class Texture(NamedTuple):
     crest: np.ndarray
 
 
-def render(trajectory: Trajectory, rng: np.random.Generator) -> np.ndarray:
+def render(trajectory: Trajectory, rng: np.random.Generator, shape: str | None = None) -> np.ndarray:
     """Draws a clip; shape, angle, colours, textures, camera sway and noise come from `rng`.
+
+    Args:
+        trajectory: where the shape is, and how large.
+        rng: source of everything else.
+        shape: one of `SHAPES`; None for any.
 
     Returns:
         uint8 RGB frames (T, S, S, 3).
     """
     ground, figure = _draw_textures(rng)
     u, v = _shape_coordinates(trajectory, rng.uniform(0, 2 * np.pi))
-    distance = _signed_distance(SHAPES[rng.integers(len(SHAPES))], u, v) * _per_frame(trajectory.radius)
+    drawn = SHAPES[rng.integers(len(SHAPES))]  # also where the shape is given: what follows stays the same
+    distance = _signed_distance(shape or drawn, u, v) * _per_frame(trajectory.radius)
     cover = np.clip(0.5 - distance, 0, 1)  # (T, S, S); soft within one pixel of the outline
     background = _shade(_background_waves(len(u), rng), ground)  # (3, T, S, S)
     planes = background + cover * (_shade(_shape_waves(u, v, rng), figure) - background)

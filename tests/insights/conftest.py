@@ -1,0 +1,43 @@
+"""A model folder as training leaves it, small videos of it, and the viewer of both."""
+
+from pathlib import Path
+
+import pytest
+from tiny_runs import CLASSES, SETTINGS, export, moving_square
+
+from timm_video_psn.data import write_video
+from timm_video_psn.insights.viewer import Viewer, open_viewer
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(tmp_path_factory.mktemp("runs") / "tiny" / "best", **SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def other_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model, without synthesizers."""
+    return export(tmp_path_factory.mktemp("runs") / "plain" / "best", "tsn_test_resnet", seed=1, num_frames=4)
+
+
+@pytest.fixture
+def viewer(model_folder: Path) -> Viewer:
+    return open_viewer(str(model_folder))
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("videos") / "moving square.mp4"
+    write_video(path, moving_square(0))
+    return path
+
+
+@pytest.fixture(scope="session")
+def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three videos of each class."""
+    root = tmp_path_factory.mktemp("data")
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for number in range(3):
+            write_video(root / name / f"{number}.mp4", moving_square(10 * label + number))
+    return root

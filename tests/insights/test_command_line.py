@@ -1,0 +1,120 @@
+"""The commands on a tiny model, as a user calls them; each file that is named is there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_runs import CLASSES, export
+
+from timm_video_psn.insights.command_line import main
+
+CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+
+
+def run(capsys, *arguments) -> list[Path]:
+    """The files that a command says it has written."""
+    assert main([str(argument) for argument in arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    files = [Path(line.partition(": ")[0]) for line in lines]
+    assert files
+    assert all(file.stat().st_size > 0 for file in files)
+    assert all(len(line.partition(": ")[2]) > 10 for line in lines)  # a sentence each
+    return files
+
+
+def names(files: list[Path]) -> list[str]:
+    return [file.name for file in files]
+
+
+def test_interactions_of_two_runs_and_the_epochs_of_one(model_folder, tmp_path, capsys):
+    other = export(tmp_path / "other" / "best", seed=1, num_frames=4, proportion=0.5)
+    np.savez(tmp_path / "other" / "interactions.npz", epoch=np.arange(2), layer1=np.ones((2, 5, 4)))
+    files = run(capsys, "interactions", model_folder.parent, other, "--out", tmp_path / "out")
+    assert names(files) == [
+        "interactions.png",
+        "interactions_per_element.png",
+        "interactions.csv",
+        "interactions_other.gif",
+    ]
+    table = (tmp_path / "out" / "interactions.csv").read_text()
+    assert "tiny,stem,T-C-3,S-C-3," in table
+    assert "other,layer3,T-I-1,S-I-1," in table
+
+
+def test_shapes(model_folder, video, tmp_path, capsys):
+    assert names(run(capsys, "shapes", model_folder, "--out", tmp_path)) == ["shapes.png", "shapes.csv"]
+    noise = (tmp_path / "shapes.csv").read_text()
+    run(capsys, "shapes", model_folder, "--video", video, "--out", tmp_path)
+    assert (tmp_path / "shapes.csv").read_text().splitlines()[0] == noise.splitlines()[0]
+
+
+def test_cam_and_evolution_of_a_model_without_synthesizers(other_folder, video, tmp_path, capsys):
+    files = run(capsys, "cam", other_folder, video, "--label", CLASSES[2], "--layer", "layer2", "--out", tmp_path)
+    assert names(files) == ["cam_moving_square.png", "cam_moving_square.mp4"]
+    files = run(capsys, "evolution", other_folder, video, "--steps", 3, "--out", tmp_path)
+    assert names(files) == ["evolution_moving_square.png", "evolution_moving_square.mp4"]
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason=f"the four real clips are not beside the repository ({CLIPS.name}/)")
+def test_cam_and_evolution_of_real_clips(model_folder, tmp_path, capsys):
+    clips = sorted(path for path in CLIPS.iterdir() if path.suffix in (".mp4", ".avi"))
+    assert len(clips) == 4
+    for clip in clips:
+        run(capsys, "cam", model_folder, clip, "--out", tmp_path)
+        run(capsys, "evolution", model_folder, clip, "--steps", 2, "--out", tmp_path)
+    assert len(list(tmp_path.iterdir())) == 16
+
+
+def test_embedding_of_two_models(model_folder, other_folder, class_folders, tmp_path, capsys):
+    arguments = ("--dataset", "folder", "--data-dir", class_folders, "--limit", 6, "--out", tmp_path)
+    files = run(capsys, "embedding", model_folder, other_folder, *arguments)
+    assert names(files) == ["embedding.png", "embedding.html"]
+    assert "plain: 6 videos" in files[1].read_text()
+
+
+def test_gains(tmp_path, capsys):
+    for name, seed in (("before", 0), ("after", 1)):
+        rng = np.random.default_rng(seed)
+        np.savez(
+            tmp_path / f"{name}.npz",
+            scores=rng.random((30, 3)),
+            labels=np.arange(30) % 3,
+            videos=np.arange(30).astype(str),
+            class_names=np.array(CLASSES),
+            protocol=np.array("4x1x1"),
+        )
+    files = run(capsys, "gains", tmp_path / "before.npz", tmp_path / "after.npz", "--out", tmp_path / "out")
+    assert names(files) == ["gains.png", "gains.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["interactions", "PLAIN"], "VideoNet has no synthesizer"),
+        (["shapes", "PLAIN"], "VideoNet has no synthesizer"),
+        (["cam", "PLAIN", "VIDEO", "--label", "rol"], "class 'rol' is none of the model's 3; nearest: roll"),
+        (["cam", "nowhere", "VIDEO"], "nowhere is no model folder"),
+        (["evolution", "PLAIN", "nothing.mp4"], "cannot decode nothing.mp4"),
+        (["embedding", "PLAIN", "--dataset", "motoin"], "near names: motion"),
+        (["gains", "a.npz", "b.npz"], "score file a.npz not found"),
+    ],
+)
+def test_errors_are_one_line(arguments, message, other_folder, video, tmp_path, capsys):
+    places = {"PLAIN": str(other_folder), "VIDEO": str(video)}
+    assert main([places.get(word, word) for word in arguments] + ["--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("timm_video_psn.insights: error: ")
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_it_runs_as_a_module():
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "timm_video_psn.insights", "--help"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    assert "interactions" in done.stdout

@@ -1,0 +1,35 @@
+"""The report as a browser shows it: every picture there, nothing asked of any host."""
+
+import numpy as np
+from browser import requested_hosts
+
+from timm_video_psn.insights.report import make_report
+
+
+def test_a_browser_shows_every_picture_and_asks_nobody(model_folder, video, class_folders, tmp_path, browser):
+    run = model_folder.parent
+    history = np.random.default_rng(0).random((2, 5, 4))
+    np.savez(run / "interactions.npz", epoch=np.arange(2), layer1=history)
+    (made,) = make_report(str(run), tmp_path, [video], "folder", class_folders)
+    (run / "interactions.npz").unlink()
+    browser.get(made.path.as_uri())
+    assert requested_hosts(browser) <= {None, ""}
+    widths = browser.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth)")
+    assert len(widths) == 7  # interactions twice and as a film, shapes, activation map, evolution, embedding
+    assert all(width > 100 for width in widths)
+    videos = browser.execute_script("return [...document.querySelectorAll('video')].map(v => v.src.slice(0, 21))")
+    assert videos == ["data:video/mp4;base64"] * 2
+    text = browser.find_element("tag name", "body").text
+    assert "psn_test_resnet" in text
+    assert "spin & turn" in text
+    assert "Nothing to show here" not in text
+    browser.switch_to.frame(browser.find_element("tag name", "iframe"))
+    assert len(browser.find_elements("tag name", "circle")) == 9
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_a_part_that_a_model_does_not_allow_says_so_in_the_page(other_folder, tmp_path):
+    (made,) = make_report(str(other_folder), tmp_path)
+    page = made.path.read_text(encoding="utf-8")
+    assert page.count("Nothing to show here: VideoNet has no synthesizer") == 2
+    assert "<img" not in page

@@ -1,0 +1,237 @@
+"""Class activation maps of a clip: where, and in which frames, a layer speaks for a class.
+
+Grad-CAM (Selvaraju et al., 2017) and HiResCAM (Draelos and Carin, 2020), with the clip in mind: our networks fold
+frames into the batch, so that the maps of a layer are unfolded first, and Grad-CAM's weights are means over the whole
+clip, not over each frame. pytorch-grad-cam pairs the batch of a layer with that of the input and Captum averages frame
+by frame; neither fits folded frames, hence these few lines.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from timm_video_psn.insights.pictures import new_figure, save_figure, save_film
+from timm_video_psn.insights.viewer import Footage
+from timm_video_psn.layers.clip import unfold_clip
+from timm_video_psn.layers.views import MAPS, MapView, View
+from timm_video_psn.models import VideoNet
+from timm_video_psn.models.backbones import feature_levels
+
+Method = Literal["gradcam", "hirescam"]
+_SHOWN_PX = 256  # height of a frame in a film, at least
+
+
+@dataclass(frozen=True)
+class ActivationMap:
+    """Maps of one clip and one class.
+
+    Attributes:
+        maps: (T, h, w), zero or more, in the units of the method; comparable between the frames.
+        label: the class.
+        logit: of the class.
+        layer: whose maps they are.
+    """
+
+    maps: np.ndarray
+    label: int
+    logit: float
+    layer: str
+
+    def enlarged(self, height: int, width: int) -> np.ndarray:
+        """The maps at the size of the frames, as shares of the largest value in the clip, (T, height, width)."""
+        maps = torch.from_numpy(self.maps)[:, None]
+        large = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)[:, 0]
+        return (large / max(float(self.maps.max()), 1e-12)).clamp(0, 1).numpy()
+
+
+def activation_map(
+    model: nn.Module,
+    clip: Tensor,
+    label: int | None = None,
+    layer: str | None = None,
+    method: Method = "gradcam",
+) -> ActivationMap:
+    """Compute the class activation maps of a clip.
+
+    Args:
+        model: clips to logits; it is put into evaluation mode.
+        clip: normalised.
+        label: the class; None for the most likely one.
+        layer: a feature level (`layer4`, `blocks.9`, ...), or the dotted name of a module that gives maps; None for
+            the last level that the class depends on (a class token's network reads nothing else of its last level).
+        method: `gradcam` or `hirescam`. With nothing but pooling and a linear layer behind the layer, as after a
+            ResNet's last level, both are the same.
+
+    Shape:
+        clip: (1, C, T, H, W)
+
+    Raises:
+        ValueError: an unknown layer, label or method, more than one clip, or a layer that the class does not depend on.
+    """
+    if clip.ndim != 5 or len(clip) != 1:
+        raise ValueError(f"clip of shape {list(clip.shape)}: expected one clip, (1, C, T, H, W)")
+    if method not in get_args(Method):
+        raise ValueError(f"method={method!r} is unknown; use one of {', '.join(get_args(Method))}")
+    model.eval()
+    with torch.enable_grad(), _recording(model, clip, layer) as recorders:
+        logits = model(clip.detach().requires_grad_())[0].float()
+        label = _checked_label(label, logits)
+        recorded = {name: recorder.maps for name, recorder in recorders.items() if recorder.maps is not None}
+        if not recorded:
+            raise ValueError(
+                f"layer={layer!r} was not called in the forward of {type(model).__name__}; use another one"
+            )
+        gradients = torch.autograd.grad(logits[label], list(recorded.values()), allow_unused=True)
+    for (name, values), gradient in reversed(list(zip(recorded.items(), gradients, strict=True))):
+        if gradient is not None and gradient.any():
+            found = _combine(_as_clip(values, clip), _as_clip(gradient, clip), method)
+            return ActivationMap(found.cpu().numpy(), label, float(logits[label].detach()), name)
+    raise ValueError(
+        f"class {label} does not depend on layer {' or '.join(recorded)}: all gradients are zero; use an earlier layer"
+    )
+
+
+def _combine(maps: Tensor, gradient: Tensor, method: Method) -> Tensor:
+    """ReLU of the weighted sum over channels; (C, T, h, w) twice -> (T, h, w)."""
+    weights = gradient.mean((1, 2, 3), keepdim=True) if method == "gradcam" else gradient
+    return (weights * maps.detach()).sum(0).relu().float()
+
+
+def _as_clip(maps: Tensor, clip: Tensor) -> Tensor:
+    """Folded maps (T, C, h, w), or those of a network with 3D maps (1, C, T, h, w), as (C, T, h, w)."""
+    return (unfold_clip(maps, clip.shape[2]) if maps.ndim == 4 else maps)[0]
+
+
+def _checked_label(label: int | None, logits: Tensor) -> int:
+    if label is None:
+        return int(logits.argmax())
+    if not 0 <= label < len(logits):
+        raise ValueError(f"class {label} asked for; the model has {len(logits)}, from 0 to {len(logits) - 1}")
+    return label
+
+
+class _Recorder(nn.Module):
+    """Keeps the map that it is shown, and passes on a copy, so that what works in place leaves the map as it was."""
+
+    maps: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.maps = x
+        return x.clone()
+
+
+@contextmanager
+def _recording(model: nn.Module, clip: Tensor, layer: str | None) -> Iterator[dict[str, _Recorder]]:
+    """While the block runs, what the layers pass on is recorded; all feature levels where no layer is named."""
+    recorders, handles = {}, []
+    try:
+        for name, (module, view) in _layers(model, layer).items():
+            recorders[name] = _Recorder()
+            handles.append(module.register_forward_hook(_hook(recorders[name], view, clip)))
+        yield recorders
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook(recorder: _Recorder, view: View, clip: Tensor) -> Any:
+    """A forward hook that shows the recorder the output as maps (B*T, C, h, w), whatever the layout of the network."""
+    shown = _first_part(view).build(lambda channels: recorder, 0)
+    for part in shown.modules():
+        if isinstance(part, MapView):
+            part.image_size = (clip.shape[-2], clip.shape[-1])
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        tensor = output[view.items[0][0]] if view.items else output
+        if not isinstance(tensor, Tensor) or tensor.ndim not in ((4, 5) if view.kind == "NCHW" else (3, 4)):
+            kind = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise ValueError(f"a layer that passes on {kind} has no maps; use a feature level")
+        return shown(output)
+
+    return hook
+
+
+def _first_part(view: View) -> View:
+    """Of several maps that are passed on at once, the first, which is the largest."""
+    return view if view.items is None else View(view.kind, view.prefix, view.order, view.items[:1])
+
+
+def _layers(model: nn.Module, layer: str | None) -> dict[str, tuple[nn.Module, View]]:
+    """The modules to record, by name."""
+    levels: dict[str, tuple[nn.Module, View]] = {}
+    if isinstance(model, VideoNet):
+        known = feature_levels(model.backbone)
+        levels = {place.site: (model.backbone.get_submodule(place.target), place.view) for place in known}
+    if layer is None and levels:
+        return levels
+    if layer in levels:
+        return {layer: levels[layer]}
+    modules = dict(model.named_modules())
+    if layer and layer in modules:
+        return {layer: (modules[layer], MAPS)}
+    raise ValueError(
+        f"layer={layer!r} is neither a feature level of {type(model).__name__} ({', '.join(levels) or 'it has none'}) "
+        "nor the dotted name of one of its modules"
+    )
+
+
+def overlay(footage: Footage, found: ActivationMap) -> np.ndarray:
+    """The frames with their maps over them: warmer is more, and nothing stays as it is.
+
+    Args:
+        footage: the clip's frames.
+        found: its maps.
+
+    Returns:
+        uint8 (T, H, W, 3).
+    """
+    from matplotlib import colormaps
+
+    frames = footage.frames.numpy() / 255.0
+    shares = found.enlarged(*frames.shape[1:3])
+    colours = colormaps["turbo"](shares)[..., :3]
+    weight = 0.65 * shares[..., None]
+    return np.rint(255 * ((1 - weight) * frames + weight * colours)).astype(np.uint8)
+
+
+def draw_activation_map(footage: Footage, found: ActivationMap, path: Path, title: str = "") -> Path:
+    """Draw the frames of a clip, and below each its map over it.
+
+    Args:
+        footage: the clip's frames.
+        found: its maps.
+        path: the PNG file.
+        title: above the picture.
+    """
+    covered, count = overlay(footage, found), len(footage.indices)
+    figure = new_figure(1.25 * count + 0.2, 3.1)
+    axes = figure.subplots(2, count, squeeze=False)
+    for column, index in enumerate(footage.indices.tolist()):
+        axes[0, column].imshow(footage.frames[column].numpy())
+        axes[1, column].imshow(covered[column])
+        axes[0, column].set_title(f"frame {index}", fontsize=8)
+        for axis in axes[:, column]:
+            axis.set_axis_off()
+    figure.suptitle(title or f"class {found.label}, {found.layer}", fontsize=9)
+    return save_figure(figure, path)
+
+
+def film_activation_map(footage: Footage, found: ActivationMap, path: Path, fps: float = 4.0) -> Path:
+    """Write the frames beside the frames with their maps as a film.
+
+    Args:
+        footage: the clip's frames.
+        found: its maps.
+        path: the .mp4 file.
+        fps: frames of the clip a second.
+    """
+    both = np.concatenate([footage.frames.numpy(), overlay(footage, found)], axis=2)  # (T, H, 2 W, 3)
+    factor = max(1, -(-_SHOWN_PX // both.shape[1]))  # whole, so that pixels stay pixels
+    return save_film(both.repeat(factor, axis=1).repeat(factor, axis=2), path, fps)

@@ -1,0 +1,234 @@
+"""Videos as points: the features of a model, laid out in the plane by t-SNE, coloured by class.
+
+Two scores say what the eye would only guess, both computed from the features themselves, not from the picture:
+silhouette, and the share of videos whose nearest others are mostly of their class.
+"""
+
+import html
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from timm_video_psn.data import Batch, VideoDataset, VideoIndex, create_video_loader
+from timm_video_psn.insights.pictures import new_figure, save_figure, save_text
+from timm_video_psn.insights.viewer import Viewer
+
+_NEIGHBOURS = 5
+_PAGE = Path(__file__).with_name("embedding.html")
+
+
+@dataclass(frozen=True)
+class Features:
+    """Pooled features of videos: `values` (N, D), with class, place in the data set and prediction of each, (N,)."""
+
+    values: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+    predicted: np.ndarray
+    num_broken: int = 0
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Points (N, 2) of features, and how well the classes part in the features.
+
+    Attributes:
+        points: (N, 2).
+        silhouette: mean over the videos, from -1 to 1; nan where it is not defined.
+        neighbour_accuracy: share of the videos that the vote of their 5 nearest others names rightly.
+    """
+
+    points: np.ndarray
+    silhouette: float
+    neighbour_accuracy: float
+
+
+def create_feature_loader(viewer: Viewer, index: VideoIndex, limit: int | None = None, workers: int = 1) -> Any:
+    """A loader of the clips that validation sees.
+
+    Args:
+        viewer: the model.
+        index: the videos.
+        limit: at most so many, spread evenly over the data set; None for all.
+        workers: processes that decode.
+    """
+    dataset: Any = VideoDataset(index, viewer.model.num_frames, viewer.transform, False, 0, viewer.sampling)
+    if limit is not None and limit < len(index):
+        return _Part(dataset, np.linspace(0, len(index) - 1, limit).round().astype(int).tolist())
+    return create_video_loader(dataset, 16, False, workers)
+
+
+class _Part:
+    """Some videos of a data set, in batches."""
+
+    def __init__(self, dataset: VideoDataset, numbers: list[int]):
+        self.dataset, self.numbers = dataset, numbers
+
+    def __iter__(self) -> Any:
+        from timm_video_psn.data import collate
+
+        for start in range(0, len(self.numbers), 16):
+            yield collate([self.dataset[number] for number in self.numbers[start : start + 16]])
+
+
+@torch.inference_mode()
+def extract_features(viewer: Viewer, batches: Iterable[Batch]) -> Features:
+    """The pooled features of videos, what the classifier sees, averaged over the frames.
+
+    Args:
+        viewer: the model.
+        batches: of clips.
+
+    Raises:
+        ValueError: not one video could be read.
+    """
+    model, parts, broken = viewer.model, [], 0
+    for batch in batches:
+        broken += len(batch.broken)
+        if not len(batch.label):
+            continue
+        maps = model.forward_features(viewer.clips(batch.clip))
+        features = model.forward_head(maps, pre_logits=True).float().cpu()  # (B, D)
+        named = model.forward_head(maps).argmax(1).cpu()
+        parts.append((features.numpy(), batch.label.numpy(), batch.index.numpy(), named.numpy()))
+    if not parts:
+        raise ValueError(f"none of the {broken} videos could be read: there is nothing to embed")
+    values, labels, index, predicted = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Features(values, labels, index, predicted, broken)
+
+
+def embed(features: Features, seed: int = 0) -> Embedding:
+    """Lay the videos out in the plane, and score the classes.
+
+    Args:
+        features: as `extract_features` returns them.
+        seed: of t-SNE.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+        ValueError: fewer than 4 videos.
+    """
+    try:
+        from sklearn.manifold import TSNE
+        from sklearn.preprocessing import StandardScaler
+    except ImportError as error:
+        raise ImportError("embedding needs scikit-learn: pip install 'timm-video-psn[insights]'") from error
+    if len(features.labels) < 4:
+        raise ValueError(f"{len(features.labels)} videos make no map; use at least 4")
+    values = StandardScaler().fit_transform(features.values)
+    perplexity = min(30.0, (len(values) - 1) / 3)
+    points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
+    return Embedding(points.astype(np.float64), *cluster_scores(values, features.labels))
+
+
+def cluster_scores(values: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Silhouette, and accuracy of the 5 nearest others (`Embedding`).
+
+    Args:
+        values: features, (N, D).
+        labels: classes, (N,).
+    """
+    from sklearn.metrics import silhouette_score
+    from sklearn.neighbors import NearestNeighbors
+
+    classes, labels = np.unique(labels, return_inverse=True)
+    defined = 1 < len(classes) < len(labels)
+    silhouette = float(silhouette_score(values, labels)) if defined else float("nan")
+    count = min(_NEIGHBOURS, len(labels) - 1)
+    nearest = NearestNeighbors(n_neighbors=count).fit(values).kneighbors(return_distance=False)  # others only
+    votes = np.zeros((len(labels), len(classes)))
+    for column in nearest.T:
+        votes[np.arange(len(labels)), labels[column]] += 1
+    # A tie goes to the class of the nearest of the tied: its vote counts a little more.
+    for rank, column in enumerate(nearest.T):
+        votes[np.arange(len(labels)), labels[column]] += 1e-3 * 0.5**rank
+    return silhouette, float((votes.argmax(1) == labels).mean())
+
+
+def _colours(count: int) -> list[str]:
+    """A colour for each class; they repeat after twenty."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(colormaps["tab20"](number % 20)) for number in range(count)]
+
+
+def _caption(name: str, features: Features, found: Embedding) -> str:
+    accuracy = (features.predicted == features.labels).mean()
+    return (
+        f"{name}: {len(features.labels)} videos, top-1 {accuracy:.1%}, silhouette {found.silhouette:.3f}, "
+        f"5 nearest {found.neighbour_accuracy:.1%}"
+    )
+
+
+def draw_embedding(models: Mapping[str, tuple[Features, Embedding]], class_names: tuple[str, ...], path: Path) -> Path:
+    """Draw one or more models side by side.
+
+    Args:
+        models: features and points by the name of the model.
+        class_names: of the data set.
+        path: the PNG file.
+    """
+    figure = new_figure(5.2 * len(models) + 1.8, 5.2)
+    axes = figure.subplots(1, len(models), squeeze=False)[0]
+    colours = _colours(len(class_names))
+    for axis, (name, (features, found)) in zip(axes, models.items(), strict=True):
+        for label in np.unique(features.labels):
+            x, y = found.points[features.labels == label].T
+            axis.scatter(x, y, s=12, color=colours[label], label=class_names[label])
+        axis.set_title(_caption(name, features, found).replace(": ", "\n"), fontsize=8)
+        axis.set(xticks=[], yticks=[])
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, ncols=1 + len(class_names) // 40)
+    return save_figure(figure, path)
+
+
+def embedding_page(models: Mapping[str, tuple[Features, Embedding]], index: VideoIndex, page: bool = True) -> str:
+    """The same as HTML: points tell what they are, a video is marked in all panels, classes can be picked.
+
+    Nothing is asked of any other host.
+
+    Args:
+        models: features and points by the name of the model.
+        index: the videos.
+        page: a whole page, or just the part that goes into the body of one.
+    """
+    names = index.class_names
+    data = {
+        "classes": list(names),
+        "colours": _colours(len(names)),
+        "panels": [
+            {"caption": _caption(name, features, found), "points": _points(features, found, index)}
+            for name, (features, found) in models.items()
+        ],
+    }
+    text = json.dumps(data).replace("<", "\\u003c")  # so that no name can end the script
+    part = _PAGE.read_text(encoding="utf-8").replace("__DATA__", text)
+    title = html.escape(" and ".join(models))
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>{part}</html>' if page else part
+
+
+def save_embedding_page(models: Mapping[str, tuple[Features, Embedding]], index: VideoIndex, path: Path) -> Path:
+    """Write `embedding_page` to a file.
+
+    Args:
+        models: features and points by the name of the model.
+        index: the videos.
+        path: the HTML file.
+    """
+    return save_text(embedding_page(models, index), path)
+
+
+def _points(features: Features, found: Embedding, index: VideoIndex) -> list[list[Any]]:
+    """x, y (0 to 1), class, prediction, number and name of each video."""
+    low, high = found.points.min(0), found.points.max(0)
+    shares = (found.points - low) / np.maximum(high - low, 1e-12)
+    columns = (features.labels, features.predicted, features.index)
+    return [
+        [round(float(x), 4), round(float(y), 4), int(label), int(said), int(number), index.paths[int(number)]]
+        for (x, y), label, said, number in zip(shares, *columns, strict=True)
+    ]

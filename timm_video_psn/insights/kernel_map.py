@@ -1,0 +1,201 @@
+"""Filter-interaction maps (Fig. 5): how strongly each spatial kernel feeds each temporal one, site by site.
+
+"We quantize the importance of different shape interactions as the l1 norm of the corresponding transformation matrix",
+T_ij of Eq. 2. A norm grows with the elements of its block, and our groups are not all of one width; `per_element`
+divides by them, so that blocks and sites can be compared.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from timm_video_psn.insights.pictures import heat_map, new_figure, pixels_of, save_figure, save_gif, save_table
+from timm_video_psn.interactions import InteractionMap, interaction_map
+
+Maps = Mapping[str, InteractionMap]  # site -> map
+
+
+@dataclass(frozen=True)
+class History:
+    """The maps of a run, epoch by epoch: `epochs` (E,) and, by site, norms (E, G_t, G_s)."""
+
+    epochs: np.ndarray
+    norms: dict[str, np.ndarray]
+    temporal_labels: dict[str, tuple[str, ...]]
+    spatial_labels: dict[str, tuple[str, ...]]
+
+
+def kernel_maps(model: nn.Module, per_element: bool = False) -> dict[str, InteractionMap]:
+    """The map of every site, rows and columns in the order of Fig. 5: convolutions, pool, identity.
+
+    Args:
+        model: any module that holds synthesizers.
+        per_element: norms divided by the elements of their blocks.
+
+    Raises:
+        ValueError: there is no synthesizer in the model.
+    """
+    found = interaction_map(model)
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} has no synthesizer, so that there are no interactions to show; use a model with "
+            "temporal='psn' (psn_resnet50, ...); cam, evolution and embedding work on every model"
+        )
+    return {site: _ordered(one, per_element) for site, one in found.items()}
+
+
+def _ordered(one: InteractionMap, per_element: bool) -> InteractionMap:
+    """The identity, which our banks have first, goes last."""
+    rows, columns = _identity_last(one.temporal_labels), _identity_last(one.spatial_labels)
+    norms = one.norms / one.sizes if per_element else one.norms
+    return InteractionMap(
+        norms[np.ix_(rows, columns)],
+        tuple(one.temporal_labels[i] for i in rows),
+        tuple(one.spatial_labels[j] for j in columns),
+        one.sizes[np.ix_(rows, columns)],
+    )
+
+
+def _identity_last(labels: tuple[str, ...]) -> list[int]:
+    """Places of the labels in the order of Fig. 5."""
+    return sorted(range(len(labels)), key=lambda place: labels[place].startswith(("T-I", "S-I")))
+
+
+def draw_kernel_maps(maps: Mapping[str, Maps], path: Path, title: str = "") -> Path:
+    """Draw Fig. 5: a row of maps for each model, a column for each site.
+
+    The maps of a column share one scale, from zero to the largest norm in it.
+
+    Args:
+        maps: by the name of the model, as `kernel_maps` returns them.
+        path: the PNG file.
+        title: above the picture.
+    """
+    figure = new_figure(*_size(maps))
+    _draw(figure, maps, title)
+    return save_figure(figure, path)
+
+
+def save_kernel_maps(maps: Mapping[str, Maps], path: Path) -> Path:
+    """Write the numbers: a line for each block of each site of each model.
+
+    Args:
+        maps: as for `draw_kernel_maps`, plain norms.
+        path: the CSV file.
+    """
+    rows = [
+        (name, site, temporal, spatial, float(one.norms[i, j]), int(one.sizes[i, j]))
+        for name, sites in maps.items()
+        for site, one in sites.items()
+        for i, temporal in enumerate(one.temporal_labels)
+        for j, spatial in enumerate(one.spatial_labels)
+    ]
+    return save_table(("model", "site", "temporal", "spatial", "l1_norm", "elements"), rows, path)
+
+
+def _size(maps: Mapping[str, Maps]) -> tuple[float, float]:
+    return 0.6 + 2.4 * len(_sites(maps)), 0.5 + 1.9 * len(maps)
+
+
+def _sites(maps: Mapping[str, Maps]) -> list[str]:
+    """The sites of all models, in their order."""
+    return list(dict.fromkeys(site for sites in maps.values() for site in sites))
+
+
+def _draw(figure: Any, maps: Mapping[str, Maps], title: str, tops: Mapping[str, float] | None = None) -> None:
+    """All maps onto a figure."""
+    sites = _sites(maps)
+    axes = figure.subplots(len(maps), len(sites), squeeze=False)
+    for column, site in enumerate(sites):
+        present = [(row, by_site[site]) for row, by_site in enumerate(maps.values()) if site in by_site]
+        top = tops[site] if tops else max(float(one.norms.max()) for _, one in present)
+        for row, one in present:
+            heat_map(axes[row, column], one.norms, one.temporal_labels, one.spatial_labels, top, 0.0)
+        for row in set(range(len(maps))) - {row for row, _ in present}:
+            axes[row, column].set_axis_off()
+        axes[0, column].set_title(site, fontsize=9)
+    for row, name in enumerate(maps):
+        axes[row, 0].set_ylabel(name, fontsize=8)
+    figure.suptitle(title or "||T_ij||$_1$, temporal kernels (rows) by spatial kernels (columns)", fontsize=9)
+
+
+def read_history(path: Path) -> History:
+    """The maps that training left, `interactions.npz` of a run's folder.
+
+    Args:
+        path: the file, or the run's folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or holds no maps.
+    """
+    file = path / "interactions.npz" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} not found; training writes it for a model with synthesizers, so that a run from before it did, or "
+            "of another model, has none"
+        )
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, KeyError, EOFError) as error:
+        raise ValueError(f"{file} is damaged or no interactions.npz: {error}") from error
+    return _history(arrays, file)
+
+
+def _history(arrays: dict[str, np.ndarray], file: Path) -> History:
+    """What is in the arrays, checked."""
+    epochs = arrays.get("epoch", np.empty(0))
+    norms = {name: array for name, array in arrays.items() if array.ndim == 3 and len(array) == len(epochs)}
+    if epochs.ndim != 1 or not len(epochs) or not norms:
+        found = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+        raise ValueError(f"{file}: expected `epoch` (E,) and maps (E, G_t, G_s) by site, found {found or 'nothing'}")
+    labels = {
+        side: {site: _labels(arrays, site, side, norms[site]) for site in norms} for side in ("temporal", "spatial")
+    }
+    return History(epochs, norms, labels["temporal"], labels["spatial"])
+
+
+def _labels(arrays: dict[str, np.ndarray], site: str, side: str, norms: np.ndarray) -> tuple[str, ...]:
+    """The names of a site's rows or columns, or their numbers where the file has none that fit."""
+    length = norms.shape[1] if side == "temporal" else norms.shape[2]
+    for name in (f"{site}.{side}_labels", f"{site}/{side}_labels", f"{side}_labels"):
+        if name in arrays and arrays[name].shape == (length,):
+            return tuple(str(label) for label in arrays[name])
+    return tuple(f"{side[0].upper()}{number}" for number in range(length))
+
+
+def animate_history(history: History, path: Path, fps: float = 2.0, title: str = "") -> Path:
+    """Draw the maps of a run as a GIF, a picture an epoch, on scales that stay the same.
+
+    Args:
+        history: as `read_history` returns it.
+        path: the GIF file.
+        fps: epochs a second.
+        title: above the picture, followed by the epoch.
+    """
+    tops = {site: float(norms.max()) for site, norms in history.norms.items()}
+    pictures = []
+    for number, epoch in enumerate(history.epochs.tolist()):
+        maps = {
+            title or "run": {
+                site: _ordered(
+                    InteractionMap(
+                        norms[number],
+                        history.temporal_labels[site],
+                        history.spatial_labels[site],
+                        np.ones(norms[number].shape, dtype=np.int64),
+                    ),
+                    per_element=False,
+                )
+                for site, norms in history.norms.items()
+            }
+        }
+        figure = new_figure(*_size(maps))
+        _draw(figure, maps, f"{title} epoch {epoch}".strip(), tops)
+        pictures.append(pixels_of(figure))
+    return save_gif(pictures, path, fps)

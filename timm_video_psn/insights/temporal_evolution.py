@@ -1,0 +1,148 @@
+"""How a prediction comes about: class probabilities as the frames of a video arrive.
+
+`growing` shows the model all frames so far, `sliding` only the latest ones; either window is sampled as a whole video
+would be. A window that holds fewer frames than a clip has some of them repeated.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from timm_video_psn.data import VideoReader
+from timm_video_psn.insights.pictures import new_figure, pixels_of, save_figure, save_film
+from timm_video_psn.insights.viewer import Viewer, watch
+
+_SHOWN = 8  # frames above the curves
+_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:gray")
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """Probabilities over time.
+
+    Attributes:
+        arrived: frames so far at each step, (K,).
+        growing: of the classes, from all frames so far, (K, num_classes).
+        sliding: from the latest `window` frames, (K, num_classes).
+        window: its length in frames.
+        num_frames: of the video.
+        frames: uint8 (K, S, S, 3), the latest frame at each step.
+    """
+
+    arrived: np.ndarray
+    growing: np.ndarray
+    sliding: np.ndarray
+    window: int
+    num_frames: int
+    frames: np.ndarray
+
+    def leading(self, count: int = 5) -> list[int]:
+        """The classes that come nearest to 1 at any time, most first."""
+        best = np.maximum(self.growing.max(0), self.sliding.max(0))
+        return [int(label) for label in np.argsort(-best, kind="stable")[:count]]
+
+
+def temporal_evolution(viewer: Viewer, path: Path, steps: int = 24, window: int | None = None) -> Evolution:
+    """Let the frames of a video arrive, and ask the model at every step.
+
+    Args:
+        viewer: the model.
+        path: video file, or folder of frame images.
+        steps: how often it is asked; at most once a frame.
+        window: frames of the sliding window; None for a third of the video, at least a clip's.
+
+    Raises:
+        DecodeError: the video cannot be read.
+        ValueError: `steps` or `window` is below 1.
+    """
+    if steps < 1 or (window is not None and window < 1):
+        raise ValueError(f"steps={steps}, window={window}: use whole numbers from 1 on")
+    with VideoReader(path) as reader:
+        total = reader.num_frames
+    length = viewer.model.num_frames
+    window = min(total, max(length, total // 3) if window is None else window)
+    arrived = np.unique(np.linspace(1, total, min(steps, total)).round().astype(int))
+    starts = {"growing": np.zeros_like(arrived), "sliding": np.maximum(arrived - window, 0)}
+    chosen = {
+        kind: [
+            [s + int(i) for i in viewer.sampling(int(n - s), length, None)] for s, n in zip(first, arrived, strict=True)
+        ]
+        for kind, first in starts.items()
+    }
+    latest = (arrived - 1).tolist()
+    needed = sorted({index for rows in chosen.values() for row in rows for index in row} | set(latest))
+    seen = watch(viewer, path, needed).frames  # (N, S, S, 3)
+    place = {index: number for number, index in enumerate(needed)}
+
+    def ask(rows: list[list[int]]) -> np.ndarray:
+        return viewer.probabilities(torch.stack([seen[[place[index] for index in row]] for row in rows]))
+
+    frames = seen[[place[index] for index in latest]].numpy()
+    return Evolution(arrived, ask(chosen["growing"]), ask(chosen["sliding"]), window, total, frames)
+
+
+def draw_evolution(found: Evolution, names: tuple[str, ...], path: Path, title: str = "") -> Path:
+    """Draw the frames, and below them the curves of the leading classes.
+
+    Args:
+        found: as `temporal_evolution` returns it.
+        names: of the classes.
+        path: the PNG file.
+        title: above the picture.
+    """
+    return save_figure(_Picture(found, names, title).figure, path)
+
+
+def film_evolution(found: Evolution, names: tuple[str, ...], path: Path, fps: float = 6.0, title: str = "") -> Path:
+    """Write a film in which the frames arrive and the curves grow.
+
+    Args:
+        found: as `temporal_evolution` returns it.
+        names: of the classes.
+        path: the .mp4 file.
+        fps: steps a second.
+        title: above the picture.
+    """
+    picture = _Picture(found, names, title)
+    return save_film(np.stack([picture.at(step) for step in range(1, len(found.arrived) + 1)]), path, fps)
+
+
+class _Picture:
+    """The frames over the curves, all of them or those of the first steps."""
+
+    def __init__(self, found: Evolution, names: tuple[str, ...], title: str):
+        self.found = found
+        self.figure = new_figure(10, 5.4)
+        upper, lower = self.figure.subfigures(2, 1, height_ratios=(1, 2.6))
+        self.shown = np.unique(np.linspace(0, len(found.arrived) - 1, _SHOWN).round().astype(int))
+        self.frames = upper.subplots(1, len(self.shown), squeeze=False)[0]
+        for axis, number in zip(self.frames, self.shown, strict=True):
+            axis.imshow(found.frames[number])
+            axis.set_title(f"frame {found.arrived[number] - 1}", fontsize=8)
+            axis.set_axis_off()
+        axes = lower.subplots(1, 2, sharey=True)
+        self.curves = [
+            (line, values[:, label])
+            for axis, values in zip(axes, (found.growing, found.sliding), strict=True)
+            for colour, label in zip(_COLOURS, found.leading(), strict=False)
+            for line in axis.plot(found.arrived, values[:, label], marker=".", color=colour, label=names[label])
+        ]
+        for axis, name in zip(axes, ("all frames so far", f"the latest {found.window} frames"), strict=True):
+            axis.set(title=name, xlabel="frames that have arrived", ylim=(-0.02, 1.02), xlim=(0, found.num_frames + 1))
+            axis.grid(alpha=0.3)
+        axes[0].set_ylabel("probability")
+        axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+        self.figure.suptitle(title, fontsize=10)
+
+    def at(self, step: int) -> np.ndarray:
+        """The picture when so many steps have been made; nothing changes its place."""
+        if self.figure.get_layout_engine() is not None:
+            pixels_of(self.figure)  # lays everything out
+            self.figure.set_layout_engine("none")
+        for line, values in self.curves:
+            line.set_data(self.found.arrived[:step], values[:step])
+        for axis, number in zip(self.frames, self.shown, strict=True):
+            axis.set_visible(bool(number < step))
+        return pixels_of(self.figure)
