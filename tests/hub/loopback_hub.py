@@ -127,6 +127,7 @@ class LoopbackHub:
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
         self.address = f"http://127.0.0.1:{self.server.server_port}"
+        self.far_address = f"http://localhost:{self.server.server_port}"  # another host, as storage and CDN are
 
     def stop(self) -> None:
         self.stopping.set()
@@ -213,6 +214,9 @@ class HubHandler(BaseHTTPRequestHandler):
     def is_allowed(self, repo: str | None, needs_write: bool) -> bool:
         """Whether the token opens the repository; if not, the answer has been sent."""
         header = self.headers.get("Authorization", "")
+        if header and self.headers["Host"].startswith("localhost"):
+            self.refuse(400, "a token was sent to the storage, which is none of its business")
+            return False
         self.user = self.hub.tokens.get(header.removeprefix("Bearer "))
         if header and self.user is None:
             self.refuse(401, "Invalid credentials in Authorization header")
@@ -378,7 +382,7 @@ class HubHandler(BaseHTTPRequestHandler):
         objects = []
         for wanted in json.loads(self.body)["objects"]:
             oid, size = wanted["oid"], wanted["size"]
-            place, actions = f"{self.hub.address}/storage/{oid}", {}
+            place, actions = f"{self.hub.far_address}/storage/{oid}", {}
             if oid not in self.hub.storage:
                 header, href = {}, place
                 if size > self.hub.part_size:
@@ -418,7 +422,7 @@ class HubHandler(BaseHTTPRequestHandler):
         elif blob.is_lfs:
             self.hub.storage[blob.sha256] = blob.data
             linked = {"X-Linked-Etag": f'"{blob.oid}"', "X-Linked-Size": str(len(blob.data))}
-            self.answer(b"", 302, headers | linked | {"Location": f"{self.hub.address}/cdn/{blob.sha256}"})
+            self.answer(b"", 302, headers | linked | {"Location": f"{self.hub.far_address}/cdn/{blob.sha256}"})
         else:
             self.send_file(blob.data, headers | {"ETag": f'"{blob.oid}"'})
 
