@@ -58,8 +58,8 @@ def build_bundle(best: Path, folder: Path, repo_id: str, license_id: str | None)
     labels = list(config.get("label_names") or [])
     if len(labels) != model.num_classes:
         raise ValueError(
-            f"{best / CONFIG} names {len(labels)} classes, but the model has {model.num_classes}; publish a folder that "
-            "train_video.py made, or complete label_names"
+            f"{best / CONFIG} names {len(labels)} classes, but the model has {model.num_classes}; publish a folder "
+            "that train_video.py made, or complete label_names"
         )
     for name, source in ((name, _beside(best, name)) for name in ("summary.csv", "curves.png")):
         if source:

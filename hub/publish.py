@@ -1,11 +1,12 @@
-"""Publish a trained model on the Hugging Face Hub, and get exactly it back: `python hub/publish.py best/ --repo-id u/n`.
+"""Publish a trained model on the Hugging Face Hub, and get exactly it back.
 
-The folder is built, loaded from the disk and compared bit for bit; uploaded in one commit; downloaded into an empty
+`python hub/publish.py output/RUN/best --repo-id USER/NAME`. The folder is built, loaded from the disk and compared bit for bit; uploaded in one commit; downloaded into an empty
 cache and compared again. hub/README.md says more.
 """
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -39,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         publish(options)
     except (PublishError, ValueError, OSError) as error:
-        # An error of the HTTP library may quote the header that it could not send.
-        text = str(error).replace(options.token, "<token>") if options.token else str(error)
-        print(f"publish.py: error: {text}", file=sys.stderr)
+        print(f"publish.py: error: {_without_secrets(str(error), options.token)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"publish.py: interrupted. {stop}".rstrip(), file=sys.stderr)
@@ -126,6 +125,15 @@ def _upload_and_compare(
         repository.add_tag(options.tag)
         print(f"tag: {options.tag}")
     print(f"load it by: timm.create_model('hf-hub:{options.repo_id}', pretrained=True), after import timm_video_psn")
+
+
+def _without_secrets(text: str, token: str | None) -> str:
+    """An error's text that may be shown to others.
+
+    The HTTP library may quote a header that it could not send, and the addresses of uploads carry their signatures.
+    """
+    text = text.replace(token, "<token>") if token else text
+    return re.sub(r"(https?://[^\s'\"?]+)\?[^\s'\"]+", r"\1?...", text)
 
 
 def _told(error: BaseException) -> str:

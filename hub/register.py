@@ -25,7 +25,9 @@ def check_registrable(folder: Path, manifest: Path) -> None:
     """
     name, names = _name(folder), read_manifest(manifest)
     if name not in names:
-        raise ValueError(f"{manifest} has no name {name}, so that --register cannot be used; its names: {', '.join(names)}")
+        raise ValueError(
+            f"{manifest} has no name {name}, so that --register cannot be used; its names: {', '.join(names)}"
+        )
     with torch.device("meta"):
         expected = {key: list(value.shape) for key, value in timm.create_model(name).state_dict().items()}
     with safe_open(folder / "model.safetensors", framework="pt") as file:

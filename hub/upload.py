@@ -83,7 +83,9 @@ class HubRepository:
                 "write at https://huggingface.co/settings/tokens, and use it by `hf auth login`, HF_TOKEN or --token"
             ) from None
         except OSError as error:  # the client found no token at all
-            raise PermissionError(f"no login at the Hub: run `hf auth login`, set HF_TOKEN or give --token ({error})") from error
+            raise PermissionError(
+                f"no login at the Hub: run `hf auth login`, set HF_TOKEN or give --token ({error})"
+            ) from error
         _logger.debug("logged in as %s", user)
 
     def head(self) -> str:
@@ -123,7 +125,9 @@ class HubRepository:
         """
         changed = self.changes(folder, optional)
         if changed and tag in self._tags:
-            raise ValueError(f"the tag {tag} of {self.repo_id} stands for other files already; use another, or delete it")
+            raise ValueError(
+                f"the tag {tag} of {self.repo_id} stands for other files already; use another, or delete it"
+            )
         self.after = self._commit(folder, optional, changed, message) if changed else self.before
         return changed
 

@@ -39,6 +39,7 @@ COVERED_BY = {
     "models/place": "models/test_backbones",
     "models/psn": "models/test_contract",
     "models/video_baselines": "models/test_contract",
+    "models/weights": "hub/test_loading",
     "data/video_file": "data/test_decode",
     "data/annotation_file": "data/test_something_something",
     "data/video_places": "data/test_something_something",

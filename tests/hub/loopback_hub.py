@@ -57,6 +57,11 @@ class Blob:
         return self.sha256 if self.is_lfs else hashlib.sha1(b"blob %d\0" % len(self.data) + self.data).hexdigest()
 
 
+def goes_to_lfs(path: str, content: bytes) -> bool:
+    """Whether the Hub keeps a file in LFS: weights, and what is binary at its beginning."""
+    return path.endswith(".safetensors") or b"\0" in content[:512]
+
+
 @dataclass
 class Repository:
     """Commits, the files of each, and names for them."""
@@ -136,9 +141,11 @@ class LoopbackHub:
         self.server.server_close()
 
     def seed(self, repo: str, files: dict[str, bytes], **kwargs: Any) -> str:
-        """Add a repository with these files, those of more than 1 kB in LFS."""
+        """Add a repository with these files."""
         repository = self.repositories[repo] = Repository(repo.partition("/")[0], **kwargs)
-        return repository.add_commit("main", {path: Blob(data, len(data) > 1000) for path, data in files.items()})
+        return repository.add_commit(
+            "main", {path: Blob(data, goes_to_lfs(path, data)) for path, data in files.items()}
+        )
 
     def fault_for(self, method: str, path: str) -> str | int | None:
         with self.lock:
@@ -347,8 +354,8 @@ class HubHandler(BaseHTTPRequestHandler):
             return
         there, files = self.hub.repositories[repo].commits[sha], []
         for wanted in json.loads(self.body)["files"]:
-            path, is_binary = wanted["path"], b"\0" in base64.b64decode(wanted["sample"])
-            mode = "lfs" if is_binary or path.endswith(".safetensors") else "regular"
+            path = wanted["path"]
+            mode = "lfs" if goes_to_lfs(path, base64.b64decode(wanted["sample"])) else "regular"
             oid = {"oid": there[path].oid} if path in there else {}
             files.append({"path": path, "uploadMode": mode, "shouldIgnore": False, **oid})
         self.answer({"files": files})

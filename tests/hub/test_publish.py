@@ -2,11 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import clients
 import pytest
@@ -32,9 +32,7 @@ FILES = {
 @pytest.fixture
 def publish(client, best):
     """Publishes the trained model."""
-    return lambda *more, folder=best, **kwargs: client(
-        clients.publish, str(folder), "--repo-id", REPO, *more, **kwargs
-    )
+    return lambda *more, folder=best, **kwargs: client(clients.publish, str(folder), "--repo-id", REPO, *more, **kwargs)
 
 
 def files(hub, revision="main"):
@@ -50,6 +48,7 @@ def test_what_is_published_comes_back_the_same_and_is_not_sent_again(hub, publis
     assert len(repository.commits) == 2  # that of the creation, and ours
     assert repository.tags == {"v1": repository.branches["main"]}
     assert not repository.private
+    assert hub.count("POST", "/complete") == 1  # the weights went in parts, the other files in one piece
     there = files(hub)
     assert there.keys() == FILES
     assert there["model.safetensors"] == (best / "model.safetensors").read_bytes()
@@ -135,7 +134,11 @@ def test_the_card_has_every_number_with_its_protocol_and_valid_metadata(hub, pub
     assert all(metrics["protocol"] in result.metric_name for result in results)
     assert {result.dataset_type for result in results} == {"motion"}
     assert text.count(f"% | {metrics['protocol']} |") == 3
-    model_size = sum(tensor.numel() for name, tensor in load_file(best / "model.safetensors").items() if "running" not in name and "num_b" not in name)
+    model_size = sum(
+        tensor.numel()
+        for name, tensor in load_file(best / "model.safetensors").items()
+        if "running" not in name and "num_b" not in name
+    )
     for part in (
         f"| parameters | {model_size / 1e6:.2f} M |",
         "import timm, timm_video_psn",
@@ -182,8 +185,6 @@ def test_what_cannot_be_published_is_said(hub, publish, best, tmp_path, what, te
         save_for_hf(timm.create_model("test_resnet"), str(folder), safe_serialization=True)
     outcome = publish(folder=folder)
     assert outcome.value == 2
-    import re
-
     assert re.search(text, outcome.output)
     assert hub.requests == []
 
