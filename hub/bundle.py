@@ -1,5 +1,6 @@
 """The folder that is published: weights, config, labels, curves, interaction maps, an example of input and output."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -60,6 +61,12 @@ def build_bundle(best: Path, folder: Path, repo_id: str, license_id: str | None)
         raise ValueError(
             f"{best / CONFIG} names {len(labels)} classes, but the model has {model.num_classes}; publish a folder "
             "that train_video.py made, or complete label_names"
+        )
+    stated = config.get("label_fingerprint")
+    if stated is not None and stated != label_fingerprint(labels):
+        raise ValueError(
+            f"label_names in {best / CONFIG} are not the classes that the model was trained on: their fingerprint is "
+            "another than label_fingerprint; restore the file that train_video.py wrote"
         )
     for name, source in ((name, _beside(best, name)) for name in ("summary.csv", "curves.png")):
         if source:
@@ -131,6 +138,15 @@ def run_example(model: timm_video_psn.VideoNet) -> Example:
     clip = torch.randn(1, channels, model.num_frames, height, width, generator=generator)
     with torch.inference_mode():
         return Example(clip, model(clip).clone())
+
+
+def label_fingerprint(class_names: list[str]) -> str:
+    """Tells a list of classes, in this order, from others; training writes it into config.json.
+
+    Args:
+        class_names: in label order.
+    """
+    return hashlib.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def draw_interactions(model: torch.nn.Module, path: Path) -> None:

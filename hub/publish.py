@@ -1,7 +1,7 @@
 """Publish a trained model on the Hugging Face Hub, and get exactly it back.
 
-`python hub/publish.py output/RUN/best --repo-id USER/NAME`. The folder is built, loaded from the disk and compared bit for bit; uploaded in one commit; downloaded into an empty
-cache and compared again. hub/README.md says more.
+`python hub/publish.py output/RUN/best --repo-id USER/NAME`. The folder is built, loaded from the disk and compared bit
+for bit; uploaded in one commit; downloaded into an empty cache and compared again. hub/README.md says more.
 """
 
 import argparse

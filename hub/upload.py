@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from timm_video_psn.models.weights import file_sha256
@@ -82,10 +82,8 @@ class HubRepository:
                 f"the Hub does not accept the token (HTTP {error.response.status_code}); make one with the right to "
                 "write at https://huggingface.co/settings/tokens, and use it by `hf auth login`, HF_TOKEN or --token"
             ) from None
-        except OSError as error:  # the client found no token at all
-            raise PermissionError(
-                f"no login at the Hub: run `hf auth login`, set HF_TOKEN or give --token ({error})"
-            ) from error
+        except LocalTokenNotFoundError:
+            raise PermissionError("no login at the Hub: run `hf auth login`, set HF_TOKEN or give --token") from None
         _logger.debug("logged in as %s", user)
 
     def head(self) -> str:

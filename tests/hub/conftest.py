@@ -8,13 +8,10 @@ from typing import Any
 
 import clients
 import pytest
-from loopback_hub import LoopbackHub
+from loopback_hub import TOKEN, USER, LoopbackHub
 
 from timm_video_psn.data.motion import prepare_motion
 from timm_video_psn.engine.cli import train_main
-
-USER = "someone"
-TOKEN = "hf_PsnTestsSecretToken0123456789abcdef"
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
+USER, TOKEN = "someone", "hf_PsnTestsSecretToken0123456789abcdef"  # who may write, and nothing of theirs is real
+
 REPO = r"(?P<repo>[^/]+/[^/]+)"
 MODEL = rf"/api/models/{REPO}"
 ROUTES = [  # method, path, the handler's method, whether it needs the right to write

@@ -12,8 +12,7 @@ import clients
 import pytest
 import timm
 import torch
-from conftest import USER
-from loopback_hub import Fault
+from loopback_hub import USER, Fault
 from safetensors.torch import load_file, save
 from timm.models import save_for_hf
 

@@ -1,5 +1,6 @@
 """hub/publish.py against a Hub on the loopback: what arrives, what comes back, and what is there after a failure."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,8 +13,7 @@ import clients
 import pytest
 import torch
 import yaml
-from conftest import TOKEN, USER
-from loopback_hub import Fault
+from loopback_hub import TOKEN, USER, Fault
 from safetensors.torch import load_file, save_file
 
 REPO = f"{USER}/psn-motion"
@@ -134,11 +134,9 @@ def test_the_card_has_every_number_with_its_protocol_and_valid_metadata(hub, pub
     assert all(metrics["protocol"] in result.metric_name for result in results)
     assert {result.dataset_type for result in results} == {"motion"}
     assert text.count(f"% | {metrics['protocol']} |") == 3
-    model_size = sum(
-        tensor.numel()
-        for name, tensor in load_file(best / "model.safetensors").items()
-        if "running" not in name and "num_b" not in name
-    )
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    weights = load_file(best / "model.safetensors")
+    model_size = sum(tensor.numel() for name, tensor in weights.items() if not name.endswith(buffers))
     for part in (
         f"| parameters | {model_size / 1e6:.2f} M |",
         "import timm, timm_video_psn",
@@ -165,6 +163,7 @@ def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent
         ("no config", "has no config.json; use the best/ folder of a run"),
         ("run folder", r"did you mean .*best\?"),
         ("labels", "names 11 classes, but the model has 12"),
+        ("order of labels", "are not the classes that the model was trained on"),
         ("image model", "holds a ResNet; publish.py is for the video models"),
     ],
 )
@@ -181,6 +180,10 @@ def test_what_cannot_be_published_is_said(hub, publish, best, tmp_path, what, te
         (folder / "config.json").unlink()
     elif what == "labels":
         (folder / "config.json").write_text(json.dumps({**config, "label_names": config["label_names"][1:]}))
+    elif what == "order of labels":
+        names = config["label_names"]
+        config["label_fingerprint"] = hashlib.sha256("\n".join(names).encode()).hexdigest()
+        (folder / "config.json").write_text(json.dumps({**config, "label_names": names[::-1]}))
     elif what == "image model":
         save_for_hf(timm.create_model("test_resnet"), str(folder), safe_serialization=True)
     outcome = publish(folder=folder)

@@ -39,7 +39,6 @@ def describe_run(
         "crop_pct": options.crop_pct,
         "crop_mode": "center",
         "interpolation": options.interpolation,
-        "license": None,  # timm's entry is that of the image weights, and no claim on what was trained from them
     }
     model_config = {
         "label_names": list(index.class_names),

@@ -24,6 +24,8 @@ from timm_video_psn.models.weights import pin_weights
 def video_cfg(backbone: str, **kwargs: Any) -> dict[str, Any]:
     """The pretrained cfg of a video model without weights of its own: its backbone's preprocessing and names.
 
+    Not its licence: that of the image weights would be saved as one of whatever is trained from them.
+
     Args:
         backbone: timm name, with or without a tag.
         **kwargs: entries that replace the backbone's.
@@ -31,7 +33,7 @@ def video_cfg(backbone: str, **kwargs: Any) -> dict[str, Any]:
     cfg = get_pretrained_cfg(backbone)
     if cfg is None:
         return kwargs
-    keep = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes", "license")
+    keep = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes")
     result = {key: getattr(cfg, key) for key in keep if getattr(cfg, key) is not None}
     for key in ("first_conv", "classifier"):
         names = getattr(cfg, key)

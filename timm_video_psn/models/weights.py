@@ -121,8 +121,8 @@ def _pin_hub(cfg: PretrainedCfg, overlay: dict[str, Any], cache_dir: str | None,
 
 
 _WHY_NO_PICKLES = (
-    "Other files of weights are pickles, which are not loaded unasked. If you trust their author, name the file, and it "
-    "is read with weights_only=True:"
+    "Other files of weights are pickles, which are not loaded unasked. If you trust their author, name the file, and "
+    "it is read with weights_only=True:"
 )
 
 
