@@ -1,8 +1,8 @@
 """The folder that is published: weights, config, labels, curves, interaction maps, an example of input and output."""
 
-import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import timm
 import torch
 from model_card import CardFacts, write_card
+from results import label_fingerprint, read_results
 from safetensors.torch import load_file, save_file
 from timm.models import split_model_name_tag
 from torch import Tensor
@@ -35,7 +36,9 @@ class Example:
     logits: Tensor
 
 
-def build_bundle(best: Path, folder: Path, repo_id: str, license_id: str | None) -> Example:
+def build_bundle(
+    best: Path, folder: Path, repo_id: str, license_id: str | None, results: Sequence[Path] = ()
+) -> Example:
     """Make the folder to publish from what training left.
 
     Args:
@@ -44,6 +47,7 @@ def build_bundle(best: Path, folder: Path, repo_id: str, license_id: str | None)
         folder: where the files go; it exists and is empty.
         repo_id: `user/name` on the Hub, for the card.
         license_id: licence of the weights as the Hub abbreviates it, None if none is stated.
+        results: files `results.json` of validate_video.py, whose numbers go into the config and the card.
 
     Returns:
         The example in `test_io.safetensors`.
@@ -73,7 +77,8 @@ def build_bundle(best: Path, folder: Path, repo_id: str, license_id: str | None)
             shutil.copyfile(source, folder / name)
     shutil.copyfile(best / WEIGHTS, folder / WEIGHTS)
     _write_json(folder / "labels.json", labels)
-    _write_json(folder / CONFIG, _published_config(config, folder / WEIGHTS, license_id))
+    tests = [test for path in results for test in read_results(path, labels)]
+    _write_json(folder / CONFIG, _published_config({**config, "results": tests}, folder / WEIGHTS, license_id))
     draw_interactions(model, folder / "interactions.png")
     with FlopCounterMode(display=False) as counter:
         example = run_example(model)
@@ -138,15 +143,6 @@ def run_example(model: timm_video_psn.VideoNet) -> Example:
     clip = torch.randn(1, channels, model.num_frames, height, width, generator=generator)
     with torch.inference_mode():
         return Example(clip, model(clip).clone())
-
-
-def label_fingerprint(class_names: list[str]) -> str:
-    """Tells a list of classes, in this order, from others; training writes it into config.json.
-
-    Args:
-        class_names: in label order.
-    """
-    return hashlib.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def draw_interactions(model: torch.nn.Module, path: Path) -> None:

@@ -6,24 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from results import DATASETS, Dataset, Measured, dataset_of, measured
 from timm.models import split_model_name_tag
+
+from timm_video_psn.models.zoo import find_published, read_manifest
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TASK = "video-classification"
 
-# by the name of `--dataset`: what the Hub's metadata calls it, its title
-DATASETS = {
-    "motion": ("motion", "motion, drawn by timm_video_psn"),
-    "sthv1": ("something-something-v1", "Something-Something V1"),
-    "sthv2": ("something-something-v2", "Something-Something V2"),
-    "k400": ("kinetics-400", "Kinetics-400"),
-    "diving48": ("diving48", "Diving48"),
-}
-METRICS = {  # of summary.csv, as the card names them
-    "val_top1": "top-1",
-    "val_top5": "top-5",
-    "val_pair_top1": "top-1 within pairs of reversed classes",
-}
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # as the Hub abbreviates them: apache-2.0, cc-by-nc-4.0, other
 
 
@@ -57,36 +47,39 @@ class CardFacts:
         return split_model_name_tag(self.config["architecture"])[0]
 
     @property
-    def dataset(self) -> tuple[str, str]:
-        """What the Hub calls the data set, and its title with the version, if it has one."""
-        name = str(self.config.get("dataset", "unknown"))
-        short, title = DATASETS.get(name, ("own-videos", "videos of the publisher's own"))
-        version = self.config.get("dataset_version")
-        return short, f"{title} {version}" if version and str(version) not in title else title
+    def dataset(self) -> Dataset:
+        """What it was trained on."""
+        return dataset_of(self.config)
 
     @property
     def base_model(self) -> str | None:
-        """The weights that training started from, as far as the recipe says."""
+        """The repository of the weights that training started from, as far as the recipe says."""
         recipe = self.config.get("recipe") or {}
         model = str(recipe.get("model", ""))
-        if model.startswith("hf-hub:"):
-            return model.removeprefix("hf-hub:").partition("@")[0]
-        if recipe.get("pretrained") or (recipe.get("model_kwargs") or {}).get("backbone_pretrained"):
+        if (recipe.get("model_kwargs") or {}).get("backbone_pretrained"):
             return self.backbone_weights
-        return None
+        if not recipe.get("pretrained") or model.startswith("local-dir:"):
+            return None
+        if model.startswith(("hf-hub:", "hf_hub:")):
+            return model.partition(":")[2].partition("@")[0]
+        if self.architecture in read_manifest():  # a name that stands for video weights
+            published = find_published(self.architecture)
+            return published.repo if published else None
+        return self.backbone_weights
 
     @property
-    def protocol(self) -> str:
-        """How the videos were looked at to get the numbers."""
-        metrics, video = self.config.get("metrics") or {}, self.config.get("video") or {}
-        return str(metrics.get("protocol") or video.get("protocol") or "protocol not recorded")
+    def started_from(self) -> str:
+        """The same for the reader."""
+        if self.base_model:
+            return f"[{self.base_model}](https://huggingface.co/{self.base_model})"
+        if not self.config.get("recipe"):
+            return "not recorded"
+        return "weights that are not on the Hub" if self.config["recipe"].get("pretrained") else "random weights"
 
     @property
-    def results(self) -> list[tuple[str, float]]:
-        """Names and values of the metrics that were recorded."""
-        metrics = self.config.get("metrics") or {}
-        known = [(name, metrics.get(key)) for key, name in METRICS.items()]
-        return [(name, round(value, 2)) for name, value in known if isinstance(value, (int, float))]
+    def results(self) -> list[Measured]:
+        """All numbers."""
+        return measured(self.config)
 
 
 def write_card(facts: CardFacts, path: Path) -> None:
@@ -106,14 +99,13 @@ def write_card(facts: CardFacts, path: Path) -> None:
         library_name="timm",
         license=facts.license_id,
         base_model=facts.base_model,
-        datasets=[facts.dataset[0]] if facts.config.get("dataset") in DATASETS else None,
+        datasets=[facts.dataset.short] if facts.config.get("dataset") in DATASETS else None,
         metrics=["accuracy"] if facts.results else None,
         model_name=facts.repo_id.partition("/")[2],
         eval_results=_eval_results(facts) or None,
         tags=["timm", TASK, "timm_video_psn", facts.architecture],
     )
     video = facts.config.get("video") or {}
-    metrics = facts.config.get("metrics") or {}
     card = ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
@@ -121,7 +113,6 @@ def write_card(facts: CardFacts, path: Path) -> None:
         num_frames=facts.clip_shape[2],
         num_classes=facts.config.get("num_classes"),
         sampling=video.get("sampling", "not recorded"),
-        videos=_counted_videos(metrics),
         recipe=yaml.safe_dump(facts.config["recipe"], sort_keys=False) if facts.config.get("recipe") else None,
         versions=", ".join(f"{name} {version}" for name, version in (facts.config.get("versions") or {}).items()),
     )
@@ -160,18 +151,12 @@ def _eval_results(facts: CardFacts) -> list[Any]:
     return [
         EvalResult(
             task_type=TASK,
-            dataset_type=facts.dataset[0],
-            dataset_name=facts.dataset[1],
-            dataset_split="validation",
+            dataset_type=row.dataset.short,
+            dataset_name=row.dataset.title,
+            dataset_split={"val": "validation"}.get(row.split, row.split),
             metric_type="accuracy",
-            metric_name=f"{name}, % ({facts.protocol})",
-            metric_value=value,
+            metric_name=f"{row.metric}, % ({row.protocol})",
+            metric_value=round(row.value, 2),
         )
-        for name, value in facts.results
+        for row in facts.results
     ]
-
-
-def _counted_videos(metrics: dict[str, Any]) -> str | None:
-    """How many videos a number is of."""
-    found, expected = metrics.get("val_videos"), metrics.get("val_expected")
-    return f"{found} of {expected}" if found and expected else None

@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--repo-id", required=True, metavar="USER/NAME", help="repository on the Hub; created if it is not there")
     add("--dry-run", type=Path, metavar="DIR", help="build and check the folder in DIR, and send nothing")
     add("--license", metavar="ID", help="licence of the weights, as apache-2.0; without it the card says there is none")
+    add("--results", type=Path, nargs="*", default=[], metavar="FILE", help="results.json of validate_video.py")
     add("--private", action="store_true", help="only you may see the repository")
     add("--revision", default="main", metavar="BRANCH", help="branch; created if it is not there (default: main)")
     add("--tag", help="name for the commit")
@@ -80,7 +81,7 @@ def publish(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="publish-") as temporary:
         folder, cache = Path(temporary, "folder"), Path(temporary, "cache")
         folder.mkdir()
-        example = build_bundle(options.best, folder, options.repo_id, options.license)
+        example = build_bundle(options.best, folder, options.repo_id, options.license, options.results)
         if options.register:
             check_registrable(folder, options.register)
         check_bundle(folder, example)

@@ -4,6 +4,7 @@ Nothing of huggingface_hub or timm may be imported before `set_up` has run: they
 """
 
 import os
+import runpy
 import sys
 import tempfile
 from collections.abc import Callable
@@ -65,6 +66,11 @@ def predict(*arguments: str) -> int:
     from timm_video_psn.engine.cli import predict_main
 
     return predict_main(arguments)
+
+
+def run_script(path: str) -> None:
+    """A script as its own."""
+    runpy.run_path(path)
 
 
 def load(name: str, cache_dir: str, saved: str, kwargs: dict[str, Any]) -> dict[str, Any]:

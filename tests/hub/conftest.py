@@ -53,7 +53,9 @@ def pool(settings: dict[str, str]) -> Iterator[ProcessPoolExecutor]:
 
 
 @pytest.fixture
-def client(pool: ProcessPoolExecutor, tmp_path: Path) -> Iterator[Callable[..., clients.Outcome]]:
+def client(
+    pool: ProcessPoolExecutor, server: LoopbackHub, settings: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[..., clients.Outcome]]:
     """Calls a function of `clients` in the client's process; in the end the token must not be found anywhere."""
     outcomes = []
 
@@ -64,8 +66,13 @@ def client(pool: ProcessPoolExecutor, tmp_path: Path) -> Iterator[Callable[..., 
 
     yield run
     assert not any(TOKEN in f"{item.value} {item.error} {item.output}" for item in outcomes)
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    folders = (tmp_path, Path(settings["HF_HOME"]))
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     assert not [path for path in files if TOKEN.encode() in path.read_bytes()]
+    published = [
+        blob for item in server.repositories.values() for files in item.commits.values() for blob in files.values()
+    ]
+    assert not [blob for blob in published if TOKEN.encode() in blob.data]
 
 
 @pytest.fixture(scope="session")

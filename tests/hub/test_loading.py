@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,16 @@ def test_labels_come_along_and_predict_video_uses_them(published, client, bundle
     ]
     assert answers[0] == answers[1]
     assert {item["label"] for item in answers[0]} <= set(json.loads((bundle / "labels.json").read_text()))
+
+
+def test_the_code_on_the_card_runs(published, client, bundle, tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (bundle / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    script = tmp_path / "card.py"
+    script.write_text("\n".join(blocks))
+    outcome = client(clients.run_script, str(script), token="")
+    assert outcome.error == ""
+    assert any(line in json.loads((bundle / "labels.json").read_text()) for line in outcome.output.splitlines())
 
 
 def test_without_our_package_timm_says_what_to_import(published, settings, bundle):

@@ -133,7 +133,7 @@ def test_the_card_has_every_number_with_its_protocol_and_valid_metadata(hub, pub
     ]
     assert all(metrics["protocol"] in result.metric_name for result in results)
     assert {result.dataset_type for result in results} == {"motion"}
-    assert text.count(f"% | {metrics['protocol']} |") == 3
+    assert text.count(f"% | not computed | {metrics['protocol']} |") == 3
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     weights = load_file(best / "model.safetensors")
     model_size = sum(tensor.numel() for name, tensor in weights.items() if not name.endswith(buffers))
@@ -148,6 +148,70 @@ def test_the_card_has_every_number_with_its_protocol_and_valid_metadata(hub, pub
         "![Interactions](interactions.png)",
     ):
         assert part in text, part
+
+
+@pytest.fixture
+def results(best, tmp_path):
+    """Writes a results.json as validate_video.py does, for these classes."""
+
+    def write(class_names):
+        numbers = {
+            "top1": {"value": 61.234, "low": 60.0, "high": 62.5},
+            "pair_top1": {"value": 99, "low": 98, "high": 100},
+        }
+        test = {"protocol": "4x2x3@32/36 segments logits", "num_videos": 11, "num_expected": 12, "metrics": numbers}
+        about = {
+            "model": "/home/me/secret/best",
+            "dataset": "motion",
+            "dataset_version": "",
+            "split": "val",
+            "label_fingerprint": hashlib.sha256("\n".join(class_names).encode()).hexdigest(),
+            "results": [{**test, "folder": "4x2x3"}],
+        }
+        (tmp_path / "results.json").write_text(json.dumps(about))
+        return str(tmp_path / "results.json")
+
+    return write
+
+
+def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results, tmp_path):
+    from huggingface_hub import ModelCard
+
+    names = json.loads((best / "config.json").read_text())["label_names"]
+    assert publish("--dry-run", str(tmp_path / "dry"), "--results", results(names)).value == 0
+    text = (tmp_path / "dry" / "README.md").read_text()
+    assert "| top-1 | 61.23 % | 60.00 to 62.50 | 4x2x3@32/36 segments logits | motion, drawn by timm_video_psn" in text
+    found = {item.metric_name: item.metric_value for item in ModelCard(text).data.eval_results}
+    assert found["top-1, % (4x2x3@32/36 segments logits)"] == 61.23
+    assert len(found) == 5
+    assert "secret" not in (tmp_path / "dry" / "config.json").read_text()
+    wrong = publish("--dry-run", str(tmp_path / "dry"), "--results", results(names[::-1]))
+    assert wrong.value == 2
+    assert "is of other classes, or of another order of them, than the model's label_names" in wrong.output
+    no_results = publish("--dry-run", str(tmp_path / "dry"), "--results", str(best / "config.json"))
+    assert "is no results.json of validate_video.py: KeyError" in no_results.output
+
+
+@pytest.mark.parametrize(
+    ("recipe", "base_model", "text"),
+    [
+        ({"model": "psn_test_resnet", "pretrained": False}, None, "random weights"),
+        ({"model": "psn_test_resnet", "pretrained": True}, "timm/test_resnet.r160_in1k", "huggingface.co/timm/test_re"),
+        ({"model": "psn_test_resnet", "model_kwargs": {"backbone_pretrained": True}}, "timm/test_resnet.r160_in1k", ""),
+        ({"model": "hf-hub:them/theirs@v2", "pretrained": True}, "them/theirs", "huggingface.co/them/theirs"),
+        ({"model": "local-dir:mine", "pretrained": True}, None, "weights that are not on the Hub"),
+        (None, None, "| started from | not recorded |"),
+    ],
+)
+def test_the_card_names_the_weights_that_training_started_from(publish, best, tmp_path, recipe, base_model, text):
+    folder = tmp_path / "best"
+    shutil.copytree(best, folder)
+    config = json.loads((best / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "recipe": recipe}))
+    assert publish("--dry-run", str(tmp_path / "dry"), folder=folder).value == 0
+    card = (tmp_path / "dry" / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1]).get("base_model") == base_model
+    assert text in card
 
 
 def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent(hub, publish):
