@@ -11,10 +11,15 @@ import sys
 
 import clients
 import pytest
+import timm
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from loopback_hub import TOKEN, USER, Fault
 from safetensors.torch import load_file, save_file
+from timm.models import save_for_hf
+
+import timm_video_psn  # noqa: F401 - registers the models
 
 REPO = f"{USER}/psn-motion"
 FILES = {
@@ -91,10 +96,6 @@ def test_what_is_published_comes_back_the_same_and_is_not_sent_again(hub, publis
 
 
 def test_the_example_holds_the_logits_of_the_trained_model(hub, publish, best, tmp_path):
-    import timm
-
-    import timm_video_psn  # noqa: F401 - registers the models
-
     assert publish("--dry-run", str(tmp_path / "dry")).value == 0
     assert publish("--dry-run", str(tmp_path / "dry")).value == 0  # over its own files
     assert hub.requests == []
@@ -111,8 +112,6 @@ def test_the_example_holds_the_logits_of_the_trained_model(hub, publish, best, t
 
 
 def test_the_card_has_every_number_with_its_protocol_and_valid_metadata(hub, publish, best, tmp_path):
-    from huggingface_hub import ModelCard
-
     assert publish("--dry-run", str(tmp_path)).value == 0
     text = (tmp_path / "README.md").read_text()
     data = yaml.safe_load(text.split("---\n")[1])
@@ -175,8 +174,6 @@ def results(best, tmp_path):
 
 
 def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results, tmp_path):
-    from huggingface_hub import ModelCard
-
     names = json.loads((best / "config.json").read_text())["label_names"]
     assert publish("--dry-run", str(tmp_path / "dry"), "--results", results(names)).value == 0
     text = (tmp_path / "dry" / "README.md").read_text()
@@ -232,9 +229,6 @@ def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent
     ],
 )
 def test_what_cannot_be_published_is_said(hub, publish, best, tmp_path, what, text):
-    import timm
-    from timm.models import save_for_hf
-
     folder = best.parent
     if what != "run folder":
         folder = tmp_path / "best"
@@ -410,3 +404,23 @@ def test_weights_that_differ_in_one_bit_are_another_upload(hub, publish, best, t
     assert outcome.value == 0, outcome.output
     assert files(hub)["model.safetensors"] == (folder / "model.safetensors").read_bytes()
     assert "config.json" in outcome.output
+
+
+def test_a_model_without_synthesizers_and_records_gets_a_card_that_says_so(publish, tmp_path):
+    folder = tmp_path / "tsm"
+    model = timm.create_model("tsm_test_resnet", num_classes=3, num_frames=2)
+    preprocessing = {"input_size": (3, 32, 32)}
+    config = {"label_names": ["a", "b", "c"], "pretrained_cfg": preprocessing}
+    save_for_hf(model, str(folder), config, safe_serialization=True)
+    outcome = publish("--dry-run", str(tmp_path / "dry"), folder=folder)
+    assert outcome.value == 0, outcome.output
+    assert {path.name for path in (tmp_path / "dry").iterdir()} == FILES - {
+        "interactions.png",
+        "summary.csv",
+        "curves.png",
+    }
+    card = (tmp_path / "dry" / "README.md").read_text()
+    assert ".png" not in card
+    for part in ("None were recorded.", "The recipe was not recorded.", "| started from | not recorded |"):
+        assert part in card
+    assert "model-index" not in card
