@@ -106,9 +106,6 @@ def _upload_and_compare(
     repository: HubRepository, folder: Path, cache: Path, example: Example, options: argparse.Namespace
 ) -> None:
     """All that speaks to the Hub."""
-    from huggingface_hub import ModelCard
-
-    ModelCard.load(folder / "README.md").validate()  # by the Hub's own rules, before anything is created
     repository.prepare(options.private, options.tag)
     architecture = json.loads((folder / "config.json").read_text())["architecture"].partition(".")[0]
     changed = repository.upload(folder, OPTIONAL, f"Publish {architecture} by timm_video_psn", options.tag)

@@ -16,6 +16,7 @@ from timm_video_psn.models.weights import file_sha256
 from timm_video_psn.version import __version__
 
 Result = TypeVar("Result")
+FAILURES = (HTTPError, OSError, RuntimeError)  # what the client raises for the network and for servers
 ATTEMPTS = 3  # the client itself repeats uploads, but neither the creation of a repository nor a commit
 _logger = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ class HubRepository:
         self.after = self._commit(folder, optional, changed, message) if changed else self.before
         return changed
 
+    # create_commit has the Hub check the card's metadata before it sends any file.
     def _commit(self, folder: Path, optional: tuple[str, ...], changed: list[str], message: str) -> str:
         """One commit on top of `before`, and only there: repeating it cannot make two."""
         for attempt in range(1, ATTEMPTS + 1):
@@ -139,7 +141,7 @@ class HubRepository:
             try:
                 where = {"revision": self.revision, "parent_commit": self.before}
                 return self.api.create_commit(self.repo_id, operations, commit_message=message, **where).oid
-            except (HTTPError, OSError) as error:
+            except FAILURES as error:
                 now = self.head()
                 if now != self.before and not self.changes(folder, optional):
                     return now  # only the answer was lost
@@ -200,7 +202,7 @@ def patiently(action: Callable[[], Result]) -> Result:
     for attempt in range(1, ATTEMPTS):
         try:
             return action()
-        except (HTTPError, OSError) as error:
+        except FAILURES as error:
             if not _may_pass(error):
                 raise
             _logger.warning("the Hub did not answer (%s); once more in %d s", type(error).__name__, attempt)
@@ -208,11 +210,19 @@ def patiently(action: Callable[[], Result]) -> Result:
     return action()
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether it is worth trying again: the connection broke, or the server is overloaded or out of order."""
-    if isinstance(error, HfHubHTTPError):
-        return error.response is not None and (error.response.status_code == 429 or error.response.status_code >= 500)
-    return isinstance(error, HTTPError)
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether it is worth trying again: the connection broke, or the server is overloaded or out of order.
+
+    The client wraps some errors in others, and which of them differs between its releases: the causes count, too.
+    """
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(error, HfHubHTTPError) and response is not None:
+            return response.status_code == 429 or response.status_code >= 500
+        if isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _is_same(path: Path, there: RepoFile | None) -> bool:

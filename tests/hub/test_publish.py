@@ -278,7 +278,7 @@ def test_a_connection_that_breaks_once_is_made_up_for(hub, publish, fault):
         (Fault("POST", "/commit/", "drop", 9), "No commit has been made: someone/psn-motion is at"),
         (Fault("POST", "/commit/", 400, 9), "No commit has been made: someone/psn-motion is at"),
         (Fault("POST", "/api/repos/create", 403, 9), "Nothing on the Hub has been changed."),
-        (Fault("POST", "/api/validate-yaml", 400, 9), "Nothing on the Hub has been changed."),
+        (Fault("POST", "/api/validate-yaml", 400, 9), "Invalid metadata in README.md.\n- as the test wanted it"),
     ],
     ids=lambda item: f"{item.what}-{item.where}" if isinstance(item, Fault) else "",
 )
