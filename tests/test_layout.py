@@ -46,15 +46,22 @@ COVERED_BY = {
     "data/contact_sheet": "data/test_prepare",
     "data/health": "data/test_prepare",
     "data/reencode": "data/test_prepare",
+    "data/shard_index": "data/test_shard_loader",
+    "data/shard_stream": "data/test_shard_loader",
     "engine/build": "engine/test_train",
     "engine/cli": "engine/test_train",
     "engine/cpu_memory": "engine/test_train",
     "engine/curves": "engine/test_run_folder",
     "engine/data_report": "engine/test_train",
-    "engine/export_config": "engine/test_train",
     "engine/interrupt": "test_train_video",
+    "engine/introduction": "engine/test_train",
     "engine/precision": "engine/test_evaluate",
     "engine/predict": "engine/test_train",
+    "engine/model_folder": "test_validate_video",
+    "engine/result_files": "test_validate_video",
+    "engine/result_text": "test_validate_video",
+    "engine/score_files": "test_validate_video",
+    "engine/validate_options": "test_validate_video",
 }
 
 

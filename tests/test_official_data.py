@@ -47,7 +47,7 @@ def test_kinetics(class_folders, both_times, run, tmp_path):
     assert (row["val_videos"], row["train_broken"]) == ("4", "0")
     assert config["label_names"] == sorted(miniatures.KINETICS)
     assert config["video"]["sampling"] == "dense"
-    assert "middle window of 64" in config["metrics"]["protocol"]
+    assert config["metrics"]["protocol"] == "4x1x1@32/37 dense logits"
     predictor = Predictor(str(tmp_path / "out" / "k400" / "best"))
     assert predictor.sampling is dense_indices
     assert predictor.predict(next((root / "val").rglob("*.mp4")))[0].label in miniatures.KINETICS

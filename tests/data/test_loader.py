@@ -55,7 +55,32 @@ class TestEpochSampler:
         sampler.set_epoch(5)
         assert list(sampler) == whole
 
+    @pytest.mark.parametrize(("num_videos", "processes"), [(24, 2), (23, 2), (25, 3), (7, 4), (2, 3)])
+    @pytest.mark.parametrize("shuffle", [False, True])
+    def test_shares_the_batches_of_one_process_among_several(self, num_videos, processes, shuffle):
+        one = EpochSampler(num_videos, 4 * processes, shuffle, seed=5)
+        several = [
+            EpochSampler(num_videos, 4, shuffle, seed=5, rank=rank, world_size=processes) for rank in range(processes)
+        ]
+        for epoch in (0, 1):
+            for sampler in (one, *several):
+                sampler.set_epoch(epoch)
+            together = list(zip(*several, strict=True))
+            assert len(together) == len(one) == len(several[0])
+            for shares, batch in zip(together, one, strict=True):
+                assert sorted(key for share in shares for key in share) == sorted(batch)
+                assert max(map(len, shares)) - min(map(len, shares)) <= 1
+            assert sorted(n for sampler in several for n in numbers(sampler)) == list(range(num_videos))
+
+    def test_drops_the_last_batch_for_all_processes(self):
+        several = [EpochSampler(23, 4, True, drop_last=True, rank=rank, world_size=2) for rank in (0, 1)]
+        assert [[len(batch) for batch in sampler] for sampler in several] == [[4, 4], [4, 4]]
+
     def test_bad_settings_are_errors(self):
+        with pytest.raises(ValueError, match="rank=2 does not number one of world_size=2 processes"):
+            EpochSampler(10, 2, shuffle=False, rank=2, world_size=2)
+        with pytest.raises(ValueError, match="7 videos make no batch of 4 for each of 2 processes"):
+            EpochSampler(7, 4, shuffle=False, drop_last=True, rank=0, world_size=2)
         with pytest.raises(ValueError, match="batch_size=0 makes no batches"):
             EpochSampler(10, 0, shuffle=False)
         with pytest.raises(ValueError, match="0 videos make no batch of 4"):

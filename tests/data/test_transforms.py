@@ -5,7 +5,14 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from timm_video_psn.data.transforms import EvalTransform, TrainTransform, multiscale_box, normalize_clip, random_box
+from timm_video_psn.data.transforms import (
+    EvalTransform,
+    ThreeCropTransform,
+    TrainTransform,
+    multiscale_box,
+    normalize_clip,
+    random_box,
+)
 
 
 def noise(height, width, num_frames=3):
@@ -162,7 +169,41 @@ class TestEvalTransform:
         with pytest.raises(ValueError, match=message):
             EvalTransform(56)(clip)
         with pytest.raises(ValueError, match=message):
+            ThreeCropTransform(56)(clip)
+        with pytest.raises(ValueError, match=message):
             TrainTransform(56)(clip, np.random.default_rng(0))
+
+
+class TestThreeCropTransform:
+    @pytest.mark.parametrize("size", [(56, 80), (80, 56), (56, 81), (240, 320), (99, 64), (20, 31)])
+    def test_offsets_are_those_of_slowfast(self, size):
+        clip = noise(*size)
+        crops = ThreeCropTransform(56)(clip)
+        assert crops.shape == (3, 3, 56, 56, 3)
+        assert crops.is_contiguous()
+        whole = v2.Resize(56, antialias=True)(clip.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        height, width = whole.shape[1:3]
+        for place, crop in enumerate(crops):
+            # SlowFast's loop over spatial_idx; its middle is rounded up, torchvision's to even
+            top, left = -(-(height - 56) // 2), -(-(width - 56) // 2)
+            if height > width:
+                top = (0, top, height - 56)[place]
+            else:
+                left = (0, left, width - 56)[place]
+            near = [(top, left)] if place != 1 else [(top - i, left - j) for i in (0, 1) for j in (0, 1)]
+            assert any(torch.equal(crop, whole[:, y : y + 56, x : x + 56]) for y, x in near if min(y, x) >= 0)
+
+    @pytest.mark.parametrize("size", [(64, 99), (99, 64), (120, 161), (64, 64)])
+    @pytest.mark.parametrize("crop_pct", [0.875, 1.0])
+    def test_the_middle_one_is_the_crop_of_one_view(self, size, crop_pct):
+        clip = noise(*size)
+        crops = ThreeCropTransform(56, crop_pct, "bicubic")(clip)
+        assert torch.equal(crops[1], EvalTransform(56, crop_pct, "bicubic")(clip))
+
+    def test_a_square_frame_gives_the_same_three_times(self):
+        crops = ThreeCropTransform(32)(noise(50, 50))
+        assert torch.equal(crops[0], crops[1])
+        assert torch.equal(crops[1], crops[2])
 
 
 class TestNormalizeClip:

@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 
 from timm_video_psn.data.motion import prepare_motion
+from timm_video_psn.engine.checkpoint import export_model
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +24,18 @@ def arguments(tiny_motion: Path, tmp_path: Path) -> list[str]:
         *("--dataset", "motion", "--data-dir", str(tiny_motion), "--output", str(tmp_path), "--experiment", "run"),
         *("--img-size", "32", "--num-frames", "4", "--batch-size", "6", "--epochs", "2", "--workers", "0"),
     ]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model folder as training leaves it, untrained: 5 classes, 4 frames of 32 pixels."""
+    folder = tmp_path_factory.mktemp("model") / "best"
+    torch.manual_seed(0)
+    model = timm.create_model("psn_test_resnet", num_frames=4, num_classes=5, expand_init=1.0)
+    config = {
+        "label_names": [f"class {number}" for number in range(5)],
+        "pretrained_cfg": {"input_size": (3, 32, 32), "crop_pct": 0.875, "interpolation": "bilinear"},
+        "video": {"num_frames": 4, "sampling": "segments"},
+    }
+    export_model(model, folder, config, {"num_frames": 4, "expand_init": 1.0})
+    return str(folder)

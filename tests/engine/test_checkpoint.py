@@ -1,7 +1,11 @@
 import errno
 import pickle
+import random
+import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -51,6 +55,30 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
     assert load_checkpoint(path) == {"options": {}}
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_runs_full_is_an_error_and_what_it_held_stays_whole(small_disk):
+    path = small_disk / "last.pt"
+    save_checkpoint(path, {"options": {}, "model": torch.zeros(10**5)})
+    with pytest.raises(OSError, match=r"could not write .*last\.pt: .*No space left on device"):
+        save_checkpoint(path, {"options": {}, "model": torch.zeros(2 * 10**5)})
+    assert len(load_checkpoint(path)["model"]) == 10**5
+    model = timm.create_model("psn_test_resnet", num_classes=3)
+    with pytest.raises(OSError, match=r"could not write .*best: .*No space left on device"):
+        export_model(model, small_disk / "best", {}, {})
+    assert [entry.name for entry in small_disk.iterdir()] == ["last.pt"]
+
+
 def test_a_pickle_that_runs_code_is_refused(tmp_path):
     class Bad:
         def __reduce__(self):
@@ -96,9 +124,10 @@ def test_an_exported_folder_rebuilds_the_model_and_a_second_export_replaces_it(t
 
 def test_the_random_state_repeats_what_follows_it():
     state = random_state()
-    first = torch.rand(3)
+    draws = [(torch.rand(3).tolist(), random.random(), np.random.rand(3).tolist()) for _ in range(2)]  # noqa: NPY002
+    assert draws[0] != draws[1]
     set_random_state(state)
-    assert torch.equal(torch.rand(3), first)
+    assert (torch.rand(3).tolist(), random.random(), np.random.rand(3).tolist()) == draws[0]  # noqa: NPY002
 
 
 def test_only_settings_that_matter_are_compared():

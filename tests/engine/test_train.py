@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from runs import assert_same_state, rows
 
 from timm_video_psn.data import create_video_loader, read_index
 from timm_video_psn.data.encode import write_video
@@ -17,31 +18,6 @@ from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.cli import predict_main, train_main
 from timm_video_psn.engine.options import parse_options
 from timm_video_psn.engine.train import Trainer
-
-TIMES = ("seconds", "train_seconds", "data_wait")
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "summary.csv").open() as file:
-        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
-
-
-def assert_same_state(a, b, path="state"):
-    """Equal to the last bit, whatever is nested in whatever."""
-    assert type(a) is type(b), path
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert list(a) == list(b), path
-        for key in a:
-            if key not in TIMES:
-                assert_same_state(a[key], b[key], f"{path}.{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), path
-        for i, pair in enumerate(zip(a, b, strict=True)):
-            assert_same_state(*pair, f"{path}[{i}]")
-    else:
-        assert a == b or (a != a and b != b), path
 
 
 def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
@@ -100,7 +76,7 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_bits(arguments, tmp_
             trainer.fit()
         Trainer(options(name, "--resume", "auto", "--workers", "1")).fit()
         whole, stopped = (load_checkpoint(tmp_path / run / "last.pt") for run in ("whole", name))
-        for key in ("model", "ema", "optimizer", "random", "history", "epoch", "step"):
+        for key in ("model", "ema", "optimizer", "processes", "history", "epoch", "step"):
             assert_same_state(whole[key], stopped[key], key)
         assert rows(tmp_path / "whole") == rows(tmp_path / name)
 
@@ -154,7 +130,7 @@ def test_a_resume_with_other_settings_or_classes_is_refused(arguments, tmp_path,
     assert train_main([*arguments, "--epochs", "1"]) == 0
     assert train_main([*arguments, "--epochs", "3", "--lr", "0.5", "--resume", "auto"]) == 2
     error = capsys.readouterr().err
-    assert "epochs: 1 in the checkpoint, 3 now" in error
+    assert "epochs" not in error  # a run may be made longer
     assert "lr: 0.01 in the checkpoint, 0.5 now" in error
     assert train_main([*arguments, "--epochs", "1", "--resume", "auto", "--model", "psn_resnet18"]) == 2
     assert "model: 'psn_test_resnet' in the checkpoint" in capsys.readouterr().err

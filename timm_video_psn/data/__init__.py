@@ -3,14 +3,16 @@
 `read_index` says which videos there are, `VideoDataset` turns one into a clip, `create_video_loader` makes batches.
 """
 
-from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index
+from timm_video_psn.data.annotations import ANNOTATED, DATASETS, STREAMED, read_index
 from timm_video_psn.data.class_folders import read_folder
 from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
 from timm_video_psn.data.decode import DecodeError, VideoReader, check_decoder, decode_clip
 from timm_video_psn.data.encode import write_video
+from timm_video_psn.data.frame_stream import FrameStream, TimedFrame, is_live
 from timm_video_psn.data.labels import check_class_names, flip_label_map, mirror_name
 from timm_video_psn.data.loader import Batch, EpochSampler, collate, create_video_loader
 from timm_video_psn.data.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
+from timm_video_psn.data.multi_view import MultiViewDataset, VideoViews, ViewBatch, ViewPlan, create_view_loader
 from timm_video_psn.data.sampling import (
     SAMPLINGS,
     dense_clip_indices,
@@ -20,7 +22,9 @@ from timm_video_psn.data.sampling import (
     twice_sample_indices,
     uniform_indices,
 )
-from timm_video_psn.data.transforms import EvalTransform, TrainTransform, normalize_clip
+from timm_video_psn.data.shard_index import ShardedIndex
+from timm_video_psn.data.shard_loader import ShardLoader, ShardOrder, create_shard_loader
+from timm_video_psn.data.transforms import EvalTransform, ThreeCropTransform, TrainTransform, normalize_clip
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 
 __all__ = [
@@ -29,25 +33,39 @@ __all__ = [
     "MOTION_CLASSES",
     "MOTION_PAIRS",
     "SAMPLINGS",
+    "STREAMED",
     "Batch",
     "Broken",
     "DecodeError",
     "EpochSampler",
     "EvalTransform",
+    "FrameStream",
+    "MultiViewDataset",
     "PathTable",
     "Sample",
+    "ShardLoader",
+    "ShardOrder",
+    "ShardedIndex",
+    "ThreeCropTransform",
+    "TimedFrame",
     "TrainTransform",
     "VideoDataset",
     "VideoIndex",
     "VideoReader",
+    "VideoViews",
+    "ViewBatch",
+    "ViewPlan",
     "check_class_names",
     "check_decoder",
     "collate",
+    "create_shard_loader",
     "create_video_loader",
+    "create_view_loader",
     "decode_clip",
     "dense_clip_indices",
     "dense_indices",
     "flip_label_map",
+    "is_live",
     "mirror_name",
     "motion_clip",
     "normalize_clip",

@@ -34,24 +34,46 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     The epoch travels with every key, so that workers that outlive an epoch need not be told about the next one.
 
+    Several processes share the order: of each `batch_size * world_size` keys in a row, a process takes those at its
+    rank and every `world_size`-th after it. Together they see the batches of one process with a batch size as large,
+    and every video once: nothing is repeated to fill up a last batch, which may be smaller, or empty, for some ranks.
+
     Args:
         num_videos: length of the data set.
-        batch_size: keys in a batch.
+        batch_size: keys in a batch of one process.
         shuffle: a new order in each epoch, drawn from (seed, epoch); else the order of the data set.
         seed: of the order.
         drop_last: leave out a last batch that is not full.
+        rank: number of this process.
+        world_size: how many processes there are.
     """
 
-    def __init__(self, num_videos: int, batch_size: int, shuffle: bool, seed: int = 0, drop_last: bool = False) -> None:
+    def __init__(
+        self,
+        num_videos: int,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} makes no batches; use 1 or more")
-        if num_videos < (batch_size if drop_last else 1):
+        if not 0 <= rank < world_size:
             raise ValueError(
-                f"{num_videos} videos make no batch of {batch_size} with drop_last={drop_last}; use more videos or a "
-                "smaller batch_size"
+                f"rank={rank} does not number one of world_size={world_size} processes; ranks count from 0"
+            )
+        if num_videos < (batch_size * world_size if drop_last else 1):
+            processes = f" for each of {world_size} processes" if world_size > 1 else ""
+            raise ValueError(
+                f"{num_videos} videos make no batch of {batch_size}{processes} with drop_last={drop_last}; use more "
+                "videos or a smaller batch_size"
             )
         self.num_videos = num_videos
         self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
         self.shuffle = shuffle
         self.seed = seed
         self.drop_last = drop_last
@@ -72,17 +94,17 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.start = start
 
     def __len__(self) -> int:
-        full, rest = divmod(self.num_videos, self.batch_size)
+        full, rest = divmod(self.num_videos, self.batch_size * self.world_size)
         return full + bool(rest and not self.drop_last)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.arange(self.num_videos)
         if self.shuffle:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
-        epoch = self.epoch
+        epoch, together = self.epoch, self.batch_size * self.world_size
         for batch in range(self.start, len(self)):
-            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [(int(number), epoch) for number in chosen]
+            chosen = order[batch * together : (batch + 1) * together]
+            yield [(int(number), epoch) for number in chosen[self.rank :: self.world_size]]
 
 
 def collate(items: Sequence[Sample | Broken]) -> Batch:
@@ -107,21 +129,25 @@ def create_video_loader(
     seed: int = 0,
     drop_last: bool = False,
     pin_memory: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> DataLoader[Sample | Broken]:
     """A loader that yields `Batch`es. Call `loader.batch_sampler.set_epoch(epoch)` before each pass.
 
     Args:
         dataset: the clips.
-        batch_size: clips asked for in a batch; broken videos make it smaller.
+        batch_size: clips asked for in a batch of one process; broken videos make it smaller.
         shuffle: a new order in each epoch.
         workers: processes that decode; 0 decodes in this one.
         seed: of the order.
         drop_last: leave out a last batch that is not full.
         pin_memory: page-locked batches, for faster copies to a GPU.
+        rank: number of this process.
+        world_size: how many processes share the videos; see `EpochSampler`.
     """
     return DataLoader(
         dataset,
-        batch_sampler=EpochSampler(len(dataset), batch_size, shuffle, seed, drop_last),
+        batch_sampler=EpochSampler(len(dataset), batch_size, shuffle, seed, drop_last, rank, world_size),
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,

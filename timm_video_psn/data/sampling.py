@@ -1,12 +1,14 @@
 """Which frames of a video a model sees.
 
 A training mode is a function `(num_frames, num_segments, rng)`; without `rng` it gives the fixed frames of validation.
-`SAMPLINGS` names them. The other functions are the clips of multi-clip tests, (num_clips, T).
+`SAMPLINGS` names them. The other functions are the clips of multi-clip tests, (num_clips, T); `clip_indices` finds
+them by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -149,11 +151,97 @@ def dense_clip_indices(num_frames: int, num_segments: int, num_clips: int = 10) 
     return np.stack([_window(int(start), num_frames, num_segments) for start in starts])
 
 
+def segment_clip_indices(num_frames: int, num_segments: int, num_clips: int = 1) -> Indices:
+    """Clips for a test with a frame of each segment, at places spread evenly over the segment.
+
+    Frame i of clip k is int(i * N/T + (k + 1/2) * N/T / num_clips): one clip has the middles of the segments, as
+    `segment_indices`. More clips replace the random draws of TEA's "10 clips" by frames that are the same every time.
+
+    Args:
+        num_frames: length N of the video, at least 1.
+        num_segments: frames T of a clip, at least 1.
+        num_clips: clips.
+
+    Returns:
+        (num_clips, num_segments).
+    """
+    _check(num_frames, num_segments)
+    tick = num_frames / num_segments
+    offsets = tick / 2 if num_clips == 1 else tick * (np.arange(num_clips)[:, None] + 0.5) / num_clips
+    indices = np.minimum((offsets + tick * np.arange(num_segments)).astype(np.int64), num_frames - 1)
+    return indices.reshape(num_clips, num_segments)
+
+
+def check_test_sampling(sampling: str, num_clips: int | None = None) -> int:
+    """The number of clips of a test: the one asked for if the sampling has so many, its usual one if none is.
+
+    Args:
+        sampling: a name in `TEST_SAMPLINGS`.
+        num_clips: asked for, or None.
+
+    Raises:
+        ValueError: there is no such sampling, or it has no such number of clips.
+    """
+    if sampling not in TEST_SAMPLINGS:
+        raise ValueError(f"sampling {sampling!r} is unknown; for a test there are {', '.join(TEST_SAMPLINGS)}")
+    if num_clips is None:
+        return TEST_SAMPLINGS[sampling].usual_clips
+    only = TEST_SAMPLINGS[sampling].only_clips
+    if num_clips < 1 or only not in (None, num_clips):
+        raise ValueError(
+            f"{num_clips} clips asked for of sampling {sampling!r}, which has {only or '1 or more'}; "
+            "segments and dense take any number"
+        )
+    return num_clips
+
+
+def clip_indices(sampling: str, num_frames: int, num_segments: int, num_clips: int) -> Indices:
+    """The clips of a test.
+
+    Args:
+        sampling: a name in `TEST_SAMPLINGS`.
+        num_frames: length N of the video, at least 1.
+        num_segments: frames T of a clip, at least 1.
+        num_clips: clips.
+
+    Returns:
+        (num_clips, num_segments).
+    """
+    check_test_sampling(sampling, num_clips)
+    return TEST_SAMPLINGS[sampling].indices(num_frames, num_segments, num_clips)
+
+
+class ClipSampling(NamedTuple):
+    """Clips of a test `(num_frames, num_segments, num_clips)`, how many are usual, and the only number, if any."""
+
+    indices: Callable[[int, int, int], Indices]
+    usual_clips: int
+    only_clips: int | None
+
+
+def _one_clip(sampling: Sampling) -> Callable[[int, int, int], Indices]:
+    return lambda num_frames, num_segments, num_clips: sampling(num_frames, num_segments, None)[None]
+
+
+def _dense_clips(num_frames: int, num_segments: int, num_clips: int) -> Indices:
+    if num_clips == 1:  # the first of one "evenly spread" window would be the beginning; validation takes the middle
+        return dense_indices(num_frames, num_segments)[None]
+    return dense_clip_indices(num_frames, num_segments, num_clips)
+
+
 SAMPLINGS: dict[str, Sampling] = {
     "segments": segment_indices,
     "tsm": tsm_indices,
     "dense": dense_indices,
     "uniform": uniform_indices,
+}
+
+TEST_SAMPLINGS: dict[str, ClipSampling] = {
+    "segments": ClipSampling(segment_clip_indices, 1, None),
+    "tsm": ClipSampling(_one_clip(tsm_indices), 1, 1),  # as TSM validates; TSM's own test is `segments`
+    "twice": ClipSampling(lambda frames, segments, clips: twice_sample_indices(frames, segments), 2, 2),
+    "dense": ClipSampling(_dense_clips, 10, None),
+    "uniform": ClipSampling(_one_clip(uniform_indices), 1, 1),  # SlowFast gives every view the same frames
 }
 
 

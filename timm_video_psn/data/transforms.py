@@ -105,13 +105,45 @@ class EvalTransform:
 
     def __call__(self, clip: torch.Tensor) -> torch.Tensor:
         """The centre of the clip."""
-        height, width = _frame_size(clip)
-        short = min(height, width)
-        height, width = self.resize_size * height // short, self.resize_size * width // short
-        clip = _resize(clip, height, width, self.interpolation)  # (T, height, width, 3)
-        # Rounded as torchvision's center_crop does, so that odd margins fall on the same side.
-        top, left = round((height - self.img_size) / 2), round((width - self.img_size) / 2)
-        return _crop(clip, Box(top, left, self.img_size, self.img_size)).contiguous()  # (T, S, S, 3)
+        clip = _resize_short_side(clip, self.resize_size, self.interpolation)  # (T, height, width, 3)
+        height, width = clip.shape[1:3]
+        return _crop(clip, _centre_box(height, width, self.img_size)).contiguous()  # (T, S, S, 3)
+
+
+class ThreeCropTransform:
+    """Three squares along the long side: the views "x3" of the tests of TSM, SlowFast and VideoMAE.
+
+    The short side becomes img_size / crop_pct. The squares lie at the beginning (left, or top of an upright frame), in
+    the middle and at the end of the long side, and in the middle of the short one; the middle square is the one of
+    `EvalTransform`. Papers that test on 3 x 256 take img_size 256 and crop_pct 1. TSM looks left, in the middle and
+    right also in upright frames, where that is three times the same; SlowFast does as is done here.
+
+    Args:
+        img_size: side S of the square outputs.
+        crop_pct: img_size as a share of the resized short side.
+        interpolation: name of a torchvision interpolation mode.
+
+    Shape:
+        clip: (T, H, W, 3) uint8 -> (3, T, S, S, 3) uint8, contiguous.
+    """
+
+    num_crops = 3
+
+    def __init__(self, img_size: int, crop_pct: float = 1.0, interpolation: str = "bilinear") -> None:
+        self.img_size = img_size
+        self.resize_size = _resize_size(img_size, crop_pct)
+        self.interpolation = _interpolation_mode(interpolation)
+
+    def __call__(self, clip: torch.Tensor) -> torch.Tensor:
+        """The three crops in the order of the long side."""
+        clip = _resize_short_side(clip, self.resize_size, self.interpolation)  # (T, height, width, 3)
+        height, width = clip.shape[1:3]
+        middle = _centre_box(height, width, self.img_size)
+        if height > width:
+            ends = middle._replace(top=0), middle._replace(top=height - self.img_size)
+        else:
+            ends = middle._replace(left=0), middle._replace(left=width - self.img_size)
+        return torch.stack([_crop(clip, box) for box in (ends[0], middle, ends[1])])  # (3, T, S, S, 3)
 
 
 def random_box(height: int, width: int, img_size: int, resize_size: int, rng: np.random.Generator) -> Box:
@@ -191,9 +223,21 @@ def _frame_size(clip: torch.Tensor) -> tuple[int, int]:
     return clip.shape[1], clip.shape[2]
 
 
+def _centre_box(height: int, width: int, img_size: int) -> Box:
+    """Square in the middle, rounded as torchvision's center_crop does, so that odd margins fall on the same side."""
+    return Box(round((height - img_size) / 2), round((width - img_size) / 2), img_size, img_size)
+
+
 def _crop(clip: torch.Tensor, box: Box) -> torch.Tensor:
     """View of the box in every frame."""
     return clip[:, box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def _resize_short_side(clip: torch.Tensor, size: int, interpolation: object) -> torch.Tensor:
+    """Resizes all frames so that the shorter side gets that size."""
+    height, width = _frame_size(clip)
+    short = min(height, width)
+    return _resize(clip, size * height // short, size * width // short, interpolation)
 
 
 def _resize(clip: torch.Tensor, height: int, width: int, interpolation: object) -> torch.Tensor:

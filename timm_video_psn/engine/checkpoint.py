@@ -5,6 +5,7 @@ Every file is written under a temporary name and renamed, so that a write that d
 
 import copy
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors import SafetensorError
 from timm.models import save_for_hf
 from torch import nn
 
@@ -48,9 +51,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     with atomic_path(path) as temporary:
         try:
-            torch.save(state, temporary)
-        except RuntimeError as error:  # torch's way to report a full disk
-            raise OSError(str(error)) from error
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+        except RuntimeError as error:  # torch's writer fails a second time, and hides what the disk said
+            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -95,17 +99,25 @@ def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], m
                 os.fsync(file.fileno())
             (temporary / name).chmod(readable)  # safetensors writes for the owner alone
             (temporary / name).replace(folder / name)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not any(folder.iterdir()):
+            folder.rmdir()
         raise OSError(f"could not write {folder}: {error}; what was there before is untouched") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def random_state() -> dict[str, Any]:
-    """The state of the random generators that training draws from."""
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    """The state of the random generators of this process: torch's, of its device, too, Python's and numpy's."""
+    generator = np.random.get_state(legacy=False)  # noqa: NPY002 - whatever draws from it shall draw the same
+    generator["state"]["key"] = torch.from_numpy(generator["state"]["key"].astype(np.int64))
+    state: dict[str, Any] = {
+        "cpu": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": generator,
+    }
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+        state["cuda"] = torch.cuda.get_rng_state()
     return state
 
 
@@ -116,8 +128,12 @@ def set_random_state(state: dict[str, Any]) -> None:
         state: what it returned.
     """
     torch.set_rng_state(state["cpu"])
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    twister = {**state["numpy"]["state"], "key": state["numpy"]["state"]["key"].numpy().astype(np.uint32)}
+    np.random.set_state({**state["numpy"], "state": twister})  # noqa: NPY002 - as above
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 def differing(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:

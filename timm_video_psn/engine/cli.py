@@ -1,11 +1,8 @@
 """What the scripts at the top of the repository run: options in, exit code out, errors in one line."""
 
-import argparse
-import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 _HANDLER = "timm_video_psn command line"
 _USER_ERRORS = (ValueError, TypeError, OSError, FloatingPointError)
@@ -20,6 +17,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for an error, 128 + n when signal n stopped the run.
     """
+    from timm_video_psn.engine.distributed import launched_rank
     from timm_video_psn.engine.interrupt import Interrupted
     from timm_video_psn.engine.options import parse_options
     from timm_video_psn.engine.train import train
@@ -30,10 +28,38 @@ def train_main(argv: Sequence[str] | None = None) -> int:
         try:
             train(options)
         except Interrupted as stop:
-            print(stop, file=sys.stderr)
+            if launched_rank() == 0:
+                print(stop, file=sys.stderr)
             raise SystemExit(stop.exit_code) from None
 
     return _guarded("train_video.py", run, options.traceback)
+
+
+def validate_main(argv: Sequence[str] | None = None) -> int:
+    """Run validate_video.py.
+
+    Args:
+        argv: arguments; None for those of the process.
+
+    Returns:
+        The exit code: 0, or 2 for an error.
+    """
+    from timm_video_psn.engine.validate_options import parse_validate_options
+
+    options = parse_validate_options(argv)
+
+    def run() -> None:
+        from timm_video_psn.engine.score_files import run_comparison, run_ensemble
+        from timm_video_psn.engine.validate import validate
+
+        if options.ensemble:
+            run_ensemble(options)
+        elif options.compare:
+            run_comparison(options)
+        else:
+            validate(options)
+
+    return _guarded("validate_video.py", run, options.traceback)
 
 
 def predict_main(argv: Sequence[str] | None = None) -> int:
@@ -43,33 +69,28 @@ def predict_main(argv: Sequence[str] | None = None) -> int:
         argv: arguments; None for those of the process.
 
     Returns:
-        The exit code: 0, or 2 for an error.
+        The exit code: 0, 1 where some of several inputs could not be read, or 2 for an error.
     """
-    parser = argparse.ArgumentParser(prog="predict_video.py", description="Name what a video shows.")
-    parser.add_argument("file", help="video file, or folder of frame images")
-    parser.add_argument("--model", required=True, metavar="FOLDER", help="best/ of a run, or hf-hub:user/name")
-    parser.add_argument("--top", type=int, default=5, help="classes to show (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    options = parser.parse_args(argv)
+    from timm_video_psn.engine.predict_command import parse_predict_options, predict
 
-    def run() -> None:
-        from timm_video_psn.engine.predict import Predictor
+    options = parse_predict_options(argv)
+    return _guarded("predict_video.py", lambda: predict(options), options.traceback)
 
-        predictions = Predictor(options.model, options.device).predict(Path(options.file), options.top)
-        if options.json:
-            top = [{"label": item.label, "probability": item.probability} for item in predictions]
-            print(json.dumps({"file": options.file, "model": options.model, "top": top}))
-            return
-        for item in predictions:
-            print(f"{item.probability:7.2%}  {item.label}")
 
-    return _guarded("predict_video.py", run, options.traceback)
+def _program(name: str) -> str:
+    """The name that errors begin with: with the number of the process, where torchrun has started several."""
+    from timm_video_psn.engine.distributed import launched_processes, launched_rank
+
+    return name if launched_processes() == 1 else f"{name}: rank {launched_rank()} of {launched_processes()}"
 
 
 def _configure_logging(name: str) -> None:
-    """Our own reports go to the standard output as they are; warnings, and those of others, to the standard error."""
+    """Our own reports go to the standard output as they are; warnings, and those of others, to the standard error.
+
+    Of several processes, the first one alone reports; warnings come from all.
+    """
+    from timm_video_psn.engine.distributed import launched_rank
+
     reports = logging.StreamHandler(sys.stdout)
     reports.addFilter(lambda record: record.levelno < logging.WARNING)
     warnings = logging.StreamHandler(sys.stderr)
@@ -80,7 +101,7 @@ def _configure_logging(name: str) -> None:
         handler.set_name(_HANDLER)
     ours = logging.getLogger("timm_video_psn")
     ours.handlers = [reports]
-    ours.setLevel(logging.INFO)
+    ours.setLevel(logging.INFO if launched_rank() == 0 else logging.WARNING)
     logging.getLogger().addHandler(warnings)
 
 
@@ -89,11 +110,18 @@ def _is_ours(handler: logging.Handler) -> bool:
     return handler.get_name() == _HANDLER
 
 
-def _guarded(name: str, run: Callable[[], None], traceback: bool) -> int:
+def _guarded(name: str, run: Callable[[], int | None], traceback: bool) -> int:
     """Run, and turn an error that the user can mend into a line and an exit code."""
+    from timm_video_psn.engine.distributed import OtherProcessFailed
+
+    name = _program(name)
     _configure_logging(name)
     try:
-        run()
+        return run() or 0
+    except OtherProcessFailed as failure:
+        if str(failure):
+            print(f"{name}: error: {failure}", file=sys.stderr)
+        return 1
     except _USER_ERRORS as error:
         if traceback:
             raise
@@ -102,4 +130,3 @@ def _guarded(name: str, run: Callable[[], None], traceback: bool) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
-    return 0

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from timm_video_psn.data import Batch, Broken, VideoIndex
+from timm_video_psn.engine.distributed import is_first
 from timm_video_psn.engine.evaluate import Evaluation
 from timm_video_psn.engine.skipped import SkippedList
 
@@ -24,6 +25,8 @@ def warn_of_repeats(path: str, found: int, wanted: int) -> None:
 
 class DataReport:
     """Counts the training videos that were skipped, and tells of those that are shorter than a clip.
+
+    Several processes hear of one another's broken videos, so that they count alike; the first one lists them.
 
     Args:
         index: the training videos.
@@ -53,7 +56,8 @@ class DataReport:
             ValueError: more than the allowed share could not be read.
         """
         self._name(batch.broken, "skipped", self._named)
-        self.skipped.add(batch.broken, epoch, "train")
+        if is_first():
+            self.skipped.add(batch.broken, epoch, "train")
         self._tell_of_short(batch)
         self.broken += len(batch.broken)
         if len(self._named) > self.max_broken * len(self.index):
@@ -70,8 +74,9 @@ class DataReport:
             ValueError: more than the allowed share could not be read.
         """
         self._name(evaluation.broken, "not evaluated", self._named_of_validation)
-        self.skipped.add(evaluation.broken, epoch, "val")
-        if evaluation.num_short and not self._told_of_short_validation:
+        if is_first():
+            self.skipped.add(evaluation.broken, epoch, "val")
+        if evaluation.num_short and not self._told_of_short_validation and is_first():
             self._told_of_short_validation = True
             _logger.warning(
                 "%d of %d validation videos have fewer frames than a clip of %d: some are repeated",
@@ -94,11 +99,11 @@ class DataReport:
         self.broken, self._named = state["broken"], set(state["named"])
 
     def _name(self, broken: Sequence[Broken], what: str, named: set[str]) -> None:
-        """Warn of each video once."""
+        """Warn of each video once, in one process for all."""
         for item in broken:
-            if item.path not in named:
-                named.add(item.path)
+            if item.path not in named and is_first():
                 _logger.warning("%s: %s (%s)", what, item.path, item.reason)
+            named.add(item.path)
 
     def _tell_of_short(self, batch: Batch) -> None:
         """Say once that frames are repeated, and in which video first."""

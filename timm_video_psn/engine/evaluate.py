@@ -1,4 +1,4 @@
-"""Accuracy of a model on the videos of a loader, each of them once."""
+"""Accuracy of a model on the videos of a loader, each of them once, whatever the number of processes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timm_video_psn.data import Broken
+from timm_video_psn.engine.distributed import gather
 from timm_video_psn.engine.precision import Precision
 
 
@@ -39,9 +40,11 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model; it is left in evaluation mode.
 
+    Within a process group every process evaluates its share of the videos, and gets the result over all of them.
+
     Args:
-        model: a video model.
-        batches: a loader over the videos, each once.
+        model: a video model, the same one in every process.
+        batches: a loader over the videos, each once: in one process, and in one batch.
         precision: how clips enter the model.
         num_expected: videos that there should be.
         reversal_pairs: pairs of classes that differ only in the order of their frames.
@@ -68,22 +71,43 @@ def evaluate(
 
 
 def predict_all(model: nn.Module, batches: Any, precision: Precision) -> tuple[Tensor, Tensor, int, list[Broken]]:
-    """Logits (N, K) and labels (N,) of the videos that could be read, on the CPU; how many were short; the others."""
+    """Logits (N, K) and labels (N,) of the videos that could be read, on the CPU; how many were short; the others.
+
+    All are those of every process, in the order of the data set.
+    """
     logits: list[Tensor] = []
     labels: list[Tensor] = []
+    index: list[Tensor] = []
     broken: list[Broken] = []
     num_short = 0
     for batch in batches:
         broken += batch.broken
-        num_short += int((batch.num_frames < batch.clip.shape[1]).sum())
         if len(batch.label):
+            num_short += int((batch.num_frames < batch.clip.shape[1]).sum())
             with precision.autocast():
                 output = model(precision.clip(batch.clip))
             logits.append(output.float().cpu())
             labels.append(batch.label)
-    if not labels:
+            index.append(batch.index)
+    mine = [(torch.cat(logits), torch.cat(labels), torch.cat(index))] if labels else []
+    return _merge(gather((mine, num_short, broken)))
+
+
+def _merge(parts: list[Any]) -> tuple[Tensor, Tensor, int, list[Broken]]:
+    """What the processes have predicted, as one of them would have."""
+    predicted = [tensors for mine, _, _ in parts for tensors in mine]
+    num_short = sum(short for _, short, _ in parts)
+    broken = sorted((item for _, _, items in parts for item in items), key=lambda item: item.index)
+    if not predicted:
         return torch.empty(0, 0), torch.empty(0, dtype=torch.int64), num_short, broken
-    return torch.cat(logits), torch.cat(labels), num_short, broken
+    logits, labels, index = (torch.cat(column) for column in zip(*predicted, strict=True))
+    order = index.argsort(stable=True)
+    if len(parts) > 1 and len(index.unique()) < len(index):
+        raise ValueError(
+            f"{len(index) - len(index.unique())} videos were evaluated by more than one process; give the loader of "
+            "each process its rank and world_size"
+        )
+    return logits[order], labels[order], num_short, broken
 
 
 def pair_accuracy(logits: Tensor, labels: Tensor, pairs: tuple[tuple[int, int], ...]) -> float | None:

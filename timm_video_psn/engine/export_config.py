@@ -1,21 +1,34 @@
-"""What travels in `config.json` beside timm's own entries: class names, preprocessing, protocol, recipe, metrics."""
+"""What travels in `config.json` beside timm's own entries, so that a model folder needs nothing else.
+
+timm reads `architecture`, `num_classes`, `pretrained_cfg` (mean, std, crop_pct, interpolation) and `model_args`, and
+passes over further root keys. Ours are:
+
+- `label_names`: class names in label order.
+- `label_fingerprint`: SHA-256 of them, one a line; models of one fingerprint mean the same classes by the same numbers.
+- `video`: how validation looked at a video, `num_frames`, `sampling`, `num_clips`, `num_crops`, `img_size`,
+  `short_side` and `fusion`; and `protocol`, the same as one string.
+- `dataset`: the name of its reader; `dataset_version`: of the annotations, where there are several.
+- `metrics`: the epoch's row of `summary.csv` (`val_top1`, `val_top5`, `val_videos` of `val_expected`, ...) and their
+  `protocol`.
+- `recipe`: all options of train_video.py but the places of the machine.
+- `versions`: of python, torch, timm, this package, and what decodes and resizes.
+
+`validate_video.py`, `predict_video.py` and the model card read these keys.
+"""
 
 import argparse
+import hashlib
 import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
 from typing import Any
 
-import timm
-import torch
-
-from timm_video_psn.data import VideoIndex
+from timm_video_psn.data import ShardedIndex, VideoIndex
+from timm_video_psn.engine.protocol import protocol_of_training
 from timm_video_psn.version import __version__
 
-_FRAMES = {  # of validation, by the training's sampling
-    "segments": "segments middle",
-    "tsm": "segments middle as TSM validates",
-    "dense": "middle window of 64",
-    "uniform": "uniform midpoints as SlowFast",
-}
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "av", "torchcodec", "safetensors", "huggingface_hub")
 
 
 def describe_run(
@@ -40,36 +53,39 @@ def describe_run(
         "crop_mode": "center",
         "interpolation": options.interpolation,
     }
+    protocol = protocol_of_training(options)
     model_config = {
         "label_names": list(index.class_names),
+        "label_fingerprint": label_fingerprint(index.class_names),
         "pretrained_cfg": preprocessing,
-        "video": {
-            "num_frames": options.num_frames,
-            "sampling": options.sampling,
-            "protocol": protocol(options),
-        },
-        "dataset": options.dataset,
+        "video": {**asdict(protocol), "protocol": str(protocol)},
+        "dataset": index.dataset if isinstance(index, ShardedIndex) else options.dataset,
         **({"dataset_version": index.version} if index.version else {}),
-        "metrics": {**row, "protocol": protocol(options)},
+        "metrics": {**row, "protocol": str(protocol)},
         "recipe": _recipe(options),
-        "versions": {
-            "timm_video_psn": __version__,
-            "timm": timm.__version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
+        "versions": package_versions(),
     }
     return model_config, {"num_frames": options.num_frames, **options.model_kwargs}
 
 
-def protocol(options: argparse.Namespace) -> str:
-    """How validation looks at a video: frames x clips x crops @ size, sampling, fusion.
+def label_fingerprint(class_names: Sequence[str]) -> str:
+    """Tells a list of classes, in this order, from others.
 
     Args:
-        options: all options, with `img_size` set.
+        class_names: in label order.
     """
-    frames = _FRAMES[options.sampling]
-    return f"{options.num_frames}x1x1@{options.img_size} {frames}, centre crop, mean of frame logits"
+    return hashlib.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of what a result depends on; what is not installed is left out."""
+    versions = {"timm_video_psn": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:

@@ -18,7 +18,11 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Within this context the first SIGINT or SIGTERM is noted; a second one stops at once.
+    """Within this context the first SIGINT or SIGTERM is noted; a second one stops at once, unless `patient`.
+
+    Args:
+        patient: a second signal changes nothing. Under torchrun, which passes on what it gets, a scheduler that signals
+            every process of a job reaches each of ours twice.
 
     Example:
         >>> with StopRequest() as stop:
@@ -26,7 +30,8 @@ class StopRequest:
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = False) -> None:
+        self.patient = patient
         self.signal_number: int | None = None
         self._previous: dict[int, object] = {}
 
@@ -42,6 +47,7 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number is not None:
+        if self.signal_number is None:
+            self.signal_number = number
+        elif not self.patient:
             raise KeyboardInterrupt
-        self.signal_number = number

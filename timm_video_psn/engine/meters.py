@@ -76,6 +76,16 @@ class LossMeter:
         """
         self.sums, self.clips = dict(state["sums"]), state["clips"]
 
+    def add(self, state: dict[str, Any]) -> None:
+        """Count what another meter has seen, too.
+
+        Args:
+            state: what its `state_dict` returned.
+        """
+        for name, total in state["sums"].items():
+            self.sums[name] = self.sums.get(name, 0.0) + total
+        self.clips += state["clips"]
+
 
 class Waiting:
     """Iterates over batches and measures the share of time spent waiting for them.

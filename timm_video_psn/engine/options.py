@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS
+from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS, STREAMED
+from timm_video_psn.engine.distributed import launched_processes
 from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
 
 _RECIPES = resources.files("timm_video_psn") / "recipes"
@@ -46,7 +47,7 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _scaled_lr(options: argparse.Namespace) -> float:
     """The learning rate for the clips of an update, scaled as timm's train.py does it."""
     adaptive = any(part in options.opt.lower() for part in ("ada", "lamb"))
-    share = options.batch_size * options.grad_accum_steps / options.lr_base_size
+    share = options.batch_size * options.grad_accum_steps * launched_processes() / options.lr_base_size
     scale = options.lr_base_scale or ("sqrt" if adaptive else "linear")
     return options.lr_base * (share**0.5 if scale == "sqrt" else share)
 
@@ -78,8 +79,12 @@ def positive_integer(text: str) -> int:
 
 def _data_options(group: Any) -> None:
     add = group.add_argument
-    add("--dataset", default="folder", metavar="NAME", help=", ".join(sorted({*DATASETS, *ANNOTATED})))
-    add("--data-dir", metavar="DIR", help="folder of the data set; motion: where it is, or is to be made")
+    add("--dataset", default="folder", metavar="NAME", help=", ".join(sorted({*DATASETS, *ANNOTATED, *STREAMED})))
+    add(
+        "--data-dir",
+        metavar="DIR",
+        help="folder of the data set; motion: where it is, or is to be made; shards: folder or http(s):// URL",
+    )
     add("--train-list", metavar="FILE", help="training annotations that lie elsewhere than the data set's reader looks")
     add("--val-list", metavar="FILE", help="validation annotations, likewise")
     add("--num-frames", type=positive_integer, metavar="T", help="frames of a clip; default: the model's own")
@@ -154,7 +159,7 @@ def _run_options(group: Any) -> None:
         metavar="N",
         help="validate after every n-th epoch, and the last",
     )
-    add("--batch-size", "-b", type=positive_integer, default=64, help="clips of a step")
+    add("--batch-size", "-b", type=positive_integer, default=64, help="clips of a step, in each process")
     add("--grad-accum-steps", type=positive_integer, default=1, help="steps of an update")
     add("--device", help="cuda, cpu, ...; default: cuda where there is one")
     add("--amp", action="store_true", help="autocast")
@@ -166,6 +171,13 @@ def _run_options(group: Any) -> None:
     add("--experiment", metavar="NAME", help="folder of this run; default: <model>-<dataset>")
     add("--traceback", action="store_true", help="show where an error came from")
     add("--resume", metavar="auto|FILE", help="continue a run; auto: this experiment's, if it was begun")
+    interval = "save after every n-th update, too; 0: only after each epoch, and when a signal asks to stop"
+    add("--checkpoint-interval", type=int, default=0, metavar="N", help=interval)
+    kept = "checkpoints to keep: last.pt, and from 2 on checkpoints/ with the last K"
+    add("--checkpoint-hist", type=positive_integer, default=1, metavar="K", help=kept)
+    kept = "models to keep: best/, and from 2 on best-epochs/ with those of the K best epochs"
+    add("--best-hist", type=positive_integer, default=1, metavar="K", help=kept)
+    add("--sync-bn", action="store_true", help="batch norms over the clips of all processes; GPUs only")
 
 
 class _KeyValue(argparse.Action):

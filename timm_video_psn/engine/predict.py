@@ -1,20 +1,20 @@
 """Name what a video shows, with a model folder that carries its own preprocessing and class names."""
 
-import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import timm
+import numpy as np
 import torch
-from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
 
-from timm_video_psn.data import SAMPLINGS, EvalTransform, decode_clip
-from timm_video_psn.data.sampling import Sampling, segment_indices
-from timm_video_psn.engine.build import check_device, check_model_name
+from timm_video_psn.data import SAMPLINGS, DecodeError, EvalTransform, decode_clip
+from timm_video_psn.data.sampling import segment_indices
+from timm_video_psn.engine.build import check_device
 from timm_video_psn.engine.data_report import warn_of_repeats
+from timm_video_psn.engine.model_folder import load_model, read_config
 from timm_video_psn.engine.precision import Precision
-from timm_video_psn.models import VideoNet
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Predictor:
 
     def __init__(self, source: str, device: str = "cpu"):
         place = check_device(device)
-        self.model = _load(source).to(place).to(memory_format=torch.channels_last).eval()
+        self.model = load_model(source).to(place).to(memory_format=torch.channels_last).eval()
         cfg = self.model.pretrained_cfg
         if not cfg.get("label_names"):
             raise ValueError(
@@ -53,9 +53,10 @@ class Predictor:
         self.label_names: tuple[str, ...] = tuple(cfg["label_names"])
         self.precision = Precision(place, tuple(cfg["mean"]), tuple(cfg["std"]))
         self.transform = EvalTransform(cfg["input_size"][-1], cfg["crop_pct"], cfg["interpolation"])
-        self.sampling = _sampling(source)
+        sampling = read_config(source).get("video", {}).get("sampling", "segments")
+        # configs of before there was a choice describe segments in words
+        self.sampling = SAMPLINGS.get(sampling, segment_indices)
 
-    @torch.inference_mode()
     def predict(self, path: str | Path, top: int = 5) -> list[Prediction]:
         """The most likely classes of one video, most likely first.
 
@@ -66,58 +67,92 @@ class Predictor:
         Raises:
             DecodeError: the video cannot be read.
         """
+        return self.predict_clips(self.read(path)[None], top)[0]
+
+    def predict_many(
+        self, paths: Iterable[str | Path], top: int = 5, batch_size: int = 8, workers: int = 1
+    ) -> Iterator[tuple[str | Path, list[Prediction] | DecodeError]]:
+        """The most likely classes of many videos, in their order, with what kept a video from being read in its place.
+
+        Args:
+            paths: video files, or folders of frame images.
+            top: how many classes.
+            batch_size: videos that go through the model together.
+            workers: threads that decode.
+        """
+        with ThreadPoolExecutor(workers) as pool:
+            for group in _groups(paths, batch_size):
+                clips = list(pool.map(self._try_to_read, group))
+                readable = [clip for clip in clips if isinstance(clip, torch.Tensor)]
+                predicted = iter(self.predict_clips(torch.stack(readable), top) if readable else [])
+                for path, clip in zip(group, clips, strict=True):
+                    yield path, clip if isinstance(clip, DecodeError) else next(predicted)
+
+    def read(self, path: str | Path) -> torch.Tensor:
+        """The clip of a video that the model looks at.
+
+        Args:
+            path: video file, or folder of frame images.
+
+        Shape:
+            returns (T, S, S, 3) uint8.
+
+        Raises:
+            DecodeError: the video cannot be read.
+        """
+        return self.prepare(decode_clip(Path(path), lambda count: self._choose(path, count)))
+
+    def prepare(self, frames: np.ndarray) -> torch.Tensor:
+        """Resize and crop chosen frames as validation did.
+
+        Args:
+            frames: RGB bytes.
+
+        Shape:
+            frames: (T, H, W, 3) -> (T, S, S, 3) uint8.
+        """
+        return self.transform(torch.from_numpy(frames))
+
+    @torch.inference_mode()
+    def predict_clips(self, clips: torch.Tensor, top: int = 5) -> list[list[Prediction]]:
+        """The most likely classes of clips that `prepare` made.
+
+        Args:
+            clips: the clips.
+            top: how many classes; fewer where there are fewer.
+
+        Shape:
+            clips: (B, T, S, S, 3) uint8.
+        """
         if top < 1:
             raise ValueError(f"top={top} classes asked for; use 1 or more")
-        frames = decode_clip(Path(path), lambda count: self._choose(path, count))
-        clip = self.precision.clip(self.transform(torch.from_numpy(frames))[None])
-        probabilities = self.model(clip).float().softmax(1)[0].cpu()
-        values, indices = probabilities.topk(min(top, len(probabilities)))
+        probabilities = self.model(self.precision.clip(clips)).float().softmax(1).cpu()  # (B, classes)
+        values, indices = probabilities.topk(min(top, probabilities.shape[1]))
         return [
-            Prediction(self.label_names[index], value)
-            for index, value in zip(indices.tolist(), values.tolist(), strict=True)
+            [Prediction(self.label_names[index], value) for index, value in zip(row, shares, strict=True)]
+            for row, shares in zip(indices.tolist(), values.tolist(), strict=True)
         ]
 
+    def frame_indices(self, count: int) -> list[int]:
+        """Which frames of `count` validation took."""
+        indices: list[int] = self.sampling(count, self.model.num_frames, None).tolist()
+        return indices
+
+    def _try_to_read(self, path: str | Path) -> torch.Tensor | DecodeError:
+        try:
+            return self.read(path)
+        except DecodeError as error:
+            return error
+
     def _choose(self, path: str | Path, count: int) -> list[int]:
-        """The frames that validation took."""
+        """The frames that validation took, with a warning where the video has fewer."""
         if count < self.model.num_frames:
             warn_of_repeats(str(path), count, self.model.num_frames)
-        return self.sampling(count, self.model.num_frames, None).tolist()
+        return self.frame_indices(count)
 
 
-def _load(source: str) -> VideoNet:
-    """The model of a folder or a Hub repository."""
-    if not source.startswith(("hf-hub:", "hf_hub:")):
-        folder = Path(source.removeprefix("local-dir:"))
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(
-                f"{folder} is no model folder: it has no config.json; use the best/ folder of a run of train_video.py, "
-                "or hf-hub:user/name"
-            )
-        check_model_name(_architecture(folder / "config.json"))
-        source = f"local-dir:{folder}"
-    try:
-        model = timm.create_model(source, pretrained=True)
-    except (RuntimeError, AttributeError, TypeError, SafetensorError) as error:  # what timm and torch raise for it
-        raise ValueError(f"{source}: the weights do not fit config.json, or are missing: {error}") from error
-    if not isinstance(model, VideoNet):
-        raise ValueError(f"{source} is a {type(model).__name__}, no video model of timm_video_psn")
-    return model
-
-
-def _sampling(source: str) -> Sampling:
-    """The frames that the model was validated on, which timm's own part of config.json has no place for."""
-    if source.startswith(("hf-hub:", "hf_hub:")):
-        repository, _, revision = source.partition(":")[2].partition("@")
-        config = Path(hf_hub_download(repository, "config.json", revision=revision or None))  # in the cache already
-    else:
-        config = Path(source.removeprefix("local-dir:")) / "config.json"
-    name = json.loads(config.read_text()).get("video", {}).get("sampling", "segments")
-    return SAMPLINGS.get(name, segment_indices)  # configs of before there was a choice describe segments in words
-
-
-def _architecture(config: Path) -> str:
-    """The model's name in timm's config.json."""
-    try:
-        return str(json.loads(config.read_text())["architecture"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{config} is damaged or not in timm's form: {error!r}") from error
+def _groups(items: Iterable[str | Path], size: int) -> Iterator[list[str | Path]]:
+    """Items in lists of `size`; the last may be shorter."""
+    rest = iter(items)
+    while group := list(islice(rest, size)):
+        yield group

@@ -3,22 +3,27 @@
 import argparse
 import logging
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3, dispatch_clip_grad
+from timm.layers import convert_sync_batchnorm
+from timm.utils import ModelEmaV3, dispatch_clip_grad, random_seed
 from tqdm import tqdm
 
-from timm_video_psn.data import Batch, VideoIndex
-from timm_video_psn.engine import build
-from timm_video_psn.engine.checkpoint import export_model, random_state, save_checkpoint, set_random_state
+from timm_video_psn.data import Batch
+from timm_video_psn.engine import build, distributed
+from timm_video_psn.engine.checkpoint import export_model
 from timm_video_psn.engine.cpu_memory import keep_freed_memory
 from timm_video_psn.engine.data_report import DataReport
+from timm_video_psn.engine.epoch_row import best_epochs, describe_epoch, validation_columns
 from timm_video_psn.engine.evaluate import Evaluation, evaluate
 from timm_video_psn.engine.export_config import describe_run
 from timm_video_psn.engine.interrupt import Interrupted, StopRequest
+from timm_video_psn.engine.introduction import introduce
 from timm_video_psn.engine.meters import LossMeter, Waiting
 from timm_video_psn.engine.run_folder import Row, RunFolder
+from timm_video_psn.engine.run_state import resume_run, save_run
 from timm_video_psn.engine.skipped import SkippedList
 from timm_video_psn.engine.task import VideoClassificationTask
 
@@ -26,7 +31,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Trainer:
-    """One run of train_video.py.
+    """One run of train_video.py: this process's part, if torchrun has started several.
 
     Args:
         options: all options; see `engine.options`.
@@ -37,17 +42,21 @@ class Trainer:
     """
 
     def __init__(self, options: argparse.Namespace):
-        device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        options = argparse.Namespace(**{**vars(options), "device": device})
-        self.run = RunFolder(vars(options))
-        self.train_index, self.val_index = build.read_indices(options)
+        device = options.device or default_device()
+        self.run = distributed.first_computes(
+            lambda: RunFolder({**vars(options), "device": device}, distributed.world_size())
+        )
+        options = argparse.Namespace(**{**vars(options), "device": distributed.local_device(device)})
+        self.train_index, self.val_index = distributed.first_of_node_computes(lambda: build.read_indices(options))
         if device == "cpu":
             keep_freed_memory()
-        torch.manual_seed(options.seed)
+        random_seed(options.seed)
         model = build.create_model(options, len(self.train_index.class_names))
         self.options = options = build.fill_from_model(options, model)
         self.precision = build.create_precision(options)
         self.loaders = build.create_loaders(options, self.train_index, self.val_index)
+        if options.sync_bn:
+            model = _with_synchronised_norms(model, self.precision.device)
         memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
         self.model = model.to(self.precision.device).to(memory_format=memory_format)
         self.ema = ModelEmaV3(self.model, decay=options.model_ema_decay) if options.model_ema else None
@@ -71,8 +80,17 @@ class Trainer:
         self.history: list[Row] = []
         self.epoch, self.step = 0, 0  # what comes next
         self.meter = LossMeter()
-        self._resume()
-        self._introduce()
+        self._gradients_are_shared = True
+        if distributed.rank():
+            random_seed(options.seed, distributed.rank())  # every process drops out other units
+        resume_run(self)
+        self.parallel_task = distributed.parallel(self.task, self.precision.device)
+        introduce(self)
+
+    @property
+    def updates(self) -> int:
+        """Updates made since the run was begun."""
+        return self.epoch * self.updates_per_epoch + math.ceil(self.step / self.options.grad_accum_steps)
 
     def fit(self) -> list[Row]:
         """Train to the last epoch.
@@ -84,11 +102,12 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; everything is saved.
             FloatingPointError: the loss is not finite.
         """
-        self.run.open()
-        with StopRequest() as stop, self.loaders:
+        if distributed.is_first():
+            self.run.open()
+        with StopRequest(patient=distributed.world_size() > 1) as stop, self.loaders:
             while self.epoch < self.options.epochs:
                 timing = self._train_epoch(stop)
-                self._save()  # validation may take long, and what comes before it shall not be lost
+                save_run(self)  # validation may take long, and what comes before it shall not be lost
                 self._finish_epoch(self._evaluate() if self._is_validated() else None, timing)
                 self._answer(stop)
         return self.history
@@ -98,9 +117,9 @@ class Trainer:
         loader = self.loaders.train
         self.loaders.sampler.set_epoch(self.epoch, start=self.step)
         timing = Waiting(loader)
-        self.task.train()
+        self.parallel_task.train()
         name = f"epoch {self.epoch + 1}/{self.options.epochs}"
-        with tqdm(timing, total=len(loader), initial=self.step, desc=name, unit="batch", disable=None) as bar:
+        with tqdm(timing, total=len(loader), initial=self.step, desc=name, unit="batch", disable=_silent()) as bar:
             for batch in bar:
                 self._train_step(batch)
                 self.step += 1
@@ -108,20 +127,29 @@ class Trainer:
                     self._update()
                     bar.set_postfix_str(f"data wait {timing.share:.0%}", refresh=False)
                     self._answer(stop)
+                    self._save_in_time()
         timing.stop()
         return timing
 
     def _train_step(self, batch: Batch) -> None:
         """Forward and backward of one batch."""
-        self.report.note(batch, self.epoch + 1)
-        clips = len(batch.label)
-        if not clips:
+        shared = distributed.share_step(batch)
+        self.report.note(batch._replace(broken=shared.broken), self.epoch + 1)
+        if shared.skipped:
+            self._gradients_are_shared = False
             return
         clip, label = self.precision.clip(batch.clip), batch.label.to(self.precision.device, non_blocking=True)
-        with self.precision.autocast():
-            terms, logits = self.task(clip, label)
-        self.scaler.scale(terms["loss"] / self._steps_of_update()).backward()
+        with self._sharing_gradients():
+            with self.precision.autocast():
+                terms, logits = self.parallel_task(clip, label)
+            self.scaler.scale(terms["loss"] * (shared.weight / self._steps_of_update())).backward()
         self.meter.update(self.step, terms, logits, label)
+
+    def _sharing_gradients(self) -> Any:
+        """The processes share the gradients of the last step of an update, which holds the sum of all its steps."""
+        last = (self.step + 1) % self.options.grad_accum_steps == 0 or self.step + 1 == len(self.loaders.train)
+        self._gradients_are_shared = last
+        return distributed.without_sharing(self.parallel_task) if not last else nullcontext()
 
     def _steps_of_update(self) -> int:
         """Steps that share the update of the present step; the last update of an epoch may have fewer."""
@@ -135,6 +163,8 @@ class Trainer:
 
     def _update(self) -> None:
         """One step of the optimizer, the schedule and the average of the weights."""
+        if not self._gradients_are_shared:  # the last step was skipped
+            distributed.average_gradients(self.model.parameters())
         if any(parameter.grad is not None for parameter in self.model.parameters()):
             if self.options.clip_grad:
                 self.scaler.unscale_(self.optimizer)
@@ -142,11 +172,10 @@ class Trainer:
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad()
-        updates = self.epoch * self.updates_per_epoch + math.ceil(self.step / self.options.grad_accum_steps)
         if self.scheduler is not None:
-            self.scheduler.step_update(updates)
+            self.scheduler.step_update(self.updates)
         if self.ema is not None:
-            self.ema.update(self.model, step=updates)
+            self.ema.update(self.model, step=self.updates)
 
     def _is_validated(self) -> bool:
         """Whether validation follows this epoch: every n-th and the last."""
@@ -154,34 +183,43 @@ class Trainer:
 
     def _evaluate(self) -> Evaluation:
         """Validate the averaged weights if there are any, else the model."""
-        model = self.model if self.ema is None else self.ema.module
-        batches = tqdm(self.loaders.val, desc="validation", unit="batch", leave=False, disable=None)
+        model = self._evaluated_model
+        distributed.share_buffers(model)
+        batches = tqdm(self.loaders.val, desc="validation", unit="batch", leave=False, disable=_silent())
         evaluation = evaluate(model, batches, self.precision, len(self.val_index.labels), self.val_index.reversal_pairs)
         self.report.note_evaluation(evaluation, self.epoch + 1)
         return evaluation
 
+    @property
+    def _evaluated_model(self) -> torch.nn.Module:
+        """What is validated and exported."""
+        return self.model if self.ema is None else self.ema.module
+
     def _finish_epoch(self, evaluation: Evaluation | None, timing: Waiting) -> None:
-        """Report the epoch, keep the model if it is the best, and save."""
+        """Report the epoch, keep the model if it is one of the best, and save."""
         row = self._row(evaluation, timing)
         self.history.append(row)
-        _logger.info(_line(row, self.options.epochs))
-        validated = [row for row in self.history if "val_top1" in row]
-        if evaluation and row is max(validated, key=lambda row: (row["val_top1"], -row["val_loss"])):
-            self._export(row)
-        self.run.write_summary(self.history)
+        _logger.info(describe_epoch(row, self.options.epochs))
+        if distributed.is_first():
+            if evaluation:
+                self._export(row)
+            self.run.write_summary(self.history)
         self.epoch, self.step, self.meter = self.epoch + 1, 0, LossMeter()
-        self._save()
+        save_run(self)
 
     def _row(self, evaluation: Evaluation | None, timing: Waiting) -> Row:
         """The epoch's row of summary.csv."""
-        train = {f"train_{name}": round(value, 6) for name, value in self.meter.averages().items()}
+        together = LossMeter()
+        for meter in distributed.gather(self.meter.state_dict()):
+            together.add(meter)
+        train = {f"train_{name}": round(value, 6) for name, value in together.averages().items()}
         if not train:
             raise ValueError(f"not one training video could be read in epoch {self.epoch + 1}; mend the data")
         return {
             "epoch": self.epoch + 1,
             "lr": self.optimizer.param_groups[0]["lr"],
             **train,
-            **({} if evaluation is None else _validation_columns(evaluation)),
+            **({} if evaluation is None else validation_columns(evaluation)),
             "train_broken": self.report.broken,
             "data_wait": round(timing.share, 3),
             "train_seconds": round(timing.elapsed_sec, 1),
@@ -189,103 +227,53 @@ class Trainer:
         }
 
     def _export(self, row: Row) -> None:
-        """Write best/."""
-        model = self.model if self.ema is None else self.ema.module
+        """Write best/ and best-epochs/, if the epoch that has just been validated belongs there."""
+        ranking = best_epochs(self.history, self.options.best_hist)
+        if row["epoch"] not in ranking:
+            return
         model_config, model_args = describe_run(self.options, self.train_index, row)
-        export_model(model, self.run.best, model_config, model_args)
+        model_config["recipe"]["processes"] = distributed.world_size()
+        for folder in self.run.best_folders(row["epoch"], ranking):
+            export_model(self._evaluated_model, folder, model_config, model_args)
+        self.run.drop_epochs_but(ranking)
 
     def _answer(self, stop: StopRequest) -> None:
-        """Save and leave if a signal asked for it."""
-        if stop.signal_number is None or self.epoch == self.options.epochs:
+        """Save and leave if a signal asked any of the processes for it."""
+        number = distributed.highest(stop.signal_number)
+        if number is None or self.epoch == self.options.epochs:
             return
-        self._save()
+        save_run(self)
+        distributed.barrier()  # a process that is gone would have torchrun end the one that is writing
         where = f"after {self.step} of {len(self.loaders.train)} batches of epoch {self.epoch + 1}"
         raise Interrupted(
-            stop.signal_number, f"stopped {where}; saved {self.run.last}; the same command with --resume auto goes on"
+            number, f"stopped {where}; saved {self.run.last}; the same command with --resume auto goes on"
         )
 
-    def _save(self) -> None:
-        """Write last.pt, unless the weights are past saving."""
-        spoiled = [name for name, value in self.model.named_parameters() if not value.isfinite().all()]
-        if spoiled:
-            raise FloatingPointError(
-                f"weights not finite after {self.step} batches of epoch {self.epoch + 1}: {', '.join(spoiled[:3])}; "
-                f"{self.run.last}, if it is there, holds the last state that was. Try a smaller --lr or --clip-grad"
-            )
-        state = {
-            "options": self.run.options,
-            "class_names": list(self.train_index.class_names),
-            "videos": self._fingerprints(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "history": self.history,
-            "meter": self.meter.state_dict(),
-            "report": self.report.state_dict(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "ema": None if self.ema is None else self.ema.module.state_dict(),
-            "random": random_state(),
-        }
-        save_checkpoint(self.run.last, state)
+    def _save_in_time(self) -> None:
+        """Save if --checkpoint-interval says so; at the end of an epoch it is done anyway."""
+        interval = self.options.checkpoint_interval
+        if interval and self.updates % interval == 0 and self.step < len(self.loaders.train):
+            save_run(self)
 
-    def _resume(self) -> None:
-        """Take over the state of the checkpoint, if this run continues one."""
-        state = self.run.state
-        if state is None:
-            return
-        if state["class_names"] != list(self.train_index.class_names):
-            differing = sorted(set(state["class_names"]) ^ set(self.train_index.class_names))
-            raise ValueError(
-                f"cannot continue {self.run.last}: its {len(state['class_names'])} classes are not the "
-                f"{len(self.train_index.class_names)} of the data; not in both: {', '.join(differing[:10]) or 'none'} "
-                "(their order counts too); use the data that the run was begun with"
-            )
-        if state["videos"] != self._fingerprints():
-            raise ValueError(
-                f"cannot continue {self.run.last}: the data set has other videos than when the run was begun, so that "
-                "it would go on with another order; restore the videos, or start a new run with --experiment NAME"
-            )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.ema is not None:
-            self.ema.module.load_state_dict(state["ema"])
-        self.meter.load_state_dict(state["meter"])
-        self.report.load_state_dict(state["report"])
-        self.history, self.epoch, self.step = state["history"], state["epoch"], state["step"]
-        set_random_state(state["random"])
 
-    def _fingerprints(self) -> list[str]:
-        """What tells the videos of this run from others."""
-        return [self.train_index.fingerprint(), self.val_index.fingerprint()]
+def default_device() -> str:
+    """The GPU, where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
-    def _introduce(self) -> None:
-        """Say what is about to happen."""
-        say = _logger.info
-        options, model = self.options, self.model
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        clips = options.batch_size * options.grad_accum_steps
-        say(f"run       {self.run.path}" + (f", recipe {options.config}" if options.config else ""))
-        say(f"data      {options.dataset}: {_count(self.train_index)} to train, {_count(self.val_index)} to validate")
-        for note in _notes(self.train_index, self.val_index):
-            say(f"          {note}")
-        left_out = len(self.train_index.labels) - len(self.loaders.sampler) * options.batch_size
-        if left_out > 0:
-            say(f"          whole batches only: each epoch leaves out {left_out} training videos, drawn anew")
-        kwargs = "".join(f", {key}={value}" for key, value in options.model_kwargs.items())
-        weights = "pretrained" if options.pretrained else "random"
-        say(
-            f"model     {options.model}: {parameters / 1e6:.2f} M parameters, {weights} weights, "
-            f"{options.num_frames} frames{kwargs}"
+
+def _with_synchronised_norms(model: Any, device: torch.device) -> Any:
+    """The model with batch norms whose statistics are those of the clips of all processes."""
+    if device.type == "cpu":
+        raise ValueError(
+            "--sync-bn is asked for, but torch's SyncBatchNorm works on GPUs only, and this run is on a CPU; leave it "
+            "out: each process then normalises by its own clips"
         )
-        say(
-            f"optimizer {options.opt}, lr {options.lr:g} for {clips} clips an update, {options.sched}, {options.device}"
-        )
-        if self.epoch == options.epochs:
-            say(f"finished  all {self.epoch} epochs are trained already: there is nothing left to do")
-        elif self.run.state is not None:
-            say(f"continues after {self.epoch} epochs and {self.step} batches")
+    return convert_sync_batchnorm(model)
+
+
+def _silent() -> bool | None:
+    """Of a progress bar: None shows it on a terminal only."""
+    return None if distributed.is_first() else True
 
 
 def train(options: argparse.Namespace) -> list[Row]:
@@ -296,51 +284,9 @@ def train(options: argparse.Namespace) -> list[Row]:
 
     Returns:
         A row an epoch, as in `summary.csv`.
+
+    Raises:
+        OtherProcessFailed: of several processes, another one has failed.
     """
-    return Trainer(options).fit()
-
-
-def _count(index: VideoIndex) -> str:
-    """How much there is."""
-    return f"{len(index.labels)} videos of {len(index.class_names)} classes"
-
-
-def _notes(train: VideoIndex, val: VideoIndex) -> list[str]:
-    """What the user should know about the data."""
-    notes = []
-    if train.shared_split:
-        notes.append("no train/ and val/ folders: the accuracy is measured on the training videos themselves")
-    if train.ignored or val.ignored:
-        notes.append(f"files that are no videos: {train.ignored} of train, {val.ignored} of val, not used")
-    return [*notes, *dict.fromkeys((*train.notes, *val.notes))]
-
-
-def _validation_columns(evaluation: Evaluation) -> Row:
-    """What validation adds to the row of an epoch."""
-    pairs = {} if evaluation.pair_top1 is None else {"val_pair_top1": round(evaluation.pair_top1, 3)}
-    return {
-        "val_loss": round(evaluation.loss, 6),
-        "val_top1": round(evaluation.top1, 3),
-        "val_top5": round(evaluation.top5, 3),
-        **pairs,
-        "val_videos": evaluation.num_videos,
-        "val_expected": evaluation.num_expected,
-    }
-
-
-def _line(row: dict[str, Any], epochs: int) -> str:
-    """The report of an epoch."""
-    terms = ", ".join(
-        f"{name} {row['train_' + name]:.3f}" for name in ("ce", "interaction", "capacity") if f"train_{name}" in row
-    )
-    pairs = f", within pairs {row['val_pair_top1']:.1f}" if "val_pair_top1" in row else ""
-    validation = (
-        f"val top-1 {row['val_top1']:.1f}, top-5 {row['val_top5']:.1f}{pairs} "
-        f"({row['val_videos']} of {row['val_expected']} videos)"
-        if "val_top1" in row
-        else "not validated"
-    )
-    return (
-        f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f} ({terms})  train top-1 {row['train_top1']:.1f}  "
-        f"{validation}  lr {row['lr']:.2e}  data wait {row['data_wait']:.0%}  {row['seconds']:.0f} s"
-    )
+    with distributed.process_group(options.device or default_device()):
+        return Trainer(options).fit()

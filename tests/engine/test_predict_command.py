@@ -1,0 +1,115 @@
+"""predict_video.py on files, folders and windows, through its main function."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from timm_video_psn.data import VideoReader, write_video
+from timm_video_psn.engine.cli import predict_main
+from timm_video_psn.engine.predict import Predictor
+from timm_video_psn.engine.predict_command import expand_inputs
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """A folder with three videos of 3 seconds, one of them in a folder below, and a file that is no video."""
+    folder = tmp_path / "videos"
+    (folder / "deep").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in ("b.mp4", "a.mp4", "deep/c.mp4"):
+        write_video(folder / name, rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8), fps=10)
+    (folder / "notes.txt").write_text("not a video")
+    return folder
+
+
+def json_lines(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_folder_of_videos_is_predicted_one_by_one(videos, model_folder, capsys, tmp_path):
+    table = tmp_path / "table.csv"
+    argv = [str(videos), "--model", model_folder, "--json", "--csv", str(table), "--top", "2", "--batch-size", "2"]
+    assert predict_main([*argv, "--workers", "2"]) == 0
+    answers = json_lines(capsys)
+    assert [answer["file"] for answer in answers] == [str(videos / name) for name in ("a.mp4", "b.mp4", "deep/c.mp4")]
+    predictor = Predictor(model_folder)
+    for answer in answers:
+        alone = predictor.predict(answer["file"], 2)
+        assert [item["label"] for item in answer["top"]] == [item.label for item in alone]
+        assert [item["probability"] for item in answer["top"]] == pytest.approx([item.probability for item in alone])
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["file"], row["rank"], row["start_sec"]) for row in rows[:2]] == [
+        (str(videos / "a.mp4"), "1", ""),
+        (str(videos / "a.mp4"), "2", ""),
+    ]
+    assert len(rows) == 6
+
+
+def test_a_broken_video_among_others_is_named_and_the_others_are_answered(videos, model_folder, capsys, tmp_path):
+    (videos / "a.mp4").write_bytes(b"")
+    table = tmp_path / "table.csv"
+    assert predict_main([str(videos), "--model", model_folder, "--csv", str(table)]) == 1
+    captured = capsys.readouterr()
+    assert "cannot decode" in captured.err
+    assert "1 of 3 inputs could not be read" in captured.err
+    assert str(videos / "b.mp4") in captured.out.splitlines()
+    assert "the file is empty" in table.read_text()
+    for name in ("b.mp4", "deep/c.mp4"):
+        (videos / name).write_bytes(b"no video")
+    assert predict_main([str(videos), "--model", model_folder]) == 2
+
+
+@pytest.mark.parametrize("sec", [[], ["--stride", "1"]])
+def test_windows_of_a_video(videos, model_folder, capsys, tmp_path, sec):
+    table, copy = tmp_path / "table.csv", tmp_path / "copy.mp4"
+    argv = [str(videos / "a.mp4"), "--model", model_folder, "--window", "2", *sec, "--top", "1"]
+    assert predict_main([*argv, "--csv", str(table), "--video-out", str(copy)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" s ")[0].split() for line in lines] == [["0.00", "-", "2.00"], ["1.00", "-", "3.00"]]
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["start_sec"], row["end_sec"]) for row in rows] == [("0.0", "2.0"), ("1.0", "3.0")]
+    with VideoReader(copy) as reader:
+        assert reader.num_frames == 30
+    assert predict_main([*argv, "--json", "--duration", "2"]) == 0
+    assert [(answer["start_sec"], answer["end_sec"]) for answer in json_lines(capsys)] == [(0, 2)]
+
+
+def test_a_whole_video_can_be_annotated(videos, model_folder, tmp_path):
+    copy = tmp_path / "copy.mp4"
+    assert predict_main([str(videos / "a.mp4"), "--model", model_folder, "--video-out", str(copy)]) == 0
+    with VideoReader(copy) as reader:
+        assert reader.num_frames == 30
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--video-out", "x.mp4"], "copies one video file; found 3 inputs"),
+        (["--csv", "no/such/folder/x.csv"], "could not write"),
+    ],
+)
+def test_what_cannot_be_done_is_said(videos, model_folder, capsys, more, message):
+    assert predict_main([str(videos), "--model", model_folder, *more]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--top", "--window", "--batch-size", "--fps"])
+def test_lengths_and_numbers_must_be_positive(flag, capsys):
+    with pytest.raises(SystemExit):
+        predict_main(["x.mp4", "--model", "m", flag, "0"])
+    assert "must be above 0" in capsys.readouterr().err
+
+
+def test_folders_are_told_apart(videos, tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    shutil.copy(videos / "notes.txt", frames)
+    with pytest.raises(ValueError, match="neither videos"):
+        expand_inputs([str(frames)])
+    (frames / "1.jpg").write_bytes(b"")
+    assert expand_inputs([str(frames), "0", "rtsp://x"]) == [str(frames), "0", "rtsp://x"]

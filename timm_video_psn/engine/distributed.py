@@ -1,0 +1,265 @@
+"""The processes of one run, as torchrun starts them: who is who, what they tell one another, and how they end."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from timm_video_psn.data import Batch, Broken
+from timm_video_psn.engine.interrupt import Interrupted
+
+T = TypeVar("T")
+_FAILED = "timm_video_psn/failed"  # in the store: how many processes have failed so far
+_LOST = re.compile(r"gloo|nccl|connection (closed|reset)|broken pipe", re.IGNORECASE)
+
+
+class OtherProcessFailed(Exception):
+    """This process ends because another one has; without a message where the other one has said why."""
+
+
+def launched_rank() -> int:
+    """The number of this process among those that torchrun has started, 0 without torchrun."""
+    return int(os.environ["RANK"]) if "WORLD_SIZE" in os.environ and "RANK" in os.environ else 0
+
+
+def launched_processes() -> int:
+    """How many processes torchrun has started on all nodes, 1 without torchrun."""
+    return int(os.environ["WORLD_SIZE"]) if "WORLD_SIZE" in os.environ and "RANK" in os.environ else 1
+
+
+def rank() -> int:
+    """The number of this process within `process_group`, 0 outside of it."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes `process_group` has joined, 1 outside of it."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files and reports."""
+    return rank() == 0
+
+
+def is_first_of_node() -> bool:
+    """Whether this is the process of its machine that prepares what the others of the machine read."""
+    return world_size() == 1 or int(os.environ.get("LOCAL_RANK", rank())) == 0
+
+
+def backend_of(device: str) -> str:
+    """What the processes talk through: NCCL between GPUs of their own, else gloo.
+
+    Args:
+        device: as asked for; `cuda:0` puts all processes on one GPU, which NCCL refuses.
+    """
+    return "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+
+
+def local_device(device: str) -> str:
+    """The device of this process: of `cuda`, the GPU with its number on the machine.
+
+    Args:
+        device: as asked for.
+
+    Raises:
+        ValueError: the machine has fewer GPUs than processes.
+    """
+    if world_size() == 1 or device != "cuda":
+        return device
+    number, found = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= found:
+        raise ValueError(
+            f"process {number} of this machine has no GPU: there are {found}; use torchrun --nproc_per_node={found}"
+        )
+    torch.cuda.set_device(number)
+    return f"cuda:{number}"
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[None]:
+    """Join the processes that torchrun has started; nothing is done where there is one.
+
+    Of several processes that fail, the first one reports its error, and the others leave quietly.
+
+    Args:
+        device: that they work on, as asked for.
+
+    Raises:
+        OtherProcessFailed: another process has failed, or is gone.
+    """
+    if launched_processes() == 1:
+        yield
+        return
+    store, number, size = next(dist.rendezvous("env://"))
+    dist.init_process_group(backend_of(device), store=store, rank=number, world_size=size)
+    try:
+        yield
+    except Interrupted:
+        dist.destroy_process_group()
+        raise
+    except BaseException as error:
+        # No orderly farewell: the others wait for this process, and learn that it fails by its closed connections.
+        lost = isinstance(error, RuntimeError) and _LOST.search(f"{type(error).__name__} {error}")
+        first = _fails_first(store)
+        if first and not lost:
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        text = f"another process of this run is gone without a word: killed, or out of memory? ({reason})"
+        raise OtherProcessFailed(text if first else "") from error
+    dist.destroy_process_group()
+
+
+def _fails_first(store: dist.Store) -> bool:
+    """Whether no other process has failed before this one."""
+    try:
+        return store.add(_FAILED, 1) == 1
+    except RuntimeError:  # the store went with the process that held it
+        return True
+
+
+def first_computes(compute: Callable[[], T]) -> T:
+    """What `compute` returns in the first process, in every process.
+
+    Args:
+        compute: called in the first process alone; its errors end the others, too.
+    """
+    if world_size() == 1:
+        return compute()
+    box = [compute() if is_first() else None]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]  # type: ignore[return-value]
+
+
+def first_of_node_computes(compute: Callable[[], T]) -> T:
+    """What `compute` returns, after the first process of each machine has gone ahead to prepare files.
+
+    Args:
+        compute: called in every process.
+    """
+    prepared = compute() if is_first_of_node() else None
+    barrier()
+    return compute() if prepared is None else prepared
+
+
+def gather(item: T) -> list[T]:
+    """The items of all processes, in every process, by rank.
+
+    Args:
+        item: of this process.
+    """
+    if world_size() == 1:
+        return [item]
+    items: list[Any] = [None] * world_size()
+    dist.all_gather_object(items, item)
+    return items
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    gather(None)
+
+
+def highest(number: int | None) -> int | None:
+    """The highest number that a process has, None where none has any.
+
+    Args:
+        number: of this process.
+    """
+    if world_size() == 1:
+        return number
+    box = torch.tensor(-1 if number is None else number)
+    dist.all_reduce(box, op=dist.ReduceOp.MAX)
+    return None if box.item() < 0 else int(box)
+
+
+class Step(NamedTuple):
+    """What the processes know of one another's batches: clips by rank, and the broken videos of all."""
+
+    clips: tuple[int, ...]
+    broken: list[Broken]
+
+    @property
+    def skipped(self) -> bool:
+        """Whether a process has nothing to train on, so that all leave the step out."""
+        return min(self.clips) == 0
+
+    @property
+    def weight(self) -> float:
+        """Of this process's loss, so that the mean over processes is the mean over all clips."""
+        return self.clips[rank()] * len(self.clips) / sum(self.clips)
+
+
+def share_step(batch: Batch) -> Step:
+    """Tell the other processes of a batch, and hear of theirs.
+
+    Args:
+        batch: of this process.
+    """
+    if world_size() == 1:
+        return Step((len(batch.label),), batch.broken)
+    mine = torch.tensor([len(batch.label), len(batch.broken)])
+    counts = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(counts, mine)
+    broken = batch.broken
+    if any(int(count[1]) for count in counts):
+        broken = sorted((item for items in gather(broken) for item in items), key=lambda item: item.index)
+    return Step(tuple(int(count[0]) for count in counts), broken)
+
+
+def parallel(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module with gradients averaged over the processes, and with the first process's weights and buffers.
+
+    Args:
+        module: that computes the loss.
+        device: where it is.
+    """
+    if world_size() == 1:
+        return module
+    return DistributedDataParallel(
+        module, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True
+    )
+
+
+def without_sharing(module: nn.Module) -> AbstractContextManager[None]:
+    """Within this context backward adds up gradients in this process alone.
+
+    Args:
+        module: what `parallel` returned.
+    """
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average what backward left in this process over all of them.
+
+    Args:
+        parameters: the same ones in every process.
+    """
+    for parameter in parameters:
+        if world_size() > 1 and parameter.grad is not None:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= world_size()
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every process the first one's buffers: the statistics of the norms.
+
+    Args:
+        module: the same one in every process.
+    """
+    if world_size() > 1:
+        for buffer in module.buffers():
+            _broadcast(buffer)
+
+
+def _broadcast(tensor: Tensor) -> None:
+    contiguous = tensor.contiguous()
+    dist.broadcast(contiguous, src=0)
+    tensor.copy_(contiguous)

@@ -1,0 +1,92 @@
+"""What a run says before it begins: folder, data, model, optimizer, processes, and where it continues."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from timm_video_psn.data import VideoIndex
+from timm_video_psn.engine.distributed import backend_of, world_size
+
+if TYPE_CHECKING:
+    from timm_video_psn.engine.train import Trainer
+
+_logger = logging.getLogger(__name__)
+
+
+def introduce(trainer: "Trainer") -> None:
+    """Say what is about to happen.
+
+    Args:
+        trainer: the run, ready to train.
+    """
+    say = _logger.info
+    options, model, loaders = trainer.options, trainer.model, trainer.loaders
+    train, val = trainer.train_index, trainer.val_index
+    say(f"run       {trainer.run.path}" + (f", recipe {options.config}" if options.config else ""))
+    say(f"data      {options.dataset}: {_count(train)} to train, {_count(val)} to validate")
+    for note in _notes(train, val):
+        say(f"          {note}")
+    left_out = len(train.labels) - len(loaders.sampler) * options.batch_size * world_size()
+    if left_out > 0:
+        say(f"          whole batches only: each epoch leaves out {left_out} training videos, drawn anew")
+    kwargs = "".join(f", {key}={value}" for key, value in options.model_kwargs.items())
+    weights = "pretrained" if options.pretrained else "random"
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    say(
+        f"model     {options.model}: {parameters / 1e6:.2f} M parameters, {weights} weights, "
+        f"{options.num_frames} frames{kwargs}"
+    )
+    say(
+        f"optimizer {options.opt}, lr {options.lr:g} for {_clips(trainer)} an update, {options.sched}, {options.device}"
+    )
+    if world_size() > 1:
+        norms = "over all of them" if options.sync_bn else "each its own, the first one's kept"
+        say(
+            f"processes {world_size()}, {backend_of(trainer.run.options['device'])}; statistics of batch norms: {norms}"
+        )
+    _say_where(trainer)
+
+
+def _say_where(trainer: "Trainer") -> None:
+    """Where the run continues, and what became of its schedule."""
+    state, epochs = trainer.run.state, trainer.options.epochs
+    if trainer.epoch == epochs:
+        _logger.info(f"finished  all {epochs} epochs are trained already: there is nothing left to do")
+        return
+    if state is None:
+        return
+    _logger.info(f"continues after {trainer.epoch} epochs and {trainer.step} batches")
+    before = state["options"]["epochs"]
+    if before != epochs:
+        old, new = (groups[0]["lr"] for groups in (state["optimizer"]["param_groups"], trainer.optimizer.param_groups))
+        _logger.info(
+            f"          to epoch {epochs} instead of {before}: the {trainer.options.sched} schedule is now that of "
+            f"a run of {epochs} epochs, and the learning rate goes on at {new:.2e} (it was {old:.2e})"
+        )
+
+
+def _clips(trainer: "Trainer") -> str:
+    """Clips of an update, and how they come about."""
+    options = trainer.options
+    factors = {
+        "a batch": options.batch_size,
+        "processes": world_size(),
+        "steps": options.grad_accum_steps,
+    }
+    total = options.batch_size * world_size() * options.grad_accum_steps
+    product = " x ".join(f"{number} {name}" for name, number in factors.items() if number > 1 or name == "a batch")
+    return f"{total} clips" + (f" ({product})" if total > options.batch_size else "")
+
+
+def _count(index: VideoIndex) -> str:
+    """How much there is."""
+    return f"{len(index.labels)} videos of {len(index.class_names)} classes"
+
+
+def _notes(train: VideoIndex, val: VideoIndex) -> list[str]:
+    """What the user should know about the data."""
+    notes = []
+    if train.shared_split:
+        notes.append("no train/ and val/ folders: the accuracy is measured on the training videos themselves")
+    if train.ignored or val.ignored:
+        notes.append(f"files that are no videos: {train.ignored} of train, {val.ignored} of val, not used")
+    return [*notes, *dict.fromkeys((*train.notes, *val.notes))]
