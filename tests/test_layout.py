@@ -41,6 +41,7 @@ COVERED_BY = {
     "models/place": "models/test_backbones",
     "models/psn": "models/test_contract",
     "models/video_baselines": "models/test_contract",
+    "models/weights": "hub/test_loading",
     "data/video_file": "data/test_decode",
     "data/video_places": "data/test_something_something",
     "data/advice": "data/test_prepare",

@@ -18,10 +18,13 @@ from timm.models._features import FeatureGetterNet  # not among timm's public na
 from torch import Tensor
 
 from timm_video_psn.models.video_net import VideoNet
+from timm_video_psn.models.weights import pin_weights
 
 
 def video_cfg(backbone: str, **kwargs: Any) -> dict[str, Any]:
     """The pretrained cfg of a video model without weights of its own: its backbone's preprocessing and names.
+
+    Not its licence: that of the image weights would be saved as one of whatever is trained from them.
 
     Args:
         backbone: timm name, with or without a tag.
@@ -30,7 +33,7 @@ def video_cfg(backbone: str, **kwargs: Any) -> dict[str, Any]:
     cfg = get_pretrained_cfg(backbone)
     if cfg is None:
         return kwargs
-    keep = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes", "license")
+    keep = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes")
     result = {key: getattr(cfg, key) for key in keep if getattr(cfg, key) is not None}
     for key in ("first_conv", "classifier"):
         names = getattr(cfg, key)
@@ -48,6 +51,7 @@ def create_video_net(
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: dict[str, Any] | None = None,
     pretrained_model_args: dict[str, Any] | None = None,
+    weights_sha256: str | None = None,
     cache_dir: str | None = None,
     **kwargs: Any,
 ) -> VideoNet:
@@ -56,6 +60,7 @@ def create_video_net(
     `pretrained=True` loads the video weights that the cfg names (`local-dir:`, `hf-hub:`, a file). A name without
     video weights of its own gets timm's image weights in its backbone, and its temporal modules keep their
     initialisation. Video weights must fit: their keys are all of the model's, but for a classifier of other classes.
+    They must be a safetensors file with the sha256 that was published with it (see `models.weights`).
 
     Args:
         variant: name of the registered model.
@@ -65,6 +70,7 @@ def create_video_net(
         pretrained_cfg: cfg, or its tag, that replaces the registered one.
         pretrained_cfg_overlay: entries that replace those of the cfg.
         pretrained_model_args: the arguments that a saved model was built with, as timm found them beside its weights.
+        weights_sha256: of the video weights; None for what the `config.json` beside them says.
         cache_dir: where timm keeps what it downloads.
         **kwargs: arguments of `VideoNet`, and timm's for features: `features_only`, `out_indices` and `feature_cls`,
             which is `getter` (the default) or `list` for a list of maps (B, C_i, T, h_i, w_i), `dict` for a dict of
@@ -74,6 +80,9 @@ def create_video_net(
         pretrained_cfg = video_cfg(backbone)
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
     has_video_weights = pretrained and has_weights(cfg)
+    if has_video_weights:
+        pinned = pin_weights(cfg, pretrained_cfg_overlay, cache_dir, weights_sha256)
+        pretrained_cfg_overlay = {**(pretrained_cfg_overlay or {}), **pinned}
     if kwargs.get("features_only") and kwargs.get("feature_cls") in _FEATURE_CLASSES:
         kwargs["feature_cls"] = _FEATURE_CLASSES[kwargs["feature_cls"]]
     if (pretrained_model_args or {}).get("backbone_pretrained"):

@@ -1,7 +1,7 @@
 """The Perceptron Synthesis Network for a data set by name: `psn_<backbone>_<data set>` (Tables 4 to 6).
 
 Such a name fixes the number of classes and the frames of a clip, and it stands for video weights: `pretrained=True`
-never falls back to ImageNet weights.
+loads those that the zoo lists, and never falls back to ImageNet weights.
 """
 
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from timm.models import (
 
 from timm_video_psn.models.create import create_named, has_weights, video_cfg
 from timm_video_psn.models.video_net import VideoNet
+from timm_video_psn.models.zoo import NAMESPACE_VARIABLE, Published, find_published, read_manifest, saved_settings
 
 
 class _Dataset(NamedTuple):
@@ -32,12 +33,21 @@ _DATASETS = {
     "diving48": _Dataset("Diving48", 48, 16),
 }
 
-# A name whose weights are published gets an hf_hub_id in its cfg.
+_PUBLISHED = read_manifest()
+
+
+def _cfg(name: str, backbone: str, dataset: str) -> dict[str, Any]:
+    """A name's cfg: timm lists it among the pretrained ones if its weights are published."""
+    published = _PUBLISHED.get(name)
+    where = {"hf_hub_id": published.hub_id} if published else {}
+    return video_cfg(backbone, num_classes=_DATASETS[dataset].num_classes, **where)
+
+
 default_cfgs = generate_default_cfgs(
     {
-        f"psn_{backbone}_{name}": video_cfg(f"{backbone}.tv_in1k", num_classes=dataset.num_classes)
+        f"psn_{backbone}_{dataset}": _cfg(f"psn_{backbone}_{dataset}", f"{backbone}.tv_in1k", dataset)
         for backbone in ("resnet18", "resnet50", "resnet101")
-        for name, dataset in _DATASETS.items()
+        for dataset in _DATASETS
     }
 )
 
@@ -46,14 +56,33 @@ def _create(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> VideoNet:
     """Build a model whose name is psn_<backbone>_<data set>."""
     _, architecture, name = variant.split("_")
     dataset, backbone = _DATASETS[name], f"{architecture}.tv_in1k"
+    overlay = kwargs.get("pretrained_cfg_overlay") or {}
+    by_name = kwargs.get("pretrained_cfg") is None and not _SOURCES & overlay.keys()
     if kwargs.get("pretrained_cfg") is None:
         other = kwargs.get("backbone", backbone)  # another tag has its own normalisation
         cfg = get_pretrained_cfg(variant) if other == backbone else None
         kwargs["pretrained_cfg"] = cfg or video_cfg(other, num_classes=dataset.num_classes)
-    cfg = resolve_pretrained_cfg(variant, kwargs["pretrained_cfg"], kwargs.get("pretrained_cfg_overlay"))
+    if pretrained and by_name:
+        published = find_published(variant)
+        if published is None:
+            raise ValueError(_no_weights(variant, architecture, name))
+        return _create_published(variant, published, backbone, kwargs)
+    cfg = resolve_pretrained_cfg(variant, kwargs["pretrained_cfg"], overlay)
     if pretrained and not has_weights(cfg):
         raise ValueError(_no_weights(variant, architecture, name))
     return create_named(variant, pretrained, backbone, "psn", {"num_frames": dataset.num_frames, **kwargs})
+
+
+_SOURCES = {"file", "url", "state_dict", "hf_hub_id"}  # entries of a cfg that say where weights are
+
+
+def _create_published(variant: str, published: Published, backbone: str, kwargs: dict[str, Any]) -> VideoNet:
+    """Build a model as its published weights need it, and load them."""
+    cfg, model_args = saved_settings(variant, published, kwargs.get("cache_dir"))
+    kwargs.update(pretrained_cfg=cfg, pretrained_model_args=model_args, weights_sha256=published.sha256)
+    model = create_named(variant, True, backbone, "psn", {**model_args, **kwargs})
+    model._model_args = model_args  # what timm writes on saving, with the arguments of its own caller
+    return model
 
 
 def _no_weights(variant: str, architecture: str, name: str) -> str:
@@ -66,6 +95,7 @@ def _no_weights(variant: str, architecture: str, name: str) -> str:
         f"create_model('{variant}', pretrained=True, pretrained_cfg_overlay=dict(file='model.safetensors')).\n"
         "  Publish the folder best/ as hub/README.md says, and load it from there: "
         "create_model('hf-hub:USER/NAME', pretrained=True), or pretrained_cfg_overlay=dict(hf_hub_id='USER/NAME').\n"
+        f"  With {NAMESPACE_VARIABLE}=USER in the environment, this name stands for USER/{variant} on the Hub.\n"
         f"  ImageNet weights in the backbone alone: create_model('{variant}', backbone_pretrained=True), or "
         f"create_model('psn_{architecture}', pretrained=True)."
     )

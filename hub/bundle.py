@@ -1,0 +1,201 @@
+"""The folder that is published: weights, config, labels, curves, interaction maps, an example of input and output."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from model_card import CardFacts, write_card
+from results import label_fingerprint, read_results
+from safetensors.torch import load_file, save_file
+from timm.models import split_model_name_tag
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import timm_video_psn
+from timm_video_psn.models.weights import file_sha256
+
+WEIGHTS, CONFIG, CARD, EXAMPLE = "model.safetensors", "config.json", "README.md", "test_io.safetensors"
+REQUIRED = (WEIGHTS, CONFIG, CARD, EXAMPLE, "labels.json")
+OPTIONAL = ("summary.csv", "curves.png", "interactions.png")
+
+# timm says "Unknown model (...)" where our package has not been imported. It reads the architecture only up to the
+# dot, so that this tag changes nothing but that message.
+IMPORT_TAG = "import_timm_video_psn_first"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A clip, and what a model says of it."""
+
+    clip: Tensor
+    logits: Tensor
+
+
+def build_bundle(
+    best: Path, folder: Path, repo_id: str, license_id: str | None, results: Sequence[Path] = ()
+) -> Example:
+    """Make the folder to publish from what training left.
+
+    Args:
+        best: folder with `model.safetensors` and `config.json`; `summary.csv` and `curves.png` are looked for in it
+            and in the run's folder above it.
+        folder: where the files go; it exists and is empty.
+        repo_id: `user/name` on the Hub, for the card.
+        license_id: licence of the weights as the Hub abbreviates it, None if none is stated.
+        results: files `results.json` of validate_video.py, whose numbers go into the config and the card.
+
+    Returns:
+        The example in `test_io.safetensors`.
+
+    Raises:
+        FileNotFoundError: `best` is no model folder.
+        ValueError: its files do not fit each other, or it is no video model.
+    """
+    config = _read_config(best)
+    model = timm.create_model(f"local-dir:{best}", pretrained=True).eval()
+    if not isinstance(model, timm_video_psn.VideoNet):
+        raise ValueError(f"{best} holds a {type(model).__name__}; publish.py is for the video models of timm_video_psn")
+    labels = list(config.get("label_names") or [])
+    if len(labels) != model.num_classes:
+        raise ValueError(
+            f"{best / CONFIG} names {len(labels)} classes, but the model has {model.num_classes}; publish a folder "
+            "that train_video.py made, or complete label_names"
+        )
+    stated = config.get("label_fingerprint")
+    if stated is not None and stated != label_fingerprint(labels):
+        raise ValueError(
+            f"label_names in {best / CONFIG} are not the classes that the model was trained on: their fingerprint is "
+            "another than label_fingerprint; restore the file that train_video.py wrote"
+        )
+    for name, source in ((name, _beside(best, name)) for name in ("summary.csv", "curves.png")):
+        if source:
+            shutil.copyfile(source, folder / name)
+    shutil.copyfile(best / WEIGHTS, folder / WEIGHTS)
+    _write_json(folder / "labels.json", labels)
+    tests = [test for path in results for test in read_results(path, labels)]
+    _write_json(folder / CONFIG, _published_config({**config, "results": tests}, folder / WEIGHTS, license_id))
+    draw_interactions(model, folder / "interactions.png")
+    with FlopCounterMode(display=False) as counter:
+        example = run_example(model)
+    save_file({"clip": example.clip, "logits": example.logits}, folder / EXAMPLE)
+    facts = CardFacts(
+        repo_id=repo_id,
+        config=json.loads((folder / CONFIG).read_text(encoding="utf-8")),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        multiply_adds=counter.get_total_flops() // 2,
+        clip_shape=tuple(example.clip.shape),
+        backbone_weights=model.backbone.pretrained_cfg.get("hf_hub_id"),
+        license_id=license_id,
+        files=tuple(sorted({path.name for path in folder.iterdir()} | {CARD})),
+    )
+    write_card(facts, folder / CARD)
+    return example
+
+
+def check_bundle(folder: Path, example: Example) -> None:
+    """Load the folder from the disk, as its users will, and compare its logits bit for bit.
+
+    Args:
+        folder: what `build_bundle` made.
+        example: what it returned.
+
+    Raises:
+        ValueError: other logits came out.
+    """
+    saved = load_file(folder / EXAMPLE)
+    if not (torch.equal(saved["clip"], example.clip) and torch.equal(saved["logits"], example.logits)):
+        raise ValueError(f"{folder / EXAMPLE} is not what was written")
+    check_model(f"local-dir:{folder}", example)
+
+
+def check_model(source: str, example: Example, cache_dir: Path | None = None) -> None:
+    """Load a model by timm and compare its logits bit for bit.
+
+    Args:
+        source: `local-dir:` or `hf-hub:` as `timm.create_model` takes it.
+        example: what the model must say.
+        cache_dir: where the Hub's client looks for files, and keeps them.
+
+    Raises:
+        ValueError: other logits came out.
+    """
+    model = timm.create_model(source, pretrained=True, cache_dir=cache_dir).eval()
+    with torch.inference_mode():
+        logits = model(example.clip)
+    if not torch.equal(logits, example.logits):
+        difference = (logits - example.logits).abs().max().item()
+        raise ValueError(f"{source} gives other logits than the model that was to be published, by up to {difference}")
+
+
+def run_example(model: timm_video_psn.VideoNet) -> Example:
+    """One clip of noise, the same for every model of this size, and its logits.
+
+    Args:
+        model: in evaluation mode.
+    """
+    channels, height, width = model.pretrained_cfg["input_size"]
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.randn(1, channels, model.num_frames, height, width, generator=generator)
+    with torch.inference_mode():
+        return Example(clip, model(clip).clone())
+
+
+def draw_interactions(model: torch.nn.Module, path: Path) -> None:
+    """Draw the interaction map of every synthesizer (Fig. 5); nothing for a model without any.
+
+    Args:
+        model: a model with synthesizers.
+        path: the PNG file.
+    """
+    maps = timm_video_psn.interaction_map(model)
+    if not maps:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3 * len(maps), 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, (site, item) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
+        axis.imshow(item.norms, cmap="viridis")
+        axis.set_xticks(range(len(item.spatial_labels)), item.spatial_labels, rotation=90)
+        axis.set_yticks(range(len(item.temporal_labels)), item.temporal_labels)
+        axis.set(title=site, xlabel="spatial", ylabel="temporal")
+    figure.savefig(path, dpi=110, format="png")
+
+
+def _read_config(best: Path) -> dict[str, Any]:
+    """The config.json of a model folder."""
+    missing = [name for name in (CONFIG, WEIGHTS) if not (best / name).is_file()]
+    if missing:
+        hint = f"; did you mean {best / 'best'}?" if (best / "best" / CONFIG).is_file() else ""
+        raise FileNotFoundError(f"{best} has no {' and no '.join(missing)}; use the best/ folder of a run{hint}")
+    config = json.loads((best / CONFIG).read_text(encoding="utf-8"))
+    if not isinstance(config, dict) or not {"architecture", "pretrained_cfg"} <= config.keys():
+        raise ValueError(f"{best / CONFIG} is not in timm's form: it lacks architecture or pretrained_cfg")
+    return config
+
+
+def _published_config(config: dict[str, Any], weights: Path, license_id: str | None) -> dict[str, Any]:
+    """The config with what publishing adds: the sha256 of the weights, and whose licence they have."""
+    cfg = {key: value for key, value in config["pretrained_cfg"].items() if key != "license"}  # was the backbone's
+    return {
+        **config,
+        "architecture": f"{split_model_name_tag(config['architecture'])[0]}.{IMPORT_TAG}",
+        "pretrained_cfg": {**cfg, "license": license_id} if license_id else cfg,
+        "weights": {"file": weights.name, "sha256": file_sha256(weights), "size": weights.stat().st_size},
+    }
+
+
+def _beside(best: Path, name: str) -> Path | None:
+    """A file of the run, which lies beside `best/`, or in a folder that was published before."""
+    places = (best / name, best.parent / name) if best.name == "best" else (best / name,)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

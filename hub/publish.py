@@ -1,0 +1,158 @@
+"""Publish a trained model on the Hugging Face Hub, and get exactly it back.
+
+`python hub/publish.py output/RUN/best --repo-id USER/NAME`. The folder is built, loaded from the disk and compared bit
+for bit; uploaded in one commit; downloaded into an empty cache and compared again. hub/README.md says more.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bundle import OPTIONAL, REQUIRED, WEIGHTS, Example, build_bundle, check_bundle, check_model
+from huggingface_hub import get_token
+from register import check_registrable, register
+from upload import HubRepository
+
+from timm_video_psn.models.weights import file_sha256
+from timm_video_psn.models.zoo import MANIFEST, Published
+
+
+class PublishError(Exception):
+    """Publishing has failed; the text says at what, and what is on the Hub."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run publish.py.
+
+    Args:
+        argv: arguments; None for those of the process.
+
+    Returns:
+        The exit code: 0, 2 for an error, 130 when it was interrupted.
+    """
+    options = build_parser().parse_args(argv)
+    options.token = (options.token or get_token() or "").strip() or None
+    try:
+        publish(options)
+    except (PublishError, ValueError, OSError) as error:
+        print(f"publish.py: error: {_without_secrets(str(error), options.token)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"publish.py: interrupted. {stop}".rstrip(), file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(prog="publish.py", description="Publish a trained model on the Hugging Face Hub.")
+    add = parser.add_argument
+    add("best", type=Path, help="folder with model.safetensors and config.json, as best/ of a run")
+    add("--repo-id", required=True, metavar="USER/NAME", help="repository on the Hub; created if it is not there")
+    add("--dry-run", type=Path, metavar="DIR", help="build and check the folder in DIR, and send nothing")
+    add("--license", metavar="ID", help="licence of the weights, as apache-2.0; without it the card says there is none")
+    add("--results", type=Path, nargs="*", default=[], metavar="FILE", help="results.json of validate_video.py")
+    add("--private", action="store_true", help="only you may see the repository")
+    add("--revision", default="main", metavar="BRANCH", help="branch; created if it is not there (default: main)")
+    add("--tag", help="name for the commit")
+    add("--token", help="of the Hub; better: `hf auth login`, or HF_TOKEN in the environment, which others cannot see")
+    register_help = f"write where the weights are into the zoo's manifest (default: {MANIFEST.name} of the package)"
+    add("--register", type=Path, nargs="?", const=MANIFEST, metavar="FILE", help=register_help)
+    return parser
+
+
+def publish(options: argparse.Namespace) -> None:
+    """Build, check, upload and compare.
+
+    Args:
+        options: see `build_parser`.
+
+    Raises:
+        PublishError: something failed after the Hub was first spoken to.
+        ValueError: the model, its files or the options do not fit.
+        OSError: files could not be read or written.
+    """
+    repository = HubRepository(options.repo_id, options.revision, options.token)
+    with tempfile.TemporaryDirectory(prefix="publish-") as temporary:
+        folder, cache = Path(temporary, "folder"), Path(temporary, "cache")
+        folder.mkdir()
+        example = build_bundle(options.best, folder, options.repo_id, options.license, options.results)
+        if options.register:
+            check_registrable(folder, options.register)
+        check_bundle(folder, example)
+        print(f"built: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+        print("loaded from the disk: the logits are the same, bit for bit")
+        if options.dry_run:
+            _keep(folder, options.dry_run)
+            print(f"dry run: {options.dry_run} is what would be uploaded; nothing has been sent")
+            return
+        try:
+            _upload_and_compare(repository, folder, cache, example, options)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(repository.what_is_there()) from None
+        except Exception as error:  # whatever it was: the user must know what is on the Hub now
+            raise PublishError(f"{_told(error)}\n{repository.what_is_there()}") from error
+        if options.register:
+            where = Published(options.repo_id, repository.after, file_sha256(folder / WEIGHTS))
+            print(f"registered: {register(folder, where, options.register)} in {options.register}")
+
+
+def _upload_and_compare(
+    repository: HubRepository, folder: Path, cache: Path, example: Example, options: argparse.Namespace
+) -> None:
+    """All that speaks to the Hub."""
+    repository.prepare(options.private, options.tag)
+    architecture = json.loads((folder / "config.json").read_text())["architecture"].partition(".")[0]
+    changed = repository.upload(folder, OPTIONAL, f"Publish {architecture} by timm_video_psn", options.tag)
+    if changed:
+        print(f"uploaded in one commit, {repository.after}: {', '.join(changed)}")
+    else:
+        print(f"nothing has changed since {repository.after}: no commit has been made")
+    there = repository.download(cache)
+    for path in folder.iterdir():
+        if file_sha256(there / path.name) != file_sha256(path):
+            raise ValueError(f"{path.name} came back from the Hub with another content than it was sent with")
+    check_model(f"hf-hub:{options.repo_id}@{repository.after}", example, cache)
+    print("downloaded into an empty cache: files and logits are the same, bit for bit")
+    if options.tag:
+        repository.add_tag(options.tag)
+        print(f"tag: {options.tag}")
+    print(f"load it by: timm.create_model('hf-hub:{options.repo_id}', pretrained=True), after import timm_video_psn")
+
+
+def _without_secrets(text: str, token: str | None) -> str:
+    """An error's text that may be shown to others.
+
+    The HTTP library may quote a header that it could not send, and the addresses of uploads carry their signatures.
+    """
+    text = text.replace(token, "<token>") if token else text
+    return re.sub(r"(https?://[^\s'\"?]+)\?[^\s'\"]+", r"\1?...", text)
+
+
+def _told(error: BaseException) -> str:
+    """An error with its causes, which the Hub's client keeps the interesting part in."""
+    lines = [f"{type(error).__name__}: {error}"]
+    while (error := error.__cause__) is not None and str(error) not in lines[-1]:
+        lines.append(f"{type(error).__name__}: {error}")
+    return "\n  because of ".join(lines)
+
+
+def _keep(folder: Path, target: Path) -> None:
+    """Put what was built into the folder of a dry run, which may hold an earlier one."""
+    target.mkdir(parents=True, exist_ok=True)
+    strangers = sorted(path.name for path in target.iterdir() if path.name not in REQUIRED + OPTIONAL)
+    if strangers:
+        raise ValueError(f"{target} holds files of others ({', '.join(strangers)}); use an empty folder for --dry-run")
+    for path in target.iterdir():
+        path.unlink()
+    for path in folder.iterdir():
+        shutil.copyfile(path, target / path.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

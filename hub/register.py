@@ -1,0 +1,64 @@
+"""Writes where published weights are into the zoo's manifest."""
+
+import json
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import safe_open
+from timm.models import split_model_name_tag
+
+import timm_video_psn  # noqa: F401 - registers the models
+from timm_video_psn.engine.checkpoint import atomic_path
+from timm_video_psn.models.zoo import Published, read_manifest
+
+
+def check_registrable(folder: Path, manifest: Path) -> None:
+    """Raise unless the manifest has the model's name, and the weights are those of that name as it is.
+
+    Args:
+        folder: what is published.
+        manifest: the zoo's.
+
+    Raises:
+        ValueError: why not.
+    """
+    name, names = _name(folder), read_manifest(manifest)
+    if name not in names:
+        raise ValueError(
+            f"{manifest} has no name {name}, so that --register cannot be used; its names: {', '.join(names)}"
+        )
+    with torch.device("meta"):
+        expected = {key: list(value.shape) for key, value in timm.create_model(name).state_dict().items()}
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        found = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - it is no dict
+    differing = sorted(key for key in {**expected, **found} if expected.get(key) != found.get(key))
+    if differing:
+        raise ValueError(
+            f"{name} was trained with other settings than its name stands for ({len(differing)} tensors differ: "
+            f"{differing[0]}, ...), so that --register cannot be used; publish it without"
+        )
+
+
+def register(folder: Path, where: Published, manifest: Path) -> str:
+    """Write an entry.
+
+    Args:
+        folder: what was published.
+        where: the entry.
+        manifest: the zoo's; the new one takes its place in one step.
+
+    Returns:
+        The name that now stands for these weights.
+    """
+    name = _name(folder)
+    entries = json.loads(manifest.read_text(encoding="utf-8"))
+    entries[name] = where._asdict()
+    with atomic_path(manifest) as temporary:
+        temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    return name
+
+
+def _name(folder: Path) -> str:
+    """The model's name in timm's registry."""
+    return split_model_name_tag(json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"])[0]

@@ -1,0 +1,108 @@
+"""The numbers of a card: what training measured, and what tests of other protocols did."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# by the name of `--dataset`: what the Hub's metadata calls it, its title
+DATASETS = {
+    "motion": ("motion", "motion, drawn by timm_video_psn"),
+    "sthv1": ("something-something-v1", "Something-Something V1"),
+    "sthv2": ("something-something-v2", "Something-Something V2"),
+    "k400": ("kinetics-400", "Kinetics-400"),
+    "diving48": ("diving48", "Diving48"),
+}
+METRICS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "mean_class": "mean of the classes' top-1",
+    "pair_top1": "top-1 within pairs of reversed classes",
+}
+
+
+class Dataset(NamedTuple):
+    """What the Hub calls a data set, and its title with the version, if it has one."""
+
+    short: str
+    title: str
+
+
+class Measured(NamedTuple):
+    """A percentage and all that it needs to mean something; `interval` has 95 % bounds."""
+
+    metric: str
+    value: float
+    interval: tuple[float, float] | None
+    protocol: str
+    dataset: Dataset
+    split: str
+    videos: str
+    by: str
+
+
+def dataset_of(entries: dict[str, Any]) -> Dataset:
+    """The data set that a config.json or a results.json names.
+
+    Args:
+        entries: of the file.
+    """
+    short, title = DATASETS.get(str(entries.get("dataset")), ("own-videos", "videos of the publisher's own"))
+    version = entries.get("dataset_version")
+    return Dataset(short, f"{title} {version}" if version and str(version) not in title else title)
+
+
+def label_fingerprint(class_names: list[str]) -> str:
+    """Tells a list of classes, in this order, from others; training and tests write it into their files.
+
+    Args:
+        class_names: in label order.
+    """
+    return hashlib.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def read_results(path: Path, class_names: list[str]) -> list[dict[str, Any]]:
+    """The tests in a `results.json` of validate_video.py, without the places of the machine.
+
+    Args:
+        path: the file.
+        class_names: of the model, in label order.
+
+    Raises:
+        ValueError: it is no such file, or of other classes than the model's.
+    """
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        fingerprint, tests = about["label_fingerprint"], about["results"]
+        shared = {key: about[key] for key in ("dataset", "dataset_version", "split")}
+        wanted = ("protocol", "num_videos", "num_expected", "metrics")
+        found = [{**shared, **{key: test[key] for key in wanted}} for test in tests]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no results.json of validate_video.py: {error!r}") from error
+    if fingerprint != label_fingerprint(class_names):
+        raise ValueError(f"{path} is of other classes, or of another order of them, than the model's label_names")
+    return found
+
+
+def measured(config: dict[str, Any]) -> list[Measured]:
+    """All numbers of a published config.json, those of the training first.
+
+    Args:
+        config: with `metrics` of the training, and `results` of tests.
+    """
+    metrics, video, dataset = config.get("metrics") or {}, config.get("video") or {}, dataset_of(config)
+    protocol = str(metrics.get("protocol") or video.get("protocol") or "not recorded")
+    counts = [metrics.get(key, "?") for key in ("val_videos", "val_expected")]
+    rows = [
+        Measured(name, metrics[key], None, protocol, dataset, "val", "{} of {}".format(*counts), "train_video.py")
+        for key, name in ((f"val_{key}", name) for key, name in METRICS.items())
+        if isinstance(metrics.get(key), (int, float))
+    ]
+    for test in config.get("results") or []:
+        videos = f"{test['num_videos']} of {test['num_expected']}"
+        for key, name in METRICS.items():
+            if key in test["metrics"]:
+                item = test["metrics"][key]
+                where = (test["protocol"], dataset_of(test), test["split"], videos, "validate_video.py")
+                rows.append(Measured(name, item["value"], (item["low"], item["high"]), *where))
+    return rows

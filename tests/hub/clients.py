@@ -1,0 +1,97 @@
+"""What a user of the Hub does, to be run in a process of its own whose clients know only the loopback Hub.
+
+Nothing of huggingface_hub or timm may be imported before `set_up` has run: they read their settings when imported.
+"""
+
+import os
+import runpy
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+
+class Outcome(NamedTuple):
+    """What came back from a call, its exit code or the error's text, and all that it printed."""
+
+    value: Any
+    error: str
+    output: str
+
+
+def set_up(settings: dict[str, str]) -> None:
+    """Settings of the process."""
+    for key in [key for key in os.environ if key.startswith("HF_")]:
+        del os.environ[key]
+    os.environ.update(settings)
+    sys.path.insert(0, str(ROOT / "hub"))  # as `python hub/publish.py` has it
+
+
+def call(function: Callable[..., Any], arguments: tuple[Any, ...], environment: dict[str, str]) -> Outcome:
+    """Call, and catch what the process and its libraries print, whichever way they do."""
+    os.environ.update(environment)
+    saved = os.dup(1), os.dup(2)
+    value, error = None, ""
+    with tempfile.TemporaryFile() as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+        try:
+            value = function(*arguments)
+        except Exception as caught:  # the test looks at it
+            error = f"{type(caught).__name__}: {caught}"
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+            for key in environment:
+                del os.environ[key]
+        file.seek(0)
+        return Outcome(value, error, file.read().decode())
+
+
+def publish(*arguments: str) -> int:
+    """hub/publish.py."""
+    import publish
+
+    return publish.main(arguments)
+
+
+def predict(*arguments: str) -> int:
+    """predict_video.py."""
+    from timm_video_psn.engine.cli import predict_main
+
+    return predict_main(arguments)
+
+
+def run_script(path: str) -> None:
+    """A script as its own."""
+    runpy.run_path(path)
+
+
+def load(name: str, cache_dir: str, saved: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Create a model by timm, and save its tensors."""
+    import timm
+    import torch
+
+    import timm_video_psn  # noqa: F401 - registers the models
+
+    model = timm.create_model(name, pretrained=True, cache_dir=cache_dir, **kwargs)
+    torch.save(model.state_dict(), saved)
+    cfg = {key: value for key, value in model.pretrained_cfg.items() if key != "state_dict"}
+    return {"cfg": cfg, "num_frames": model.num_frames, "num_classes": model.num_classes, "args": model._model_args}
+
+
+def load_from_zoo(manifest: str, *arguments: Any) -> dict[str, Any]:
+    """`load`, with another manifest than the package's."""
+    from timm_video_psn.models import zoo
+
+    before, zoo.MANIFEST = zoo.MANIFEST, Path(manifest)
+    try:
+        return load(*arguments)
+    finally:
+        zoo.MANIFEST = before
