@@ -32,7 +32,7 @@ def save_run(trainer: "Trainer") -> None:
             f"weights not finite after {trainer.step} batches of epoch {trainer.epoch + 1}: {', '.join(spoiled[:3])}; "
             f"{trainer.run.last}, if it is there, holds the last state that was. Try a smaller --lr or --clip-grad"
         )
-    processes = gather({"random": random_state(), "meter": trainer.meter.state_dict()})
+    processes = gather({"random": random_state(trainer.precision.device), "meter": trainer.meter.state_dict()})
     if not is_first():
         return
     state = {
@@ -81,7 +81,7 @@ def _resume_process(trainer: "Trainer", processes: list[dict[str, Any]]) -> None
     """What each process has of its own: random numbers, and the sums over the clips that it has seen."""
     if len(processes) == world_size():
         trainer.meter.load_state_dict(processes[rank()]["meter"])
-        set_random_state(processes[rank()]["random"])
+        set_random_state(processes[rank()]["random"], trainer.precision.device)
         return
     if is_first():
         for process in processes:
