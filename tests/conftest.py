@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from browser import browser as browser
 from torch import Tensor
 
 torch.set_num_threads(1)  # the tensors are tiny, and threads that wait for one another cost seconds on a busy machine

@@ -45,6 +45,8 @@ COVERED_BY = {
     "data/contact_sheet": "data/test_prepare",
     "data/health": "data/test_prepare",
     "data/reencode": "data/test_prepare",
+    "data/shard_index": "data/test_shard_loader",
+    "data/shard_stream": "data/test_shard_loader",
     "engine/build": "engine/test_train",
     "engine/cli": "engine/test_train",
     "engine/cpu_memory": "engine/test_train",

@@ -21,7 +21,7 @@ class TestReadIndex:
         assert len(read_index("folder", str(touch(tmp_path, "run/0.mp4")), "train")) == 1
 
     def test_unknown_name_shows_near_ones(self, tmp_path):
-        known = "known data sets: diving48, folder, k400, list, motion, sthv1, sthv2"
+        known = "known data sets: diving48, folder, k400, list, motion, shards, sthv1, sthv2"
         with pytest.raises(ValueError, match=f"'foldr' is unknown; near names: folder; {known}"):
             read_index("foldr", tmp_path, "train")
         with pytest.raises(ValueError, match=f"'xyz' is unknown; {known}"):

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from timm_video_psn.models.official_keys import from_official_gst, from_official_tsm
+from timm_video_psn.models.official_keys import convert_keys, from_official_gst, from_official_tsm
 
 CLASSES = 7
 LAYERS = {"resnet18": (2, 2, 2, 2), "resnet26": (2, 2, 2, 2)}  # resnet26 has the bottlenecks of resnet50
@@ -283,3 +283,32 @@ def test_shapes_that_differ_are_listed():
         from_official_gst(ours, state)
     with pytest.raises(ValueError, match=r"layer1\.0\.conv2\.weight has \(48, 32, 1, 3, 3\) for \(48, 64, 3, 3\)"):
         from_official_gst(create("gst", "resnet26", beta=1), state)
+
+
+def test_every_name_of_the_file_is_accounted_for():
+    official, ours = tsm(), create("tsm", "resnet18")
+    state = {
+        name: value for name, value in checkpoint(official).items() if not name.endswith("bn1.num_batches_tracked")
+    }
+    converted = convert_keys(ours, state, "tsm")
+    assert set(converted.taken.values()) == set(state)
+    assert converted.taken["backbone.layer1.0.conv1.weight"] == "module.base_model.layer1.0.conv1.net.weight"
+    assert set(converted.kept) == ours.state_dict().keys() - converted.taken.keys()
+    assert all(name.endswith("bn1.num_batches_tracked") for name in converted.kept)
+
+
+def test_weights_of_an_image_model_leave_only_the_temporal_modules_as_they_are(clip):
+    image, ours = settled(ImageResNet(LAYERS["resnet18"], deep=False)), create("psn", "resnet18")
+    ours.reset_classifier(1000)
+    converted = convert_keys(ours, image.state_dict(), "torchvision")
+    assert set(converted.taken.values()) == set(image.state_dict())
+    assert converted.kept
+    assert all(".temporal." in name for name in converted.kept)
+    assert_same(
+        ours, lambda x: image(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 4)).mean(1), converted.state_dict, clip
+    )
+
+
+def test_an_unknown_source_is_refused():
+    with pytest.raises(ValueError, match=r"source='tms' is unknown; use one of tsm, gst, torchvision, timm"):
+        convert_keys(create("tsn", "resnet18"), {}, "tms")

@@ -3,7 +3,7 @@
 `read_index` says which videos there are, `VideoDataset` turns one into a clip, `create_video_loader` makes batches.
 """
 
-from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index
+from timm_video_psn.data.annotations import ANNOTATED, DATASETS, STREAMED, read_index
 from timm_video_psn.data.class_folders import read_folder
 from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
 from timm_video_psn.data.decode import DecodeError, VideoReader, check_decoder, decode_clip
@@ -21,6 +21,8 @@ from timm_video_psn.data.sampling import (
     twice_sample_indices,
     uniform_indices,
 )
+from timm_video_psn.data.shard_index import ShardedIndex
+from timm_video_psn.data.shard_loader import ShardLoader, ShardOrder, create_shard_loader
 from timm_video_psn.data.transforms import EvalTransform, TrainTransform, normalize_clip
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 
@@ -30,6 +32,7 @@ __all__ = [
     "MOTION_CLASSES",
     "MOTION_PAIRS",
     "SAMPLINGS",
+    "STREAMED",
     "Batch",
     "Broken",
     "DecodeError",
@@ -38,6 +41,9 @@ __all__ = [
     "FrameStream",
     "PathTable",
     "Sample",
+    "ShardLoader",
+    "ShardOrder",
+    "ShardedIndex",
     "TimedFrame",
     "TrainTransform",
     "VideoDataset",
@@ -46,6 +52,7 @@ __all__ = [
     "check_class_names",
     "check_decoder",
     "collate",
+    "create_shard_loader",
     "create_video_loader",
     "decode_clip",
     "dense_clip_indices",

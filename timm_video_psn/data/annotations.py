@@ -13,15 +13,17 @@ from timm_video_psn.data.diving48 import read_diving48
 from timm_video_psn.data.kinetics import read_k400
 from timm_video_psn.data.list_file import read_list
 from timm_video_psn.data.motion import MOTION_PAIRS, check_motion_folder, is_motion_folder, prepare_motion
+from timm_video_psn.data.shard_index import read_shards
 from timm_video_psn.data.something_something import read_sthv1, read_sthv2
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 
-__all__ = ["ANNOTATED", "DATASETS", "PathTable", "VideoIndex", "read_folder", "read_index", "read_motion"]
+__all__ = ["ANNOTATED", "DATASETS", "STREAMED", "PathTable", "VideoIndex", "read_folder", "read_index", "read_motion"]
 
 SPLITS = ("train", "val")  # of every data set; an annotated one may have a test split, too
 
 Reader = Callable[[Path | None, str], VideoIndex]  # (data_dir, split)
 AnnotationReader = Callable[[Path | None, str, Mapping[str, Path]], VideoIndex]  # and annotation files by split
+StreamReader = Callable[[str | os.PathLike[str] | None, str], VideoIndex]  # data_dir may be a URL
 
 
 def read_index(
@@ -33,8 +35,9 @@ def read_index(
     """Reads which videos a split of a data set has.
 
     Args:
-        dataset: a name in `DATASETS` or `ANNOTATED`; the reader there says what layout it accepts.
-        data_dir: where the data set lies; None only for data sets that can do without (motion), or with files.
+        dataset: a name in `DATASETS`, `ANNOTATED` or `STREAMED`; the reader there says what layout it accepts.
+        data_dir: where the data set lies; None only for data sets that can do without (motion), or with files. For
+            data sets in `STREAMED` it may be a URL.
         split: "train" or "val"; "test" where the data set has such annotations, labels are -1 where they lack.
         files: annotation files by split, where they are not at an official place in `data_dir`.
 
@@ -42,12 +45,12 @@ def read_index(
         ValueError: unknown data set or split, or a data set that is not laid out as its reader expects.
         FileNotFoundError: no data set there.
     """
-    known = sorted({*DATASETS, *ANNOTATED})
+    known = sorted({*DATASETS, *ANNOTATED, *STREAMED})
     if dataset not in known:
         near = difflib.get_close_matches(dataset, known, n=3, cutoff=0.4)
         hint = f"; near names: {', '.join(near)}" if near else ""
         raise ValueError(f"dataset={dataset!r} is unknown{hint}; known data sets: {', '.join(known)}")
-    splits = (*SPLITS, "test") if dataset in ANNOTATED else SPLITS
+    splits = SPLITS if dataset in DATASETS else (*SPLITS, "test")
     if split not in splits:
         accepted = f"{', '.join(splits[:-1])} and {splits[-1]}"
         raise ValueError(f"split={split!r} of data set {dataset!r} asked for; there are {accepted}")
@@ -59,6 +62,8 @@ def read_index(
             f"data set {dataset!r} has no annotation files, but {', '.join(map(str, files.values()))} was given; use "
             "--dataset list for lists of videos"
         )
+    if dataset in STREAMED:
+        return STREAMED[dataset](data_dir, split)
     return DATASETS[dataset](folder, split)
 
 
@@ -73,6 +78,8 @@ def read_motion(data_dir: str | os.PathLike[str] | None, split: str) -> VideoInd
 
 # A further data set is one reader and one entry: here where its folders say everything ...
 DATASETS: dict[str, Reader] = {"folder": read_folder, "motion": read_motion}
+# ... here where the videos come in a stream, with their annotations ...
+STREAMED: dict[str, StreamReader] = {"shards": read_shards}
 # ... and here where annotation files do.
 ANNOTATED: dict[str, AnnotationReader] = {
     "sthv1": read_sthv1,

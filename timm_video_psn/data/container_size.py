@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -10,16 +11,17 @@ _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free")  # what an mp4 or mov fil
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
-def missing_bytes(path: Path) -> int:
+def missing_bytes(path: Path, content: bytes | None = None) -> int:
     """Bytes that the outermost parts of a file declare beyond its end; 0 where all are there, or nothing is declared.
 
     Knows mp4 and mov (boxes), mkv and webm (EBML segment) and avi (RIFF chunk).
 
     Args:
         path: the file.
+        content: of the file, where it does not lie at `path` but in memory.
     """
-    actual = path.stat().st_size
-    with path.open("rb") as file:
+    actual = path.stat().st_size if content is None else len(content)
+    with path.open("rb") if content is None else io.BytesIO(content) as file:
         head = file.read(12)
         file.seek(0)
         if head[4:8] in _BOXES:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import BinaryIO, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class VideoReader:
     Args:
         path: video file (any container and codec that FFmpeg reads) or folder of jpg, jpeg or png images.
         decoder: of video files; "auto" is "pyav".
+        source: what to read frames from where nothing lies at `path`, which then is but the video's name.
 
     Raises:
         DecodeError: the file is missing, damaged or no video.
@@ -58,9 +59,11 @@ class VideoReader:
         ...     frames = reader.read([0, reader.num_frames // 2])  # (2, H, W, 3)
     """
 
-    def __init__(self, path: str | os.PathLike[str], decoder: Decoder = "auto") -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], decoder: Decoder = "auto", source: FrameSource | None = None
+    ) -> None:
         self.path = Path(path)
-        self._source = _open_source(self.path, decoder)
+        self._source = _open_source(self.path, decoder) if source is None else source
         self.num_frames = self._source.num_frames
         self.fps = self._source.fps
 
@@ -176,12 +179,8 @@ class FrameFolder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with in_plain_words(path, "the folder cannot be read"):
-            names = [file.name for file in path.iterdir() if is_frame_image(file.name)]
-        if not names:
-            raise DecodeError(path, f"the folder holds no frame image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
-        self._names = sorted(names, key=_natural_key)
-        self.num_frames = len(names)
+        self._names = frame_names(path)
+        self.num_frames = len(self._names)
         self.fps: float | None = None
 
     def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
@@ -192,12 +191,42 @@ class FrameFolder:
         """Nothing is held open."""
 
     def _read_image(self, name: str) -> np.ndarray:
-        from PIL import Image
+        return read_image(self._path, name, self._path / name)
 
-        reason = f"image {name} cannot be read"
-        pillow_errors = (SyntaxError, EOFError, Image.DecompressionBombError)  # the first two: a png cut short
-        with in_plain_words(self._path, reason, *pillow_errors), Image.open(self._path / name) as image:
-            return np.asarray(image.convert("RGB"))  # (H, W, 3)
+
+def frame_names(folder: Path) -> list[str]:
+    """Names of the frame images in a folder, in natural order.
+
+    Args:
+        folder: of the video.
+
+    Raises:
+        DecodeError: the folder cannot be read, or holds none.
+    """
+    with in_plain_words(folder, "the folder cannot be read"):
+        names = [file.name for file in folder.iterdir() if is_frame_image(file.name)]
+    if not names:
+        raise DecodeError(folder, f"the folder holds no frame image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
+    return sorted(names, key=_natural_key)
+
+
+def read_image(video: Path, name: str, source: Path | BinaryIO) -> np.ndarray:
+    """Pixels of a frame image, (H, W, 3).
+
+    Args:
+        video: that the frame is of, for the error.
+        name: of the image, likewise.
+        source: where the image lies.
+
+    Raises:
+        DecodeError: the image is missing or damaged.
+    """
+    from PIL import Image
+
+    reason = f"image {name} cannot be read"
+    pillow_errors = (SyntaxError, EOFError, Image.DecompressionBombError)  # the first two: a png cut short
+    with in_plain_words(video, reason, *pillow_errors), Image.open(source) as image:
+        return np.asarray(image.convert("RGB"))  # (H, W, 3)
 
 
 def is_frame_image(name: str) -> bool:

@@ -68,6 +68,22 @@ class ImageNames(NamedTuple):
             raise DecodeError(folder, f"its frames differ in size, (height, width) is {sizes}; extract them again")
         return np.stack([frames[index] for index in wanted])  # (number of indices, H, W, 3)
 
+    def files(self, folder: Path, skip: int = 0, length: int = 0) -> list[Path]:
+        """The images of a video in order, as `decode` would read them; they may be missing.
+
+        Args:
+            folder: as for `decode`.
+            skip: likewise.
+            length: likewise.
+
+        Raises:
+            DecodeError: the folder is missing, or holds no image of the video.
+        """
+        if not folder.is_dir():
+            raise DecodeError(folder, "there is no such folder of frames; check the name and the data folder")
+        count = length or self._count(folder, skip)
+        return [folder / self.template.format(self.first + skip + index) for index in range(count)]
+
     def _count(self, folder: Path, skip: int) -> int:
         """Images in a row from the video's first frame on."""
         with in_plain_words(folder, "the folder cannot be read"):

@@ -1,9 +1,10 @@
-"""Looks after a data set before it is trained on: `python -m timm_video_psn.data.prepare check|resize|frames|show`.
+"""Looks after a data set before it is trained on: `python -m timm_video_psn.data.prepare COMMAND`.
 
     check   reads every video and says which are missing or damaged, and how large and fast the others are
     resize  re-encodes the videos to a short side of 256 or 320 pixels, so that training decodes less
     frames  makes a folder of JPEG images of each video
     show    draws which frames of one video training and validation look at
+    shards  packs a data set into tar files, which training reads in a stream, from a folder or a web server
 
 The originals are never written to. Outputs get their names when they are whole, so that a command that was stopped goes
 on where it was when it is given again.
@@ -28,6 +29,7 @@ from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index
 from timm_video_psn.data.contact_sheet import contact_sheet
 from timm_video_psn.data.health import check_video, summarize
 from timm_video_psn.data.reencode import Outcome, extract_frames, pairs_below, resize_video
+from timm_video_psn.data.shard_writer import Limits, write_shards
 
 _USER_ERRORS = (ValueError, OSError)
 
@@ -94,6 +96,25 @@ def show(options: argparse.Namespace) -> int:
     return 0
 
 
+def shards(options: argparse.Namespace) -> int:
+    """Packs a data set into tar shards."""
+    files = {"train": options.train_list, "val": options.val_list}
+    given = {split: path for split, path in files.items() if path is not None}
+    splits = {split: read_index(options.dataset, options.data_dir, split, given) for split in options.split}
+    limits = Limits(options.max_videos_per_shard, options.max_shard_bytes)
+    written = write_shards(options.dataset, splits, options.out, limits)
+    for path, reason in written.missing[:20]:
+        print(f"{path}: {reason}", file=sys.stderr)
+    if len(written.missing) > 20:
+        print(f"... and {len(written.missing) - 20} more", file=sys.stderr)
+    print(
+        f"{written.videos} videos, {written.num_bytes:,} bytes: {written.new} shards written, {written.kept} were "
+        f"there already; {len(written.missing)} videos are missing"
+    )
+    print(f"train on them with --dataset shards --data-dir {options.out}")
+    return int(bool(written.missing))
+
+
 def _convert_all(
     options: argparse.Namespace, convert: Callable[[tuple[Path, Path]], Outcome], rename: Callable[[Path], Path]
 ) -> int:
@@ -139,6 +160,11 @@ def _write_whole(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _names(text: str) -> list[str]:
+    """Names, parted by commas."""
+    return text.split(",")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m timm_video_psn.data.prepare",
@@ -172,6 +198,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--draws", type=int, default=3, help="rows of training samples; default: %(default)s")
     add("--seed", type=int, default=0, help="of the training samples; default: %(default)s")
     commands.choices["show"].set_defaults(run=show)
+
+    add = commands.add_parser("shards", help="pack the videos into tar files").add_argument
+    add("--dataset", default="folder", choices=sorted({*DATASETS, *ANNOTATED}), help="default: %(default)s")
+    add("--data-dir", type=Path, required=True, metavar="DIR", help="folder of the data set")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write the shards and their index to")
+    add("--split", type=_names, default=["train", "val"], metavar="NAME,NAME", help="splits; default: train,val")
+    add("--train-list", type=Path, metavar="FILE", help="training annotations, where they lie elsewhere")
+    add("--val-list", type=Path, metavar="FILE", help="validation annotations, likewise")
+    add("--max-videos-per-shard", type=int, default=256, metavar="N", help="default: %(default)s")
+    add("--max-shard-bytes", type=int, default=256 * 2**20, metavar="N", help="default: %(default)s")
+    commands.choices["shards"].set_defaults(run=shards)
     return parser
 
 

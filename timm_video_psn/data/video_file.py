@@ -9,6 +9,7 @@ decoded plainly from the start.
 
 from __future__ import annotations
 
+import io
 import mmap
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -44,16 +45,18 @@ class VideoFile:
 
     Args:
         path: the file; it is opened at once and stays open until `close`.
+        content: of the file, where it does not lie at `path` but in memory.
 
     Raises:
         DecodeError: the file is no video, or damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: bytes | None = None) -> None:
         self._path = path
-        self._container, self._stream = _open_stream(path)
+        self._content = content
+        self._container, self._stream = _open_stream(path, content)
         try:
-            if missing := missing_bytes(path):
+            if missing := missing_bytes(path, content):
                 raise DecodeError(path, f"it is cut short by {missing:,} bytes; copy or download it again")
             rate = self._stream.average_rate
             self.fps = float(rate) if rate else None
@@ -97,7 +100,7 @@ class VideoFile:
         if self._held is not None:
             return iter(self._held)
         self._container.close()
-        self._container, self._stream = _open_stream(self._path)
+        self._container, self._stream = _open_stream(self._path, self._content)
         return _demux(self._container, self._stream)
 
     def _read_by_table(self, indices: Sequence[int], table: PacketTable) -> dict[int, np.ndarray]:
@@ -139,7 +142,7 @@ class VideoFile:
 
     def _decode_plainly(self) -> Iterator[VideoFrame]:
         """All frames in the order in which a decoder that has seen nothing before gives them."""
-        container, stream = _open_stream(self._path)
+        container, stream = _open_stream(self._path, self._content)
         with container:
             for packet in _demux(container, stream):
                 yield from stream.codec_context.decode(packet)
@@ -151,14 +154,26 @@ class VideoFile:
         return upright(pixels, display_matrix(frame))
 
 
-def _open_stream(path: Path) -> tuple[InputContainer, VideoStream]:
+class _InMemory(io.BytesIO):
+    """Content of a file, with the file's name, whose ending helps FFmpeg to recognise the container."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def _open_stream(path: Path, content: bytes | None) -> tuple[InputContainer, VideoStream]:
     """Opens a file for one decoder thread: workers are the parallelism, and threads would delay frames."""
-    if path.stat().st_size == 0:
+    if (path.stat().st_size if content is None else len(content)) == 0:
         raise DecodeError(path, "the file is empty (0 bytes); copy or download it again")
     try:
-        container = av.open(f"file:{path}", metadata_errors="ignore")
+        if content is None:
+            container = av.open(f"file:{path}", metadata_errors="ignore")
+        else:  # a playlist from a stranger's shard shall open nothing else
+            options = {"protocol_whitelist": "none"}
+            container = av.open(_InMemory(content, path.name), "r", metadata_errors="ignore", options=options)
     except (av.FFmpegError, OSError) as error:
-        raise DecodeError(path, _why_unreadable(path, error)) from error
+        raise DecodeError(path, _why_unreadable(path, content, error)) from error
     # Cover pictures of audio files and FFmpeg's rendering of text as a terminal count as video streams, too.
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams or container.format.name == "tty":
@@ -171,14 +186,23 @@ def _open_stream(path: Path) -> tuple[InputContainer, VideoStream]:
     return container, streams[0]
 
 
-def _why_unreadable(path: Path, error: Exception) -> str:
+def _why_unreadable(path: Path, content: bytes | None, error: Exception) -> str:
     """Reason why FFmpeg could not open a file, in plain words."""
     if isinstance(error, PermissionError):
         return "no permission to read it; change its access rights"
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content[4:8] == b"ftyp" and content.find(b"moov") < 0:
-            return "its table of contents (mp4 'moov') is missing: the file was cut short; copy or download it again"
+    if _lacks_contents(path) if content is None else _is_without_moov(content):
+        return "its table of contents (mp4 'moov') is missing: the file was cut short; copy or download it again"
     return f"it is no video, or damaged from the start ({short_message(error)})"
+
+
+def _lacks_contents(path: Path) -> bool:
+    """Whether a file is an mp4 without its table of contents."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return _is_without_moov(content)
+
+
+def _is_without_moov(content: bytes | mmap.mmap) -> bool:
+    return content[4:8] == b"ftyp" and content.find(b"moov") < 0
 
 
 def _stores_times(container: InputContainer, stream: VideoStream) -> bool:

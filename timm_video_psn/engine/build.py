@@ -2,8 +2,8 @@
 
 import argparse
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -19,11 +19,15 @@ from timm_video_psn.data import (
     SAMPLINGS,
     EpochSampler,
     EvalTransform,
+    ShardedIndex,
+    ShardLoader,
+    ShardOrder,
     TrainTransform,
     VideoDataset,
     VideoIndex,
     check_class_names,
     check_decoder,
+    create_shard_loader,
     create_video_loader,
     read_index,
 )
@@ -38,8 +42,8 @@ from timm_video_psn.models import VideoNet
 class Loaders:
     """The loaders over the training and the validation videos, and what chooses the epoch of the first."""
 
-    train: DataLoader
-    val: DataLoader
+    train: DataLoader | ShardLoader
+    val: DataLoader | ShardLoader
 
     def __enter__(self) -> "Loaders":
         return self
@@ -47,14 +51,15 @@ class Loaders:
     def __exit__(self, *error: object) -> None:
         """End the workers: they ignore signals, and at the end of Python nobody else would tell them to stop."""
         for loader in (self.train, self.val):
-            iterator = loader._iterator  # None where nothing was read yet, or without workers
-            if isinstance(iterator, _MultiProcessingDataLoaderIter):
-                iterator._shutdown_workers()
+            for part in loader.loaders if isinstance(loader, ShardLoader) else (loader,):
+                iterator = part._iterator  # None where nothing was read yet, or without workers
+                if isinstance(iterator, _MultiProcessingDataLoaderIter):
+                    iterator._shutdown_workers()
 
     @property
-    def sampler(self) -> EpochSampler:
+    def sampler(self) -> EpochSampler | ShardOrder:
         """The order of the training videos."""
-        assert isinstance(self.train.batch_sampler, EpochSampler)
+        assert isinstance(self.train.batch_sampler, (EpochSampler, ShardOrder))
         return self.train.batch_sampler
 
 
@@ -128,10 +133,9 @@ def read_indices(options: argparse.Namespace) -> tuple[VideoIndex, VideoIndex]:
     Raises:
         ValueError: the data set is unknown or malformed, or has other classes than asked for.
     """
-    data_dir = None if options.data_dir is None else Path(options.data_dir)
     files = {"train": options.train_list, "val": options.val_list}
     given = {split: path for split, path in files.items() if path is not None}
-    train, val = (read_index(options.dataset, data_dir, split, given) for split in ("train", "val"))
+    train, val = (read_index(options.dataset, options.data_dir, split, given) for split in ("train", "val"))
     check_class_names(train.class_names, val.class_names, "the training videos", "the validation videos")
     if train.version != val.version:
         raise ValueError(
@@ -192,14 +196,15 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
     if len(train.labels) < world_size():
         raise ValueError(f"{len(train.labels)} training videos for {world_size()} processes; use fewer processes")
     sampling = SAMPLINGS[options.sampling]
+    create: Callable[..., Any] = create_shard_loader if isinstance(train, ShardedIndex) else create_video_loader
     return Loaders(
-        create_video_loader(
+        create(
             VideoDataset(train, options.num_frames, train_transform, True, options.seed, sampling, options.decoder),
             shuffle=True,
             drop_last=len(train.labels) > options.batch_size * world_size(),
             **common,
         ),
-        create_video_loader(
+        create(
             VideoDataset(val, options.num_frames, eval_transform, False, 0, sampling, options.decoder),
             shuffle=False,
             **common,

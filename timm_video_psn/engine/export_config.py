@@ -7,7 +7,7 @@ from typing import Any
 import timm
 import torch
 
-from timm_video_psn.data import VideoIndex
+from timm_video_psn.data import ShardedIndex, VideoIndex
 from timm_video_psn.version import __version__
 
 _FRAMES = {  # of validation, by the training's sampling
@@ -48,16 +48,11 @@ def describe_run(
             "sampling": options.sampling,
             "protocol": protocol(options),
         },
-        "dataset": options.dataset,
+        "dataset": index.dataset if isinstance(index, ShardedIndex) else options.dataset,
         **({"dataset_version": index.version} if index.version else {}),
         "metrics": {**row, "protocol": protocol(options)},
         "recipe": _recipe(options),
-        "versions": {
-            "timm_video_psn": __version__,
-            "timm": timm.__version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
     return model_config, {"num_frames": options.num_frames, **options.model_kwargs}
 
@@ -70,6 +65,16 @@ def protocol(options: argparse.Namespace) -> str:
     """
     frames = _FRAMES[options.sampling]
     return f"{options.num_frames}x1x1@{options.img_size} {frames}, centre crop, mean of frame logits"
+
+
+def versions() -> dict[str, str]:
+    """Of what a model was made with."""
+    return {
+        "timm_video_psn": __version__,
+        "timm": timm.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:

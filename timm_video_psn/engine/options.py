@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS
+from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS, STREAMED
 from timm_video_psn.engine.distributed import launched_processes
 from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
 
@@ -79,8 +79,12 @@ def positive_integer(text: str) -> int:
 
 def _data_options(group: Any) -> None:
     add = group.add_argument
-    add("--dataset", default="folder", metavar="NAME", help=", ".join(sorted({*DATASETS, *ANNOTATED})))
-    add("--data-dir", metavar="DIR", help="folder of the data set; motion: where it is, or is to be made")
+    add("--dataset", default="folder", metavar="NAME", help=", ".join(sorted({*DATASETS, *ANNOTATED, *STREAMED})))
+    add(
+        "--data-dir",
+        metavar="DIR",
+        help="folder of the data set; motion: where it is, or is to be made; shards: folder or http(s):// URL",
+    )
     add("--train-list", metavar="FILE", help="training annotations that lie elsewhere than the data set's reader looks")
     add("--val-list", metavar="FILE", help="validation annotations, likewise")
     add("--num-frames", type=positive_integer, metavar="T", help="frames of a clip; default: the model's own")

@@ -1,19 +1,54 @@
-"""Weights trained by the official codes of TSM and GST, under the names of our models.
+"""Weights of others under the names of our models: of the official codes of TSM and GST, and of image models.
 
-Both save the state dict of a `DataParallel` (prefix `module.`) around a model: `base_model`, a ResNet whose children
-are named as torchvision's and timm's, and a classifier `new_fc`, or `base_model.fc` if trained without dropout.
+The two codes save the state dict of a `DataParallel` (prefix `module.`) around a model: `base_model`, a ResNet whose
+children are named as torchvision's and timm's, and a classifier `new_fc`, or `base_model.fc` if trained without
+dropout.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from timm_video_psn.layers.gst import temporal_kernel
 from timm_video_psn.layers.shift import TemporalShift
 from timm_video_psn.models.video_net import VideoNet
-from timm_video_psn.surgery import injected
+from timm_video_psn.surgery import CHILD, injected
 
 _LISTED = 20  # names in an error
+_NOT_COUNTED = "PyTorch before 0.4.1 did not count batches, and nothing in evaluation depends on it"
+_NOT_OF_IMAGES = "of a temporal module, which an image model has none of: its initial value"
+
+
+@dataclass(frozen=True)
+class ConvertedKeys:
+    """A state dict under our names, and where each entry is from.
+
+    Args:
+        state_dict: what `model.load_state_dict` takes, with nothing missing.
+        taken: our name -> name in the file; every name of the file is here.
+        kept: our name that the file has nothing for -> why the model's own value stays.
+    """
+
+    state_dict: dict[str, Tensor]
+    taken: dict[str, str]
+    kept: dict[str, str]
+
+
+def convert_keys(model: VideoNet, state_dict: Mapping[str, Tensor], source: str) -> ConvertedKeys:
+    """A state dict of others as one of ours, and an account of every name.
+
+    Args:
+        model: the model that it is for, with the number of classes of the checkpoint.
+        state_dict: the weights.
+        source: `tsm` or `gst`, the official codes; `torchvision` or `timm`, an image model like the backbone.
+
+    Raises:
+        ValueError: names are missing or not known, or shapes differ; they are listed.
+    """
+    if source not in _SOURCES:
+        raise ValueError(f"source={source!r} is unknown; use one of {', '.join(_SOURCES)}")
+    return _SOURCES[source](model, state_dict)
 
 
 def from_official_tsm(model: VideoNet, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -37,13 +72,7 @@ def from_official_tsm(model: VideoNet, state_dict: dict[str, Tensor]) -> dict[st
         >>> checkpoint = torch.load("TSM_something_RGB_resnet50_shift8.pth", weights_only=True)
         >>> model.load_state_dict(from_official_tsm(model, checkpoint["state_dict"]))
     """
-    shifted = [item.name for item in injected(model.backbone) if isinstance(item.module, TemporalShift)]
-
-    def rename(name: str) -> str:
-        target, _, leaf = name.rpartition(".")
-        return f"{target}.net.{leaf}" if target in shifted else name
-
-    return _convert(model, state_dict, rename, "TSM")
+    return _from_tsm(model, state_dict).state_dict
 
 
 def from_official_gst(model: VideoNet, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -61,48 +90,96 @@ def from_official_gst(model: VideoNet, state_dict: dict[str, Tensor]) -> dict[st
     Raises:
         ValueError: names are missing or not known, or shapes differ; they are listed.
     """
+    return _from_gst(model, state_dict).state_dict
 
+
+def _from_tsm(model: VideoNet, state_dict: Mapping[str, Tensor]) -> ConvertedKeys:
+    shifted = [item.name for item in injected(model.backbone) if isinstance(item.module, TemporalShift)]
+
+    def rename(name: str) -> str:
+        target, _, leaf = name.rpartition(".")
+        return f"{target}.net.{leaf}" if target in shifted else name
+
+    return _convert(model, state_dict, _official_names(model, state_dict, rename), {}, "official TSM")
+
+
+def _from_gst(model: VideoNet, state_dict: Mapping[str, Tensor]) -> ConvertedKeys:
     def rename(name: str) -> str:
         return name.replace(".conv2.spatial.", ".conv2.").replace(".conv2.temporal.", ".Tconv.")
 
-    return _convert(model, state_dict, rename, "GST")
+    return _convert(model, state_dict, _official_names(model, state_dict, rename), {}, "official GST")
 
 
-def _convert(
-    model: VideoNet, state_dict: dict[str, Tensor], rename: Callable[[str], str], source: str
-) -> dict[str, Tensor]:
-    """The official tensors under our names and in our shapes; `rename` turns names within the backbone into theirs."""
-    found = {name.removeprefix("module."): value for name, value in state_dict.items()}
+def _from_images(model: VideoNet, state_dict: Mapping[str, Tensor]) -> ConvertedKeys:
+    """Of torchvision or timm, which name the parts of a ResNet alike."""
+    attached = tuple(f"backbone.{item.name}.{CHILD}." for item in injected(model.backbone))
+    kept = {name: _NOT_OF_IMAGES for name in model.state_dict() if name.startswith(attached)}
+    theirs = {name: name.removeprefix("backbone.") for name in model.state_dict() if name not in kept}
+    return _convert(model, state_dict, theirs, kept, "image")
+
+
+_SOURCES: dict[str, Callable[[VideoNet, Mapping[str, Tensor]], ConvertedKeys]] = {
+    "tsm": _from_tsm,
+    "gst": _from_gst,
+    "torchvision": _from_images,
+    "timm": _from_images,
+}
+
+
+def _official_names(model: VideoNet, state_dict: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, str]:
+    """Our names -> those of the official codes; `rename` turns names within the backbone into theirs."""
     classifier = model.get_classifier(name_only=True)
     assert isinstance(classifier, str)
-    ours = model.state_dict()
+    apart = any(_bare(name) == "new_fc.weight" for name in state_dict)
     theirs = {}
-    for name in ours:
-        if name.startswith(f"{classifier}.") and "new_fc.weight" in found:
+    for name in model.state_dict():
+        if name.startswith(f"{classifier}.") and apart:
             theirs[name] = name.replace(classifier, "new_fc", 1)
         else:
             theirs[name] = "base_model." + rename(name.removeprefix("backbone."))
-    # PyTorch before 0.4.1 did not count batches; nothing in evaluation depends on it.
-    absent = [t for t in theirs.values() if t not in found]
-    missing = [name for name in absent if not name.endswith("num_batches_tracked")]
+    return theirs
+
+
+def _convert(
+    model: VideoNet, state_dict: Mapping[str, Tensor], theirs: dict[str, str], kept: dict[str, str], source: str
+) -> ConvertedKeys:
+    """The tensors under our names and in our shapes.
+
+    `theirs` are our names -> the file's without `module.`, `kept` those that the file need not have -> why.
+    """
+    found = {_bare(name): name for name in state_dict}
+    if len(found) < len(state_dict):
+        twice = sorted(set(state_dict) - set(found.values()))
+        raise ValueError(f"names are there twice, with and without `module.`: {_listed(twice)}; leave one of them out")
+    absent = {ours: name for ours, name in theirs.items() if name not in found}
+    missing = [name for name in absent.values() if not name.endswith("num_batches_tracked")]
     unknown = sorted(found.keys() - set(theirs.values()))
     if missing or unknown:
         raise ValueError(
-            f"this state dict is not that of an official {source} model like {_describe(model)}; "
+            f"this state dict is not that of an {source} model like {_describe(model)}; "
             f"missing: {_listed(missing)}; unknown: {_listed(unknown)}; create the model that it was trained as"
         )
-    converted = {name: _in_our_form(found.get(theirs[name], value), value) for name, value in ours.items()}
+    taken = {ours: found[name] for ours, name in theirs.items() if ours not in absent}
+    converted = {
+        ours: _in_our_form(state_dict[taken[ours]], value) if ours in taken else value
+        for ours, value in model.state_dict().items()
+    }
     wrong = [
-        f"{theirs[name]} has {tuple(found[theirs[name]].shape)} for {tuple(value.shape)}"
-        for name, value in ours.items()
-        if converted[name].shape != value.shape
+        f"{_bare(taken[ours])} has {tuple(state_dict[taken[ours]].shape)} for {tuple(value.shape)}"
+        for ours, value in model.state_dict().items()
+        if converted[ours].shape != value.shape
     ]
     if wrong:
         raise ValueError(
             f"shapes differ from those of {_describe(model)}: {_listed(wrong)}; create the model with the settings "
             "that it was trained with (num_classes, and for GST alpha and beta)"
         )
-    return converted
+    return ConvertedKeys(converted, taken, {**kept, **dict.fromkeys(absent, _NOT_COUNTED)})
+
+
+def _bare(name: str) -> str:
+    """Without the prefix of `DataParallel`."""
+    return name.removeprefix("module.")
 
 
 def _in_our_form(value: Tensor, ours: Tensor) -> Tensor:
