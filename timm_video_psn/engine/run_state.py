@@ -111,8 +111,8 @@ def _check(trainer: "Trainer", state: dict[str, Any]) -> None:
     before = len(state["processes"])
     if before != world_size() and isinstance(index, ShardedIndex):
         raise ValueError(
-            f"cannot continue {last} with {world_size()} processes: it was begun with {before}, and shards are dealt out "
-            f"to processes, so that the batches would be others; use {before} processes"
+            f"cannot continue {last} with {world_size()} processes: it was begun with {before}, and shards are dealt "
+            f"out to processes, so that the batches would be others; use {before} processes"
         )
     begun = state["epoch"] + (state["step"] > 0)
     if trainer.options.epochs < begun:
