@@ -34,6 +34,7 @@ from timm_video_psn.data import (
     read_index,
 )
 from timm_video_psn.engine.distributed import rank, world_size
+from timm_video_psn.engine.initial_weights import load_initial_weights
 from timm_video_psn.engine.muon import orthogonalize_in_float32
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.models import VideoNet
@@ -76,12 +77,16 @@ def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
     """
     check_model_name(options.model)
     own = {"num_frames": "--num-frames", "drop_rate": "--drop", "num_classes": "the data set"}
+    if options.drop_path is not None:
+        own["drop_path_rate"] = "--drop-path"
     taken = [f"{key} ({source})" for key, source in own.items() if key in options.model_kwargs]
     if taken:
         raise ValueError(
             f"--model-kwargs sets {', '.join(taken)}, which is set elsewhere, as named; leave it out there"
         )
     kwargs = {"num_frames": options.num_frames, "drop_rate": options.drop, **options.model_kwargs}
+    if options.drop_path is not None:
+        kwargs["drop_path_rate"] = options.drop_path
     try:
         model = timm.create_model(options.model, pretrained=options.pretrained, num_classes=num_classes, **kwargs)
     except OSError as error:
@@ -93,6 +98,8 @@ def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
         ) from error
     if model.in_chans != 3:
         raise ValueError(f"in_chans={model.in_chans} asked for, but the decoder gives three channels, RGB")
+    if options.initial_checkpoint:
+        load_initial_weights(model, options.initial_checkpoint)
     if options.grad_checkpointing:
         model.set_grad_checkpointing()
     return model
@@ -291,10 +298,17 @@ def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.opt
             weight_decay=options.weight_decay,
             momentum=options.momentum,
             layer_decay=options.layer_decay,
-            **options.opt_kwargs,
+            **_optimizer_settings(options),
         )
     except TypeError as error:
-        raise ValueError(f"--opt-kwargs {options.opt_kwargs} do not fit --opt {options.opt}: {error}") from error
+        settings = _optimizer_settings(options)
+        raise ValueError(f"--opt-kwargs {settings} do not fit --opt {options.opt}: {error}") from error
+
+
+def _optimizer_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of the optimizer that not every one takes."""
+    given = {"eps": options.opt_eps, "betas": None if options.opt_betas is None else tuple(options.opt_betas)}
+    return {**{name: value for name, value in given.items() if value is not None}, **options.opt_kwargs}
 
 
 def create_scheduler(options: argparse.Namespace, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Any:

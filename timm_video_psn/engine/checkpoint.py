@@ -107,8 +107,12 @@ def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], m
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def random_state() -> dict[str, Any]:
-    """The state of the random generators of this process: torch's, of its device, too, Python's and numpy's."""
+def random_state(device: torch.device | None = None) -> dict[str, Any]:
+    """The state of the random generators of this process: torch's, of its device, too, Python's and numpy's.
+
+    Args:
+        device: that the process trains on.
+    """
     generator = np.random.get_state(legacy=False)  # noqa: NPY002 - whatever draws from it shall draw the same
     generator["state"]["key"] = torch.from_numpy(generator["state"]["key"].astype(np.int64))
     state: dict[str, Any] = {
@@ -116,24 +120,25 @@ def random_state() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": generator,
     }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
+    if device is not None and device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
     return state
 
 
-def set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: dict[str, Any], device: torch.device | None = None) -> None:
     """Undo `random_state`.
 
     Args:
         state: what it returned.
+        device: that the process trains on.
     """
     torch.set_rng_state(state["cpu"])
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     twister = {**state["numpy"]["state"], "key": state["numpy"]["state"]["key"].numpy().astype(np.uint32)}
     np.random.set_state({**state["numpy"], "state": twister})  # noqa: NPY002 - as above
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    if device is not None and device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def differing(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:

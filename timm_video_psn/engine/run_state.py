@@ -7,6 +7,7 @@ choices for each of them from the seed and the epoch.
 import logging
 from typing import TYPE_CHECKING, Any
 
+from timm_video_psn.data import ShardedIndex
 from timm_video_psn.engine.checkpoint import random_state, set_random_state
 from timm_video_psn.engine.distributed import gather, is_first, rank, world_size
 
@@ -32,7 +33,7 @@ def save_run(trainer: "Trainer") -> None:
             f"weights not finite after {trainer.step} batches of epoch {trainer.epoch + 1}: {', '.join(spoiled[:3])}; "
             f"{trainer.run.last}, if it is there, holds the last state that was. Try a smaller --lr or --clip-grad"
         )
-    processes = gather({"random": random_state(), "meter": trainer.meter.state_dict()})
+    processes = gather({"random": random_state(trainer.precision.device), "meter": trainer.meter.state_dict()})
     if not is_first():
         return
     state = {
@@ -81,7 +82,7 @@ def _resume_process(trainer: "Trainer", processes: list[dict[str, Any]]) -> None
     """What each process has of its own: random numbers, and the sums over the clips that it has seen."""
     if len(processes) == world_size():
         trainer.meter.load_state_dict(processes[rank()]["meter"])
-        set_random_state(processes[rank()]["random"])
+        set_random_state(processes[rank()]["random"], trainer.precision.device)
         return
     if is_first():
         for process in processes:
@@ -93,7 +94,7 @@ def _resume_process(trainer: "Trainer", processes: list[dict[str, Any]]) -> None
 
 
 def _check(trainer: "Trainer", state: dict[str, Any]) -> None:
-    """Raise if the checkpoint is of other classes, other videos or more epochs."""
+    """Raise if the checkpoint is of other classes, other videos, other batches or more epochs."""
     last, index = trainer.run.last, trainer.train_index
     if state["class_names"] != list(index.class_names):
         differing = sorted(set(state["class_names"]) ^ set(index.class_names))
@@ -106,6 +107,12 @@ def _check(trainer: "Trainer", state: dict[str, Any]) -> None:
         raise ValueError(
             f"cannot continue {last}: the data set has other videos than when the run was begun, so that "
             "it would go on with another order; restore the videos, or start a new run with --experiment NAME"
+        )
+    before = len(state["processes"])
+    if before != world_size() and isinstance(index, ShardedIndex):
+        raise ValueError(
+            f"cannot continue {last} with {world_size()} processes: it was begun with {before}, and shards are dealt "
+            f"out to processes, so that the batches would be others; use {before} processes"
         )
     begun = state["epoch"] + (state["step"] > 0)
     if trainer.options.epochs < begun:
