@@ -27,7 +27,9 @@ from timm_video_psn.data import (
     create_video_loader,
     read_index,
 )
+from timm_video_psn.engine.frozen_norms import freeze_backbone_norms
 from timm_video_psn.engine.muon import orthogonalize_in_float32
+from timm_video_psn.engine.parameter_groups import LearningRateMultipliers, check_coverage, create_parameter_groups
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.models import VideoNet
 
@@ -87,6 +89,8 @@ def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
         raise ValueError(f"in_chans={model.in_chans} asked for, but the decoder gives three channels, RGB")
     if options.grad_checkpointing:
         model.set_grad_checkpointing()
+    if options.freeze_bn or options.partial_bn:
+        freeze_backbone_norms(model, keep_first=options.partial_bn)
     return model
 
 
@@ -232,14 +236,14 @@ def check_device(name: str) -> torch.device:
 
 
 def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.optim.Optimizer:
-    """Timm's optimizer of that name; no weight decay on norms, biases and what the model exempts.
+    """Timm's optimizer of that name, on the groups of `engine.parameter_groups`.
 
     Args:
         options: see `engine.options`.
         model: the model.
 
     Raises:
-        ValueError: there is no optimizer of that name, or it takes no such arguments.
+        ValueError: there is no optimizer of that name, or it takes no such arguments; nothing is trainable.
     """
     if "muon" in options.opt and torch.device(options.device).type == "cpu":
         orthogonalize_in_float32()
@@ -247,18 +251,21 @@ def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.opt
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
         raise ValueError(f"--opt {options.opt} is no optimizer of timm {timm.__version__}; nearest: {', '.join(near)}")
+    multipliers = LearningRateMultipliers(options.temporal_lr_mult, options.head_lr_mult, options.bias_lr_mult)
+    groups = create_parameter_groups(
+        model, options.weight_decay, multipliers, options.layer_decay, options.decay_fusion
+    )
     try:
-        return create_optimizer_v2(
-            model,
-            opt=options.opt,
-            lr=options.lr,
-            weight_decay=options.weight_decay,
-            momentum=options.momentum,
-            layer_decay=options.layer_decay,
-            **options.opt_kwargs,
+        optimizer = create_optimizer_v2(
+            groups, opt=options.opt, lr=options.lr, momentum=options.momentum, **options.opt_kwargs
         )
     except TypeError as error:
         raise ValueError(f"--opt-kwargs {options.opt_kwargs} do not fit --opt {options.opt}: {error}") from error
+    check_coverage(model, optimizer.param_groups)
+    if options.sched == "none":  # else timm's scheduler multiplies
+        for group in optimizer.param_groups:
+            group["lr"] *= group["lr_scale"]
+    return optimizer
 
 
 def create_scheduler(options: argparse.Namespace, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Any:

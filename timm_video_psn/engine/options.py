@@ -1,7 +1,7 @@
 """The options of train_video.py: timm's flag names wherever timm has the flag; a YAML recipe gives defaults.
 
-Order of precedence: the command line, then the recipe (`--config FILE.yaml`, or the one shipped for the data set),
-then the defaults below, which are the paper's settings (Sec. "Implementation Detail") where it states them.
+Order of precedence: the command line, then the recipe (`--recipe NAME` or FILE.yaml, else the one shipped for the data
+set), then the defaults below, which are the paper's settings (Sec. "Implementation Detail") where it states them.
 """
 
 import argparse
@@ -36,6 +36,8 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.set_defaults(**settings)
     options = parser.parse_args(argv)
     options.config = recipe
+    if options.freeze_bn and options.partial_bn:
+        parser.error("--freeze-bn and --partial-bn were both asked for; the first freezes all, the second all but one")
     if options.lr is None:
         options.lr = _scaled_lr(options)
     # Settings of one temporal module do not disturb a run of the same recipe with another.
@@ -44,11 +46,20 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _scaled_lr(options: argparse.Namespace) -> float:
-    """The learning rate for the clips of an update, scaled as timm's train.py does it."""
+    """The learning rate for the clips of an update of all processes, scaled as timm's train.py does it."""
     adaptive = any(part in options.opt.lower() for part in ("ada", "lamb"))
-    share = options.batch_size * options.grad_accum_steps / options.lr_base_size
+    share = clips_per_update(options) / options.lr_base_size
     scale = options.lr_base_scale or ("sqrt" if adaptive else "linear")
     return options.lr_base * (share**0.5 if scale == "sqrt" else share)
+
+
+def clips_per_update(options: argparse.Namespace) -> int:
+    """The global batch: clips that all processes together see between two steps of the optimizer.
+
+    Args:
+        options: with `batch_size` and `grad_accum_steps`, which are those of a process.
+    """
+    return options.batch_size * options.grad_accum_steps * int(os.environ.get("WORLD_SIZE", 1))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,7 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Train a video classifier on a timm backbone.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE.yaml", help="recipe; default: the one shipped for the data set")
+    recipes = f"defaults of the options: {', '.join(shipped_recipes())}, or a YAML file; default: the data set's"
+    parser.add_argument("--recipe", "--config", dest="config", metavar="NAME|FILE", help=recipes)
     _data_options(parser.add_argument_group("data"))
     _model_options(parser.add_argument_group("model"))
     _loss_options(parser.add_argument_group("loss"))
@@ -67,6 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
     _run_options(parser.add_argument_group("run"))
     parser.set_defaults(temporal_kwargs={})
     return parser
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.name.removesuffix(".yaml") for path in _RECIPES.iterdir() if path.name.endswith(".yaml"))
 
 
 def positive_integer(text: str) -> int:
@@ -105,6 +122,8 @@ def _model_options(group: Any) -> None:
     add("--num-classes", type=int, help="checked against the data set; default: the data set's")
     add("--drop", type=float, default=0.3, metavar="PCT", help="dropout before the classifier")
     add("--grad-checkpointing", action="store_true", help="less memory, more computation")
+    add("--freeze-bn", action="store_true", help="keep the pretrained backbone's batch norms; temporal modules' learn")
+    add("--partial-bn", action="store_true", help="likewise, all but the first, as TSN")
     add("--model-kwargs", nargs="*", default={}, action=_KeyValue, metavar="KEY=VALUE", help="further model arguments")
     add("--model-ema", action="store_true", help="keep an average of the weights, and evaluate it")
     add("--model-ema-decay", type=float, default=0.9998, help="decay of that average")
@@ -120,15 +139,19 @@ def _loss_options(group: Any) -> None:
 
 def _optimizer_options(group: Any) -> None:
     add = group.add_argument
-    add("--opt", default="sgd", help="any optimizer of timm")
+    add("--opt", default="momentum", help="any optimizer of timm; its sgd is Nesterov's, momentum the plain SGD")
     add("--opt-kwargs", nargs="*", default={}, action=_KeyValue, metavar="KEY=VALUE", help="further arguments of it")
     add("--lr", type=float, help="learning rate; default: lr-base * clips per update / lr-base-size")
     add("--lr-base", type=float, default=0.01, help="learning rate for lr-base-size clips per update")
     add("--lr-base-size", type=int, default=64, help="clips per update that lr-base is meant for")
     add("--lr-base-scale", choices=["linear", "sqrt"], help="default: sqrt for ada* and lamb, else linear, as in timm")
     add("--momentum", type=float, default=0.9, help="of the optimizers that have one")
-    add("--weight-decay", type=float, default=5e-4, help="none on norms, biases and the fusion matrix")
+    add("--weight-decay", type=float, default=5e-4, help="of weights; none on norms, biases and the fusion matrix")
+    add("--decay-fusion", action="store_true", help="weight decay on the fusion matrix, too; it fights Eq. 2")
     add("--layer-decay", type=float, help="learning rate decay from layer to layer, output to input")
+    add("--temporal-lr-mult", type=float, default=1.0, metavar="X", help="learning rate of the temporal modules, times")
+    add("--head-lr-mult", type=float, default=1.0, metavar="X", help="that of the classifier; TSM: 5")
+    add("--bias-lr-mult", type=float, default=1.0, metavar="X", help="that of biases, norms' apart, besides; TSM: 2")
     add("--clip-grad", type=float, default=20.0, metavar="NORM", help="largest gradient; 0: no limit")
     add("--clip-mode", choices=["norm", "value", "agc"], default="norm", help="what of the gradient is limited")
 
@@ -193,16 +216,19 @@ def _literal(value: str) -> Any:
 
 def _read_recipe(parser: argparse.ArgumentParser, first: argparse.Namespace) -> tuple[str | None, dict[str, Any]]:
     """The recipe's name and its settings, checked against the parser's."""
-    shipped = _RECIPES / f"{first.dataset}.yaml"
-    if first.config:
-        path = Path(first.config)
-        if not path.is_file():
-            parser.error(f"--config {first.config}: no such file; recipes are YAML files of options, as epochs: 80")
-        name, text = str(path), path.read_text()
-    elif shipped.is_file():
-        name, text = f"timm_video_psn/recipes/{first.dataset}.yaml", shipped.read_text()
-    else:
+    shipped = shipped_recipes()
+    asked = first.config or first.dataset
+    if asked in shipped:
+        name, text = f"timm_video_psn/recipes/{asked}.yaml", (_RECIPES / f"{asked}.yaml").read_text()
+    elif first.config is None:
         return None, {}
+    elif Path(asked).is_file():
+        name, text = str(Path(asked)), Path(asked).read_text()
+    else:
+        parser.error(
+            f"--recipe {asked}: no such file, and none of the shipped recipes ({', '.join(shipped)}); recipes are YAML "
+            "files of options, as epochs: 80"
+        )
     try:
         settings = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
