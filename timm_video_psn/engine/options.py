@@ -187,6 +187,7 @@ def _run_options(group: Any) -> None:
     add("--seed", type=int, default=42, help="of weights, order, crops and dropout")
     add("--output", default="output", metavar="DIR", help="folder of all runs")
     add("--experiment", metavar="NAME", help="folder of this run; default: <model>-<dataset>")
+    add("--log", nargs="+", default=[], choices=["tensorboard", "wandb"], help="where numbers go besides summary.csv")
     add("--traceback", action="store_true", help="show where an error came from")
     add("--resume", metavar="auto|FILE", help="continue a run; auto: this experiment's, if it was begun")
 

@@ -1,4 +1,4 @@
-"""The folder of one run: `args.yaml`, `summary.csv`, `curves.png`, `skipped.csv`, `last.pt` and `best/`."""
+"""The folder of one run: `args.yaml`, `last.pt`, `best/`, `summary.csv`, `curves.png`, `skipped.csv`, `interactions.npz`."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 # What may differ between a run and its continuation: where things are and how fast it goes, never what comes out.
 FREE_OPTIONS = (
     *("resume", "output", "experiment", "workers", "data_dir", "train_list", "val_list", "device", "max_broken"),
-    *("config", "traceback"),
+    *("config", "traceback", "log"),
 )
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3, dispatch_clip_grad
+from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
 from timm_video_psn.data import Batch, VideoIndex
@@ -14,10 +14,15 @@ from timm_video_psn.engine import build
 from timm_video_psn.engine.checkpoint import export_model, random_state, save_checkpoint, set_random_state
 from timm_video_psn.engine.cpu_memory import keep_freed_memory
 from timm_video_psn.engine.data_report import DataReport
+from timm_video_psn.engine.data_wait import advise
 from timm_video_psn.engine.evaluate import Evaluation, evaluate
 from timm_video_psn.engine.export_config import describe_run
+from timm_video_psn.engine.gradients import GradientLimit
 from timm_video_psn.engine.interrupt import Interrupted, StopRequest
+from timm_video_psn.engine.loggers import EpochLog
 from timm_video_psn.engine.meters import LossMeter, Waiting
+from timm_video_psn.engine.options import clips_per_update
+from timm_video_psn.engine.parameter_groups import base_learning_rate, describe_groups
 from timm_video_psn.engine.run_folder import Row, RunFolder
 from timm_video_psn.engine.skipped import SkippedList
 from timm_video_psn.engine.task import VideoClassificationTask
@@ -71,7 +76,11 @@ class Trainer:
         self.history: list[Row] = []
         self.epoch, self.step = 0, 0  # what comes next
         self.meter = LossMeter()
+        self._advised = False
+        self.gradients = GradientLimit(options.clip_grad, options.clip_mode)
         self._resume()
+        averaged = self.model if self.ema is None else self.ema.module
+        self.log = EpochLog(options.log, self.run.path, self.run.options, averaged, self.epoch)
         self._introduce()
 
     def fit(self) -> list[Row]:
@@ -85,11 +94,12 @@ class Trainer:
             FloatingPointError: the loss is not finite.
         """
         self.run.open()
-        with StopRequest() as stop, self.loaders:
+        with StopRequest() as stop, self.loaders, self.log:
             while self.epoch < self.options.epochs:
                 timing = self._train_epoch(stop)
                 self._save()  # validation may take long, and what comes before it shall not be lost
                 self._finish_epoch(self._evaluate() if self._is_validated() else None, timing)
+                self._advise(timing.share)
                 self._answer(stop)
         return self.history
 
@@ -136,9 +146,8 @@ class Trainer:
     def _update(self) -> None:
         """One step of the optimizer, the schedule and the average of the weights."""
         if any(parameter.grad is not None for parameter in self.model.parameters()):
-            if self.options.clip_grad:
-                self.scaler.unscale_(self.optimizer)
-                dispatch_clip_grad(self.model.parameters(), self.options.clip_grad, mode=self.options.clip_mode)
+            self.scaler.unscale_(self.optimizer)
+            self.gradients.apply(self.model.parameters())
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad()
@@ -169,7 +178,9 @@ class Trainer:
         if evaluation and row is max(validated, key=lambda row: (row["val_top1"], -row["val_loss"])):
             self._export(row)
         self.run.write_summary(self.history)
+        self.log.epoch(row)
         self.epoch, self.step, self.meter = self.epoch + 1, 0, LossMeter()
+        self.gradients.reset()
         self._save()
 
     def _row(self, evaluation: Evaluation | None, timing: Waiting) -> Row:
@@ -179,14 +190,22 @@ class Trainer:
             raise ValueError(f"not one training video could be read in epoch {self.epoch + 1}; mend the data")
         return {
             "epoch": self.epoch + 1,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": base_learning_rate(self.optimizer),
             **train,
             **({} if evaluation is None else _validation_columns(evaluation)),
+            "grad_norm": self.gradients.average(),
             "train_broken": self.report.broken,
             "data_wait": round(timing.share, 3),
             "train_seconds": round(timing.elapsed_sec, 1),
             "seconds": round(timing.total_sec, 1),
         }
+
+    def _advise(self, wait: float) -> None:
+        """Say once what may help when training waits for data."""
+        advice = None if self._advised else advise(wait, self.options)
+        if advice:
+            self._advised = True
+            _logger.warning(advice)
 
     def _export(self, row: Row) -> None:
         """Write best/."""
@@ -220,6 +239,7 @@ class Trainer:
             "step": self.step,
             "history": self.history,
             "meter": self.meter.state_dict(),
+            "gradients": self.gradients.state_dict(),
             "report": self.report.state_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -252,6 +272,7 @@ class Trainer:
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
         self.meter.load_state_dict(state["meter"])
+        self.gradients.load_state_dict(state["gradients"])
         self.report.load_state_dict(state["report"])
         self.history, self.epoch, self.step = state["history"], state["epoch"], state["step"]
         set_random_state(state["random"])
@@ -265,7 +286,6 @@ class Trainer:
         say = _logger.info
         options, model = self.options, self.model
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        clips = options.batch_size * options.grad_accum_steps
         say(f"run       {self.run.path}" + (f", recipe {options.config}" if options.config else ""))
         say(f"data      {options.dataset}: {_count(self.train_index)} to train, {_count(self.val_index)} to validate")
         for note in _notes(self.train_index, self.val_index):
@@ -279,9 +299,10 @@ class Trainer:
             f"model     {options.model}: {parameters / 1e6:.2f} M parameters, {weights} weights, "
             f"{options.num_frames} frames{kwargs}"
         )
-        say(
-            f"optimizer {options.opt}, lr {options.lr:g} for {clips} clips an update, {options.sched}, {options.device}"
-        )
+        clips = f"{clips_per_update(options)} clips an update"
+        say(f"optimizer {options.opt}, lr {options.lr:g} for {clips}, {options.sched}, {options.device}")
+        for line in describe_groups(self.optimizer.param_groups, options.lr):
+            say(f"          {line}")
         if self.epoch == options.epochs:
             say(f"finished  all {self.epoch} epochs are trained already: there is nothing left to do")
         elif self.run.state is not None:
