@@ -21,9 +21,10 @@ def advise(share: float, options: argparse.Namespace) -> str | None:
         more = min(cores, max(2 * options.workers, 1))
         remedies.append(f"--workers {more} (now {options.workers}, and this machine has {cores} cores)")
     if options.dataset != "motion":
+        short_side = round((options.img_size or 224) / options.crop_pct)
         remedies.append(
-            "smaller videos: `python -m timm_video_psn.data.prepare resize` once, to a short side of "
-            f"{round((options.img_size or 224) / options.crop_pct)} px"
+            f"smaller videos, made once with `python -m timm_video_psn.data.prepare resize --data-dir "
+            f"{options.data_dir or 'DIR'} --output SMALLER --short-side {short_side}`"
         )
     if options.decoder != "torchcodec":
         remedies.append("--decoder torchcodec, if benchmarks/loading.py finds it faster here")

@@ -20,7 +20,8 @@ class GradientLimit:
     def __init__(self, limit: float, mode: str = "norm"):
         self.limit = limit
         self.mode = mode
-        self.reset()
+        self._sum: Tensor | float = 0.0
+        self._count: Tensor | int = 0
 
     def apply(self, parameters: Iterable[nn.Parameter]) -> None:
         """Limit the gradients of an update, and note the norm that they had.
@@ -50,8 +51,7 @@ class GradientLimit:
 
     def reset(self) -> None:
         """A new epoch."""
-        self._sum: Tensor | float = 0.0
-        self._count: Tensor | int = 0
+        self._sum, self._count = 0.0, 0
 
     def state_dict(self) -> dict[str, Any]:
         """What resuming in the middle of an epoch needs."""

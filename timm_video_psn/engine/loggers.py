@@ -5,6 +5,7 @@ The horizontal axis is the number of finished epochs; maps and ir-interactions b
 
 import importlib
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,7 +70,7 @@ class WandbLogger:
         self._image = wandb.Image
         kept = folder / "wandb-id.txt"
         if not kept.exists() or not finished:
-            kept.write_text(wandb.util.generate_id())
+            kept.write_text(secrets.token_hex(4))
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "timm_video_psn"),
             name=folder.name,
@@ -77,6 +78,7 @@ class WandbLogger:
             resume="allow",
             dir=folder,
             config=options,
+            settings=wandb.Settings(console="off"),  # our own lines need no copy
         )
         self._run.define_metric("*", step_metric="epoch")
 

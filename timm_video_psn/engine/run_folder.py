@@ -1,4 +1,4 @@
-"""The folder of one run: `args.yaml`, `last.pt`, `best/`, `summary.csv`, `curves.png`, `skipped.csv`, `interactions.npz`."""
+"""The folder of one run: `args.yaml`, `last.pt`, `best/`, `summary.csv`, `curves.png`, `skipped.csv` and the like."""
 
 import csv
 import io
