@@ -47,7 +47,6 @@ COVERED_BY = {
     "data/reencode": "data/test_prepare",
     "engine/build": "engine/test_train",
     "engine/cli": "engine/test_train",
-    "engine/cpu_memory": "engine/test_train",
     "engine/curves": "engine/test_run_folder",
     "engine/data_report": "engine/test_train",
     "engine/export_config": "engine/test_train",

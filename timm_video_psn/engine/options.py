@@ -18,6 +18,7 @@ import yaml
 from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS
 from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
 
+_PAPERS_BATCH = 64
 _RECIPES = resources.files("timm_video_psn") / "recipes"
 
 
@@ -38,6 +39,8 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options.config = recipe
     if options.freeze_bn and options.partial_bn:
         parser.error("--freeze-bn and --partial-bn were both asked for; the first freezes all, the second all but one")
+    if options.batch_size == "auto":
+        _leave_batch_open(parser, options)
     if options.lr is None:
         options.lr = _scaled_lr(options)
     # Settings of one temporal module do not disturb a run of the same recipe with another.
@@ -53,13 +56,27 @@ def _scaled_lr(options: argparse.Namespace) -> float:
     return options.lr_base * (share**0.5 if scale == "sqrt" else share)
 
 
+def _leave_batch_open(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """`--batch-size auto`: until it is settled, an update has one step for each of the recipe's clips an update."""
+    steps, batch_size = parser.get_default("grad_accum_steps"), parser.get_default("batch_size")
+    if options.grad_accum_steps != steps:
+        parser.error("--batch-size auto chooses --grad-accum-steps, too; leave that option out, or give both numbers")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        parser.error(
+            "--batch-size auto measures a single process; run it once without torchrun, then give the number that it "
+            "prints to all"
+        )
+    options.grad_accum_steps = steps * (_PAPERS_BATCH if batch_size == "auto" else batch_size)
+
+
 def clips_per_update(options: argparse.Namespace) -> int:
     """The global batch: clips that all processes together see between two steps of the optimizer.
 
     Args:
         options: with `batch_size` and `grad_accum_steps`, which are those of a process.
     """
-    return options.batch_size * options.grad_accum_steps * int(os.environ.get("WORLD_SIZE", 1))
+    batch_size = 1 if options.batch_size == "auto" else options.batch_size
+    return batch_size * options.grad_accum_steps * int(os.environ.get("WORLD_SIZE", 1))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -91,6 +108,11 @@ def positive_integer(text: str) -> int:
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
+
+
+def positive_integer_or_auto(text: str) -> int | str:
+    """A whole number from 1 on, or the word auto."""
+    return text if text == "auto" else positive_integer(text)
 
 
 def _data_options(group: Any) -> None:
@@ -177,7 +199,8 @@ def _run_options(group: Any) -> None:
         metavar="N",
         help="validate after every n-th epoch, and the last",
     )
-    add("--batch-size", "-b", type=positive_integer, default=64, help="clips of a step")
+    auto = "clips of a step; auto: as many as fit, with the steps an update that keep the recipe's clips an update"
+    add("--batch-size", "-b", type=positive_integer_or_auto, default=_PAPERS_BATCH, metavar="N|auto", help=auto)
     add("--grad-accum-steps", type=positive_integer, default=1, help="steps of an update")
     add("--device", help="cuda, cpu, ...; default: cuda where there is one")
     add("--amp", action="store_true", help="autocast")

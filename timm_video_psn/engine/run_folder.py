@@ -34,9 +34,7 @@ class RunFolder:
     def __init__(self, options: dict[str, Any]):
         resume = options["resume"]
         self.options = dict(options)
-        self.path = Path(options["output"]) / (options["experiment"] or _default_name(options))
-        if resume and resume != "auto" and not options["experiment"]:
-            self.path = Path(resume).parent
+        self.path = run_path(options)
         self.last, self.best = self.path / "last.pt", self.path / "best"
         self.state = self._resumed_state(resume)
 
@@ -98,6 +96,18 @@ class RunFolder:
     def _write(self, name: str, text: str) -> None:
         with atomic_path(self.path / name) as temporary:
             temporary.write_text(text)
+
+
+def run_path(options: dict[str, Any]) -> Path:
+    """The folder of the run that the options describe.
+
+    Args:
+        options: all options of the run, plain values.
+    """
+    resume = options["resume"]
+    if resume and resume != "auto" and not options["experiment"]:
+        return Path(resume).parent
+    return Path(options["output"]) / (options["experiment"] or _default_name(options))
 
 
 def _default_name(options: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from timm_video_psn.data import Batch, VideoIndex
 from timm_video_psn.engine import build
+from timm_video_psn.engine.batch_fit import settle_batch_size
 from timm_video_psn.engine.checkpoint import export_model, random_state, save_checkpoint, set_random_state
 from timm_video_psn.engine.cpu_memory import keep_freed_memory
 from timm_video_psn.engine.data_report import DataReport
@@ -43,7 +44,7 @@ class Trainer:
 
     def __init__(self, options: argparse.Namespace):
         device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        options = argparse.Namespace(**{**vars(options), "device": device})
+        options = settle_batch_size(argparse.Namespace(**{**vars(options), "device": device}))
         self.run = RunFolder(vars(options))
         self.train_index, self.val_index = build.read_indices(options)
         if device == "cpu":
