@@ -52,7 +52,6 @@ COVERED_BY = {
     "data/shard_stream": "data/test_shard_loader",
     "engine/build": "engine/test_train",
     "engine/cli": "engine/test_train",
-    "engine/cpu_memory": "engine/test_train",
     "engine/curves": "engine/test_run_folder",
     "engine/data_report": "engine/test_train",
     "engine/interrupt": "test_train_video",

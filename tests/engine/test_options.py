@@ -2,7 +2,10 @@ import argparse
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 
+import timm_video_psn
 from timm_video_psn.engine.options import build_parser, parse_options
 
 
@@ -21,7 +24,7 @@ def recipe(tmp_path: Path, text: str) -> str:
 
 def test_the_defaults_are_the_papers():
     options = parse_options([])
-    assert (options.opt, options.momentum, options.lr, options.batch_size) == ("sgd", 0.9, 0.01, 64)
+    assert (options.opt, options.momentum, options.lr, options.batch_size) == ("momentum", 0.9, 0.01, 64)
     assert (options.epochs, options.sched, options.decay_milestones) == (80, "multistep", [50, 60, 70])
     assert (options.drop, options.alpha, options.beta) == (0.3, 0.01, 0.001)
     assert options.crop_pct == 224 / 256
@@ -121,6 +124,57 @@ def test_the_papers_data_sets_have_recipes_with_its_settings(dataset):
         16 if dataset == "diving48" else 8,
     )
     assert (options.batch_size, options.lr, options.epochs, options.decay_milestones) == (64, 0.01, 80, [50, 60, 70])
-    assert (options.opt, options.drop, options.alpha, options.beta) == ("sgd", 0.3, 0.01, 0.001)
+    assert (options.opt, options.drop, options.alpha, options.beta) == ("momentum", 0.3, 0.01, 0.001)
     assert (options.sampling, options.hflip, options.crop_pct) == ("segments", 0.5, 224 / 256)
     assert parse_options(["--dataset", dataset, "--no-pretrained"]).pretrained is False
+
+
+@pytest.mark.parametrize("dataset", ["sthv1", "sthv2", "k400", "diving48"])
+def test_every_setting_of_a_papers_recipe_says_whether_it_is_the_papers(dataset):
+    text = (Path(timm_video_psn.__file__).parent / "recipes" / f"{dataset}.yaml").read_text()
+    settings = [line for line in text.splitlines() if not line.startswith("#")]
+    marks = [line.partition(" # ")[2].split()[0].rstrip(":;,") for line in settings if not line.startswith("dataset:")]
+    assert len(marks) > 20
+    assert set(marks) == {"paper", "silent"}
+
+
+def test_the_papers_sgd_is_the_plain_one():
+    """The paper says SGD; timm's optimizer of that name is Nesterov's."""
+    from timm_video_psn.engine.build import create_optimizer
+
+    model = timm.create_model("psn_test_resnet", num_classes=5, proportion=0.5)
+    optimizer = create_optimizer(parse_options(["--dataset", "sthv1", "--device", "cpu"]), model)
+    assert type(optimizer) is torch.optim.SGD
+    for group in optimizer.param_groups:
+        assert (group["lr"], group["momentum"], group["nesterov"]) == (0.01, 0.9, False)
+        assert group["weight_decay"] == (5e-4 if group["name"].endswith(" weights") else 0)
+
+
+def test_a_recipe_is_chosen_by_name_by_file_or_by_the_data_set(tmp_path, monkeypatch):
+    named = parse_options(["--recipe", "diving48"])
+    assert (named.dataset, named.num_frames) == ("diving48", 16)
+    assert (
+        vars(named) == vars(parse_options(["--dataset", "diving48"])) == vars(parse_options(["--config", "diving48"]))
+    )
+    own = parse_options(["--recipe", "diving48", "--dataset", "folder", "--epochs", "3"])
+    assert (own.dataset, own.num_frames, own.epochs) == ("folder", 16, 3)
+    monkeypatch.chdir(tmp_path)
+    Path("diving48").write_text("epochs: 7")  # a file goes by a path, a shipped recipe by its name
+    assert parse_options(["--recipe", "diving48"]).epochs == 80
+    assert parse_options(["--recipe", "./diving48"]).epochs == 7
+
+
+def test_an_unknown_recipe_is_told_the_shipped_ones(capsys):
+    message = fails_with(capsys, "--recipe", "sthv3")
+    assert (
+        "--recipe sthv3: no such file, and none of the shipped recipes (diving48, k400, motion, sthv1, sthv2)"
+        in message
+    )
+
+
+def test_the_learning_rate_follows_the_processes(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert parse_options(["--batch-size", "8", "--grad-accum-steps", "1"]).lr == pytest.approx(0.01)
+    assert parse_options(["--batch-size", "16", "--grad-accum-steps", "2"]).lr == pytest.approx(0.04)
+    assert parse_options(["--batch-size", "8", "--opt", "adamw", "--lr-base-size", "16"]).lr == pytest.approx(0.02)
+    assert parse_options(["--batch-size", "16", "--lr", "0.3"]).lr == 0.3

@@ -27,12 +27,15 @@ def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
         "args.yaml",
         "best",
         "curves.png",
+        "interactions.npz",
         "last.pt",
         "summary.csv",
     ]
     table = rows(folder)
     assert [row["epoch"] for row in table] == ["1", "2"]
-    assert {"train_ce", "train_interaction", "train_capacity", "val_top1", "val_pair_top1"} <= set(table[0])
+    assert {"grad_norm", "train_ce", "train_interaction", "train_capacity", "val_top1", "val_pair_top1"} <= set(
+        table[0]
+    )
     assert table[0]["val_videos"] == ""  # the recipe validates every second epoch
     assert table[1]["val_videos"] == table[1]["val_expected"] == "12"
     out = capsys.readouterr().out

@@ -34,8 +34,10 @@ from timm_video_psn.data import (
     read_index,
 )
 from timm_video_psn.engine.distributed import rank, world_size
+from timm_video_psn.engine.frozen_norms import freeze_backbone_norms
 from timm_video_psn.engine.initial_weights import load_initial_weights
 from timm_video_psn.engine.muon import orthogonalize_in_float32
+from timm_video_psn.engine.parameter_groups import LearningRateMultipliers, check_coverage, create_parameter_groups
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.models import VideoNet
 
@@ -102,7 +104,19 @@ def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
         load_initial_weights(model, options.initial_checkpoint)
     if options.grad_checkpointing:
         model.set_grad_checkpointing()
+    freeze_norms(options, model)
     return model
+
+
+def freeze_norms(options: argparse.Namespace, model: VideoNet) -> None:
+    """Freeze the backbone's batch norms, if the options say so.
+
+    Args:
+        options: see `engine.options`.
+        model: the model.
+    """
+    if options.freeze_bn or options.partial_bn:
+        freeze_backbone_norms(model, keep_first=options.partial_bn)
 
 
 def check_model_name(name: str) -> None:
@@ -275,14 +289,14 @@ def check_device(name: str) -> torch.device:
 
 
 def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.optim.Optimizer:
-    """Timm's optimizer of that name; no weight decay on norms, biases and what the model exempts.
+    """Timm's optimizer of that name, on the groups of `engine.parameter_groups`.
 
     Args:
         options: see `engine.options`.
         model: the model.
 
     Raises:
-        ValueError: there is no optimizer of that name, or it takes no such arguments.
+        ValueError: there is no optimizer of that name, or it takes no such arguments; nothing is trainable.
     """
     if "muon" in options.opt and torch.device(options.device).type == "cpu":
         orthogonalize_in_float32()
@@ -290,19 +304,22 @@ def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.opt
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
         raise ValueError(f"--opt {options.opt} is no optimizer of timm {timm.__version__}; nearest: {', '.join(near)}")
+    multipliers = LearningRateMultipliers(options.temporal_lr_mult, options.head_lr_mult, options.bias_lr_mult)
+    groups = create_parameter_groups(
+        model, options.weight_decay, multipliers, options.layer_decay, options.decay_fusion
+    )
     try:
-        return create_optimizer_v2(
-            model,
-            opt=options.opt,
-            lr=options.lr,
-            weight_decay=options.weight_decay,
-            momentum=options.momentum,
-            layer_decay=options.layer_decay,
-            **_optimizer_settings(options),
+        optimizer = create_optimizer_v2(
+            groups, opt=options.opt, lr=options.lr, momentum=options.momentum, **_optimizer_settings(options)
         )
     except TypeError as error:
         settings = _optimizer_settings(options)
         raise ValueError(f"--opt-kwargs {settings} do not fit --opt {options.opt}: {error}") from error
+    check_coverage(model, optimizer.param_groups)
+    if options.sched == "none":  # else timm's scheduler multiplies
+        for group in optimizer.param_groups:
+            group["lr"] *= group["lr_scale"]
+    return optimizer
 
 
 def _optimizer_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 _HANDLER = "timm_video_psn command line"
-_USER_ERRORS = (ValueError, TypeError, OSError, FloatingPointError)
+_USER_ERRORS = (ValueError, TypeError, OSError, FloatingPointError, ImportError)  # the last: an extra is missing
 
 
 def train_main(argv: Sequence[str] | None = None) -> int:

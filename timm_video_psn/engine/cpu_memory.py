@@ -1,6 +1,8 @@
-"""Memory of a CPU run."""
+"""Memory of a CPU run: how malloc keeps it, how much is free, how much a function takes."""
 
 import ctypes
+from collections.abc import Callable
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGEST_THRESHOLD = 32 * 2**20  # the most that glibc accepts
@@ -18,3 +20,63 @@ def keep_freed_memory() -> None:
         return
     mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
     mallopt(_M_TRIM_THRESHOLD, -1)  # never
+
+
+def available_bytes() -> int:
+    """What a process may still take: of the machine, and of its container if that has a limit.
+
+    Raises:
+        ValueError: this system does not tell.
+    """
+    return min(_proc_bytes("/proc/meminfo", "MemAvailable"), *_left_in_container())
+
+
+def measure_peak(run: Callable[[], None]) -> tuple[int, int]:
+    """Bytes of memory in use before a function ran, and the most in use while it did.
+
+    Args:
+        run: what to measure.
+
+    Raises:
+        ValueError: this system does not tell.
+    """
+    _return_freed_memory()  # else the function would reuse it, and seem to need none
+    resting = _proc_bytes("/proc/self/status", "VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    run()
+    return resting, _proc_bytes("/proc/self/status", "VmHWM")
+
+
+def _return_freed_memory() -> None:
+    """Have malloc give to the system what is free now, where the C library is glibc."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, TypeError, AttributeError):  # another C library
+        return
+
+
+def _proc_bytes(path: str, name: str) -> int:
+    """A value of one of Linux' files of `name: number kB`."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError as error:
+        raise ValueError(
+            f"free memory cannot be measured here ({error}); --batch-size auto needs a GPU or Linux: give a number"
+        ) from error
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def _left_in_container() -> list[int]:
+    """What the control group leaves, version 2 or 1; nothing without a limit."""
+    left = []
+    for limit, usage in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            most, used = (Path("/sys/fs/cgroup", name).read_text().strip() for name in (limit, usage))
+        except OSError:
+            continue
+        if most != "max":
+            left.append(max(int(most) - int(used), 0))
+    return left

@@ -102,5 +102,6 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
         "config",
         "temporal_kwargs",
         "traceback",
+        "log",
     )
     return {key: value for key, value in vars(options).items() if key not in places}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from timm_video_psn.data import VideoIndex
 from timm_video_psn.engine.distributed import backend_of, world_size
+from timm_video_psn.engine.parameter_groups import base_learning_rate, describe_groups
 
 if TYPE_CHECKING:
     from timm_video_psn.engine.train import Trainer
@@ -38,6 +39,8 @@ def introduce(trainer: "Trainer") -> None:
     say(
         f"optimizer {options.opt}, lr {options.lr:g} for {_clips(trainer)} an update, {options.sched}, {options.device}"
     )
+    for line in describe_groups(trainer.optimizer.param_groups, options.lr):
+        say(f"          {line}")
     if world_size() > 1:
         norms = "over all of them" if options.sync_bn else "each its own, the first one's kept"
         say(
@@ -57,7 +60,7 @@ def _say_where(trainer: "Trainer") -> None:
     _logger.info(f"continues after {trainer.epoch} epochs and {trainer.step} batches")
     before = state["options"]["epochs"]
     if before != epochs:
-        old, new = (groups[0]["lr"] for groups in (state["optimizer"]["param_groups"], trainer.optimizer.param_groups))
+        old, new = map(base_learning_rate, (state["optimizer"]["param_groups"], trainer.optimizer.param_groups))
         _logger.info(
             f"          to epoch {epochs} instead of {before}: the {trainer.options.sched} schedule is now that of "
             f"a run of {epochs} epochs, and the learning rate goes on at {new:.2e} (it was {old:.2e})"

@@ -1,7 +1,7 @@
 """The options of train_video.py: timm's flag names wherever timm has the flag; a YAML recipe gives defaults.
 
-Order of precedence: the command line, then the recipe (`--config FILE.yaml`, or the one shipped for the data set),
-then the defaults below, which are the paper's settings (Sec. "Implementation Detail") where it states them.
+Order of precedence: the command line, then the recipe (`--recipe NAME` or FILE.yaml, else the one shipped for the data
+set), then the defaults below, which are the paper's settings (Sec. "Implementation Detail") where it states them.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS, STREAMED
 from timm_video_psn.engine.distributed import launched_processes
 from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
 
+_PAPERS_BATCH = 64
 _RECIPES = resources.files("timm_video_psn") / "recipes"
 
 
@@ -37,6 +38,10 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.set_defaults(**settings)
     options = parser.parse_args(argv)
     options.config = recipe
+    if options.freeze_bn and options.partial_bn:
+        parser.error("--freeze-bn and --partial-bn were both asked for; the first freezes all, the second all but one")
+    if options.batch_size == "auto":
+        _leave_batch_open(parser, options)
     if options.lr is None:
         options.lr = _scaled_lr(options)
     # Settings of one temporal module do not disturb a run of the same recipe with another.
@@ -45,11 +50,34 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _scaled_lr(options: argparse.Namespace) -> float:
-    """The learning rate for the clips of an update, scaled as timm's train.py does it."""
+    """The learning rate for the clips of an update of all processes, scaled as timm's train.py does it."""
     adaptive = any(part in options.opt.lower() for part in ("ada", "lamb"))
-    share = options.batch_size * options.grad_accum_steps * launched_processes() / options.lr_base_size
+    share = clips_per_update(options) / options.lr_base_size
     scale = options.lr_base_scale or ("sqrt" if adaptive else "linear")
     return options.lr_base * (share**0.5 if scale == "sqrt" else share)
+
+
+def _leave_batch_open(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """`--batch-size auto`: until it is settled, an update has one step for each of the recipe's clips an update."""
+    steps, batch_size = parser.get_default("grad_accum_steps"), parser.get_default("batch_size")
+    if options.grad_accum_steps != steps:
+        parser.error("--batch-size auto chooses --grad-accum-steps, too; leave that option out, or give both numbers")
+    if launched_processes() > 1:
+        parser.error(
+            "--batch-size auto measures a single process; run it once without torchrun, then give the number that it "
+            "prints to all"
+        )
+    options.grad_accum_steps = steps * (_PAPERS_BATCH if batch_size == "auto" else batch_size)
+
+
+def clips_per_update(options: argparse.Namespace) -> int:
+    """The global batch: clips that all processes together see between two steps of the optimizer.
+
+    Args:
+        options: with `batch_size` and `grad_accum_steps`, which are those of a process.
+    """
+    batch_size = 1 if options.batch_size == "auto" else options.batch_size
+    return batch_size * options.grad_accum_steps * launched_processes()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,7 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Train a video classifier on a timm backbone.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE.yaml", help="recipe; default: the one shipped for the data set")
+    recipes = f"defaults of the options: {', '.join(shipped_recipes())}, or a YAML file; default: the data set's"
+    parser.add_argument("--recipe", "--config", dest="config", metavar="NAME|FILE", help=recipes)
     _data_options(parser.add_argument_group("data"))
     _model_options(parser.add_argument_group("model"))
     _loss_options(parser.add_argument_group("loss"))
@@ -70,11 +99,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.name.removesuffix(".yaml") for path in _RECIPES.iterdir() if path.name.endswith(".yaml"))
+
+
 def positive_integer(text: str) -> int:
     """A whole number from 1 on; its name is what the parser's error says."""
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
+
+
+def positive_integer_or_auto(text: str) -> int | str:
+    """A whole number from 1 on, or the word auto."""
+    return text if text == "auto" else positive_integer(text)
 
 
 def _data_options(group: Any) -> None:
@@ -129,6 +168,8 @@ def _model_options(group: Any) -> None:
     add("--drop", type=float, default=0.3, metavar="PCT", help="dropout before the classifier")
     add("--drop-path", type=float, metavar="PCT", help="drop rate of the residual paths; default: the backbone's own")
     add("--grad-checkpointing", action="store_true", help="less memory, more computation")
+    add("--freeze-bn", action="store_true", help="keep the pretrained backbone's batch norms; temporal modules' learn")
+    add("--partial-bn", action="store_true", help="likewise, all but the first, as TSN")
     add("--model-kwargs", nargs="*", default={}, action=_KeyValue, metavar="KEY=VALUE", help="further model arguments")
     add("--model-ema", action="store_true", help="keep an average of the weights, and evaluate it")
     add("--model-ema-decay", type=float, default=0.9998, help="decay of that average")
@@ -144,17 +185,21 @@ def _loss_options(group: Any) -> None:
 
 def _optimizer_options(group: Any) -> None:
     add = group.add_argument
-    add("--opt", default="sgd", help="any optimizer of timm")
+    add("--opt", default="momentum", help="any optimizer of timm; its sgd is Nesterov's, momentum the plain SGD")
     add("--opt-kwargs", nargs="*", default={}, action=_KeyValue, metavar="KEY=VALUE", help="further arguments of it")
     add("--lr", type=float, help="learning rate; default: lr-base * clips per update / lr-base-size")
     add("--lr-base", type=float, default=0.01, help="learning rate for lr-base-size clips per update")
     add("--lr-base-size", type=int, default=64, help="clips per update that lr-base is meant for")
     add("--lr-base-scale", choices=["linear", "sqrt"], help="default: sqrt for ada* and lamb, else linear, as in timm")
-    add("--momentum", type=float, default=0.9, help="of the optimizers that have one")
     add("--opt-eps", type=float, metavar="EPSILON", help="epsilon of the optimizer; default: its own")
     add("--opt-betas", type=float, nargs="+", metavar="BETA", help="betas of the optimizer; default: its own")
-    add("--weight-decay", type=float, default=5e-4, help="none on norms, biases and the fusion matrix")
+    add("--momentum", type=float, default=0.9, help="of the optimizers that have one")
+    add("--weight-decay", type=float, default=5e-4, help="of weights; none on norms, biases and the fusion matrix")
+    add("--decay-fusion", action="store_true", help="weight decay on the fusion matrix, too; it fights Eq. 2")
     add("--layer-decay", type=float, help="learning rate decay from layer to layer, output to input")
+    add("--temporal-lr-mult", type=float, default=1.0, metavar="X", help="learning rate of the temporal modules, times")
+    add("--head-lr-mult", type=float, default=1.0, metavar="X", help="that of the classifier; TSM: 5")
+    add("--bias-lr-mult", type=float, default=1.0, metavar="X", help="that of biases, norms' apart, besides; TSM: 2")
     add("--clip-grad", type=float, default=20.0, metavar="NORM", help="largest gradient; 0: no limit")
     add("--clip-mode", choices=["norm", "value", "agc"], default="norm", help="what of the gradient is limited")
 
@@ -180,7 +225,8 @@ def _run_options(group: Any) -> None:
         metavar="N",
         help="validate after every n-th epoch, and the last",
     )
-    add("--batch-size", "-b", type=positive_integer, default=64, help="clips of a step, in each process")
+    auto = "clips of a step, in each process; auto: as many as fit, in as many steps as keep the recipe's update"
+    add("--batch-size", "-b", type=positive_integer_or_auto, default=_PAPERS_BATCH, metavar="N|auto", help=auto)
     add("--grad-accum-steps", type=positive_integer, default=1, help="steps of an update")
     add("--device", help="cuda, cpu, ...; default: cuda where there is one")
     add("--amp", action="store_true", help="autocast")
@@ -190,6 +236,7 @@ def _run_options(group: Any) -> None:
     add("--seed", type=int, default=42, help="of weights, order, crops and dropout")
     add("--output", default="output", metavar="DIR", help="folder of all runs")
     add("--experiment", metavar="NAME", help="folder of this run; default: <model>-<dataset>")
+    add("--log", nargs="+", default=[], choices=["tensorboard", "wandb"], help="where numbers go besides summary.csv")
     add("--traceback", action="store_true", help="show where an error came from")
     add("--resume", metavar="auto|FILE", help="continue a run; auto: this experiment's, if it was begun")
     interval = "save after every n-th update, too; 0: only after each epoch, and when a signal asks to stop"
@@ -226,16 +273,19 @@ def _literal(value: str) -> Any:
 
 def _read_recipe(parser: argparse.ArgumentParser, first: argparse.Namespace) -> tuple[str | None, dict[str, Any]]:
     """The recipe's name and its settings, checked against the parser's."""
-    shipped = _RECIPES / f"{first.dataset}.yaml"
-    if first.config:
-        path = Path(first.config)
-        if not path.is_file():
-            parser.error(f"--config {first.config}: no such file; recipes are YAML files of options, as epochs: 80")
-        name, text = str(path), path.read_text()
-    elif shipped.is_file():
-        name, text = f"timm_video_psn/recipes/{first.dataset}.yaml", shipped.read_text()
-    else:
+    shipped = shipped_recipes()
+    asked = first.config or first.dataset
+    if asked in shipped:
+        name, text = f"timm_video_psn/recipes/{asked}.yaml", (_RECIPES / f"{asked}.yaml").read_text()
+    elif first.config is None:
         return None, {}
+    elif Path(asked).is_file():
+        name, text = str(Path(asked)), Path(asked).read_text()
+    else:
+        parser.error(
+            f"--recipe {asked}: no such file, and none of the shipped recipes ({', '.join(shipped)}); recipes are YAML "
+            "files of options, as epochs: 80"
+        )
     try:
         settings = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:

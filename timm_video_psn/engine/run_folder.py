@@ -20,7 +20,7 @@ Row = dict[str, Any]
 # ends, never what comes out until then. The clips of a step are compared over all processes.
 FREE_OPTIONS = (
     *("resume", "output", "experiment", "workers", "data_dir", "train_list", "val_list", "device", "max_broken"),
-    *("config", "traceback", "epochs", "checkpoint_interval", "checkpoint_hist", "best_hist", "batch_size"),
+    *("config", "traceback", "epochs", "checkpoint_interval", "checkpoint_hist", "best_hist", "batch_size", "log"),
 )
 
 
@@ -41,9 +41,7 @@ class RunFolder:
         resume = options["resume"]
         self.options = dict(options)
         self.processes = processes
-        self.path = Path(options["output"]) / _checked_name(options["experiment"] or _default_name(options))
-        if resume and resume != "auto" and not options["experiment"]:
-            self.path = _run_of(Path(resume))
+        self.path = run_path(options)
         self.last, self.best = self.path / "last.pt", self.path / "best"
         self.checkpoints, self.best_epochs = self.path / "checkpoints", self.path / "best-epochs"
         self.state = self._resumed_state(resume)
@@ -163,6 +161,21 @@ class RunFolder:
     def _write(self, name: str, text: str) -> None:
         with atomic_path(self.path / name) as temporary:
             temporary.write_text(text)
+
+
+def run_path(options: dict[str, Any]) -> Path:
+    """The folder of the run that the options describe.
+
+    Args:
+        options: all options of the run, plain values.
+
+    Raises:
+        ValueError: its name leads out of the folder of all runs.
+    """
+    resume = options["resume"]
+    if resume and resume != "auto" and not options["experiment"]:
+        return _run_of(Path(resume))
+    return Path(options["output"]) / _checked_name(options["experiment"] or _default_name(options))
 
 
 def _run_of(checkpoint: Path) -> Path:

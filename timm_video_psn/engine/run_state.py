@@ -43,6 +43,7 @@ def save_run(trainer: "Trainer") -> None:
         "epoch": trainer.epoch,
         "step": trainer.step,
         "history": trainer.history,
+        "gradients": trainer.gradients.state_dict(),
         "report": trainer.report.state_dict(),
         "model": trainer.model.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
@@ -71,6 +72,7 @@ def resume_run(trainer: "Trainer") -> None:
     trainer.scaler.load_state_dict(state["scaler"])
     if trainer.ema is not None:
         trainer.ema.module.load_state_dict(state["ema"])
+    trainer.gradients.load_state_dict(state["gradients"])
     trainer.report.load_state_dict(state["report"])
     trainer.history, trainer.epoch, trainer.step = state["history"], state["epoch"], state["step"]
     _resume_process(trainer, state["processes"])

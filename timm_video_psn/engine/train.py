@@ -8,21 +8,26 @@ from typing import Any
 
 import torch
 from timm.layers import convert_sync_batchnorm
-from timm.utils import ModelEmaV3, dispatch_clip_grad, random_seed
+from timm.utils import ModelEmaV3, random_seed
 from tqdm import tqdm
 
 from timm_video_psn.data import Batch
 from timm_video_psn.engine import build, distributed
+from timm_video_psn.engine.batch_fit import settle_batch_size
 from timm_video_psn.engine.checkpoint import export_model
 from timm_video_psn.engine.cpu_memory import keep_freed_memory
 from timm_video_psn.engine.data_report import DataReport
+from timm_video_psn.engine.data_wait import advise
 from timm_video_psn.engine.epoch_row import best_epochs, describe_epoch, validation_columns
 from timm_video_psn.engine.evaluate import Evaluation, evaluate
 from timm_video_psn.engine.export_config import describe_run
+from timm_video_psn.engine.gradients import GradientLimit
 from timm_video_psn.engine.interrupt import Interrupted, StopRequest
 from timm_video_psn.engine.introduction import introduce
+from timm_video_psn.engine.loggers import EpochLog
 from timm_video_psn.engine.meters import LossMeter, Waiting
 from timm_video_psn.engine.mixup import create_mixup
+from timm_video_psn.engine.parameter_groups import base_learning_rate
 from timm_video_psn.engine.run_folder import Row, RunFolder
 from timm_video_psn.engine.run_state import resume_run, save_run
 from timm_video_psn.engine.skipped import SkippedList
@@ -44,6 +49,7 @@ class Trainer:
 
     def __init__(self, options: argparse.Namespace):
         device = options.device or default_device()
+        options = settle_batch_size(argparse.Namespace(**{**vars(options), "device": device}))
         self.run = distributed.first_computes(
             lambda: RunFolder({**vars(options), "device": device}, distributed.world_size())
         )
@@ -58,6 +64,7 @@ class Trainer:
         self.loaders = build.create_loaders(options, self.train_index, self.val_index)
         if options.sync_bn:
             model = _with_synchronised_norms(model, self.precision.device)
+            build.freeze_norms(options, model)  # the norms are new modules
         self.mixup = create_mixup(options, len(self.train_index.class_names))
         memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
         self.model = model.to(self.precision.device).to(memory_format=memory_format)
@@ -82,11 +89,14 @@ class Trainer:
         self.history: list[Row] = []
         self.epoch, self.step = 0, 0  # what comes next
         self.meter = LossMeter()
+        self.gradients = GradientLimit(options.clip_grad, options.clip_mode)
         self._gradients_are_shared = True
+        self._advised = False
         if distributed.rank():
             random_seed(options.seed, distributed.rank())  # every process drops out other units
         resume_run(self)
         self.parallel_task = distributed.parallel(self.task, self.precision.device)
+        self.log = EpochLog(options.log, self.run.path, self.run.options, self._evaluated_model, self.epoch)
         introduce(self)
 
     @property
@@ -106,11 +116,12 @@ class Trainer:
         """
         if distributed.is_first():
             self.run.open()
-        with StopRequest(patient=distributed.world_size() > 1) as stop, self.loaders:
+        with StopRequest(patient=distributed.world_size() > 1) as stop, self.loaders, self.log:
             while self.epoch < self.options.epochs:
                 timing = self._train_epoch(stop)
                 save_run(self)  # validation may take long, and what comes before it shall not be lost
                 self._finish_epoch(self._evaluate() if self._is_validated() else None, timing)
+                self._advise(timing.share)
                 self._answer(stop)
         return self.history
 
@@ -170,9 +181,8 @@ class Trainer:
         if not self._gradients_are_shared:  # the last step was skipped
             distributed.average_gradients(self.model.parameters())
         if any(parameter.grad is not None for parameter in self.model.parameters()):
-            if self.options.clip_grad:
-                self.scaler.unscale_(self.optimizer)
-                dispatch_clip_grad(self.model.parameters(), self.options.clip_grad, mode=self.options.clip_mode)
+            self.scaler.unscale_(self.optimizer)
+            self.gradients.apply(self.model.parameters())
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad()
@@ -208,7 +218,9 @@ class Trainer:
             if evaluation:
                 self._export(row)
             self.run.write_summary(self.history)
+            self.log.epoch(row)
         self.epoch, self.step, self.meter = self.epoch + 1, 0, LossMeter()
+        self.gradients.reset()
         save_run(self)
 
     def _row(self, evaluation: Evaluation | None, timing: Waiting) -> Row:
@@ -221,14 +233,22 @@ class Trainer:
             raise ValueError(f"not one training video could be read in epoch {self.epoch + 1}; mend the data")
         return {
             "epoch": self.epoch + 1,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": base_learning_rate(self.optimizer.param_groups),
             **train,
             **({} if evaluation is None else validation_columns(evaluation)),
+            "grad_norm": self.gradients.average(),
             "train_broken": self.report.broken,
             "data_wait": round(timing.share, 3),
             "train_seconds": round(timing.elapsed_sec, 1),
             "seconds": round(timing.total_sec, 1),
         }
+
+    def _advise(self, wait: float) -> None:
+        """Say once what may help when training waits for data."""
+        advice = None if self._advised else advise(wait, self.options)
+        if advice:
+            self._advised = True
+            _logger.warning(advice)
 
     def _export(self, row: Row) -> None:
         """Write best/ and best-epochs/, if the epoch that has just been validated belongs there."""

@@ -1,0 +1,38 @@
+"""The commands of docs/reproduce.md are ones that the programs accept, and name the runs that they mean."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from timm_video_psn.engine.options import parse_options
+
+TEXT = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+TRAINING = re.findall(r"^python train_video\.py (.*)$", TEXT, re.MULTILINE)
+TESTS = re.findall(r"python validate_video\.py ([^`\n]*)", TEXT)
+
+
+@pytest.mark.parametrize("command", TRAINING)
+def test_a_training_command_has_the_frames_and_the_size_of_its_row(command):
+    options = parse_options(shlex.split(command))
+    dataset, frames, *size = options.experiment.split("-")
+    assert (options.dataset, options.num_frames, options.img_size) == (
+        dataset,
+        int(frames.removesuffix("f")),
+        int(size[0]) if size else None,
+    )
+    assert (options.lr, options.batch_size, options.model) == (0.01, 64, "psn_resnet50")
+
+
+@pytest.mark.parametrize("command", TESTS)
+def test_a_test_command_is_accepted_and_tests_a_run_that_is_trained_above(command):
+    found = re.search(r"output/([\w-]+)/best", command)
+    assert found is None or any(f"--experiment {found[1]}" in f"{each} " for each in TRAINING)
+    validate_options = pytest.importorskip("timm_video_psn.engine.validate_options")
+    validate_options.parse_validate_options(shlex.split(command))
+
+
+def test_every_row_of_the_paper_is_there():
+    assert len(TRAINING) == 6
+    assert len(TESTS) == 10 + 3

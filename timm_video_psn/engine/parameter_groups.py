@@ -1,0 +1,174 @@
+"""Parameter groups of the optimizer: every trainable parameter in exactly one, sorted by where and what it is.
+
+The role is where it is (backbone, temporal module, classifier), the kind what it is (weight, norm, bias, fusion matrix,
+or another that wants no decay); with layer decay the layer counts, too. Roles and kinds have their multipliers of the
+learning rate: TSM's "lr5" and "lr10" for the classifier's weight and bias, and twice the rate for other biases, are
+`head=5, bias=2`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from timm_video_psn.layers.fusion import Fusion
+from timm_video_psn.layers.temporal_module import TemporalModule
+
+# timm's norms are subclasses of these, but for some without a bias, whose vectors are among the `others`.
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+@dataclass(frozen=True)
+class LearningRateMultipliers:
+    """Factors of the learning rate; those of a role and of its biases multiply.
+
+    Attributes:
+        temporal: of the temporal modules, which start new where the backbone is pretrained.
+        head: of the classifier.
+        bias: of all biases but those of norms.
+    """
+
+    temporal: float = 1.0
+    head: float = 1.0
+    bias: float = 1.0
+
+
+def create_parameter_groups(
+    model: Any,
+    weight_decay: float,
+    multipliers: LearningRateMultipliers = LearningRateMultipliers(),
+    layer_decay: float | None = None,
+    decay_fusion: bool = False,
+) -> list[dict[str, Any]]:
+    """Groups as optimizers of torch and timm take them.
+
+    Weights decay. Norms, biases, vectors and what the model exempts do not; neither does the fusion matrix, whose decay
+    would fight the interaction loss, unless it is asked for.
+
+    Args:
+        model: a video model.
+        weight_decay: of what decays.
+        multipliers: of the learning rate.
+        layer_decay: factor of the learning rate from layer to layer, output to input, as timm has it.
+        decay_fusion: let the fusion matrices decay.
+
+    Returns:
+        A dict a group: `params`, `weight_decay`, `lr_scale` (which timm's schedulers multiply by), and `name`.
+
+    Raises:
+        ValueError: no parameter is trainable.
+    """
+    kinds = _kinds(model)
+    layer_scales = _layer_scales(model, layer_decay)
+    role_scales = {"backbone": 1.0, "temporal": multipliers.temporal, "head": multipliers.head}
+    groups: dict[tuple[str, float], dict[str, Any]] = {}
+    for name, parameter in _trainable(model):
+        role, kind = _role(model, name), kinds[name]
+        scale = layer_scales.get(name, 1.0) * role_scales[role] * (multipliers.bias if kind == "biases" else 1.0)
+        decays = kind == "weights" or (kind == "fusion" and decay_fusion)
+        decay = weight_decay if decays else 0.0
+        key = (f"{role} {kind}", scale)
+        group = groups.setdefault(key, {"name": key[0], "params": [], "weight_decay": decay, "lr_scale": scale})
+        group["params"].append(parameter)
+    if not groups:
+        raise ValueError(f"{type(model).__name__} has no trainable parameter; unfreeze what shall be trained")
+    check_coverage(model, groups.values())
+    return list(groups.values())
+
+
+def check_coverage(model: nn.Module, groups: Iterable[dict[str, Any]]) -> None:
+    """Raise unless every trainable parameter is in exactly one group, and nothing else is in any.
+
+    Args:
+        model: whose parameters they are.
+        groups: dicts with `params`, as `optimizer.param_groups`.
+
+    Raises:
+        ValueError: with the names of those that are in none or in several.
+    """
+    counts: dict[int, int] = {}
+    for group in groups:
+        for parameter in group["params"]:
+            counts[id(parameter)] = counts.get(id(parameter), 0) + 1
+    trainable = dict(_trainable(model))
+    missing = [name for name, parameter in trainable.items() if id(parameter) not in counts]
+    repeated = [name for name, parameter in trainable.items() if counts.get(id(parameter), 0) > 1]
+    strange = len(counts.keys() - {id(parameter) for parameter in trainable.values()})
+    if missing or repeated or strange:
+        raise ValueError(
+            f"the optimizer's groups must hold each of {len(trainable)} trainable parameters once; in none: "
+            f"{', '.join(missing) or 'none'}; in several: {', '.join(repeated) or 'none'}; "
+            f"frozen or not of this model: {strange}"
+        )
+
+
+def describe_groups(groups: Sequence[dict[str, Any]], lr: float) -> list[str]:
+    """A table of the groups, a line for each role and kind.
+
+    Args:
+        groups: as `create_parameter_groups` returns them.
+        lr: the learning rate, before multipliers.
+    """
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for group in groups:
+        by_name.setdefault(group["name"], []).append(group)
+    lines = [f"{'group':<18}{'tensors':>8}{'parameters':>12}{'lr':>20}{'decay':>8}"]
+    for name, members in by_name.items():
+        parameters = [parameter for group in members for parameter in group["params"]]
+        rates = sorted({lr * group["lr_scale"] for group in members})
+        rate = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:.2g} to {rates[-1]:.2g}"
+        size = sum(parameter.numel() for parameter in parameters)
+        lines.append(f"{name:<18}{len(parameters):>8}{size:>12,}{rate:>20}{members[0]['weight_decay']:>8g}")
+    return lines
+
+
+def base_learning_rate(groups: Sequence[dict[str, Any]]) -> float:
+    """The learning rate of this moment, before the multiplier of any group.
+
+    Args:
+        groups: of an optimizer; they may carry timm's `lr_scale`.
+    """
+    group = min(groups, key=lambda group: abs(group.get("lr_scale", 1.0) - 1.0))
+    return group["lr"] / group.get("lr_scale", 1.0)
+
+
+def _trainable(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Names and parameters that take a gradient, shared ones once."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def _role(model: Any, name: str) -> str:
+    """Where a parameter is: in the classifier, in a temporal module, or in the rest, the backbone."""
+    heads = model.get_classifier(name_only=True)
+    if any(name.startswith(f"{head}.") for head in ((heads,) if isinstance(heads, str) else heads)):
+        return "head"
+    owners = (model.get_submodule(name[:end]) for end, letter in enumerate(name) if letter == ".")
+    return "temporal" if any(isinstance(owner, TemporalModule) for owner in owners) else "backbone"
+
+
+def _kinds(model: Any) -> dict[str, str]:
+    """What each parameter is, by name."""
+    exempt = model.no_weight_decay()
+    kinds = {}
+    for name, parameter in model.named_parameters():
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if isinstance(owner, Fusion):
+            kinds[name] = "fusion"
+        elif isinstance(owner, NORMS):
+            kinds[name] = "norms"
+        elif name.endswith("bias"):
+            kinds[name] = "biases"
+        else:
+            kinds[name] = "others" if parameter.ndim <= 1 or name in exempt else "weights"
+    return kinds
+
+
+def _layer_scales(model: Any, layer_decay: float | None) -> dict[str, float]:
+    """The factor that layer decay gives each parameter, as timm counts layers; empty without layer decay."""
+    if layer_decay is None:
+        return {}
+    layers = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
+    last = max(layers.values())
+    return {name: layer_decay ** (last - layer) for name, layer in layers.items()}
