@@ -125,6 +125,7 @@ def test_a_run_keeps_the_batch_it_was_begun_with(arguments, tmp_path, monkeypatc
 def test_two_choosers_of_one_number_and_several_processes_are_refused(capsys, monkeypatch):
     for more, text in ((["--grad-accum-steps", "2"], "chooses --grad-accum-steps, too"), ([], "a single process")):
         monkeypatch.setenv("WORLD_SIZE", "1" if more else "4")
+        monkeypatch.setenv("RANK", "0")
         with pytest.raises(SystemExit):
             parse_options(["--batch-size", "auto", *more])
         assert text in capsys.readouterr().err

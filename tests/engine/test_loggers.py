@@ -139,7 +139,9 @@ def test_an_offline_run_of_wandb_holds_every_number_and_map(offline, model):
 def test_a_map_is_drawn_brightest_where_it_is_largest():
     norms = np.zeros((3, 2), np.float32)
     norms[2, 1] = 5.0
-    picture = draw_map(InteractionMap(norms, ("1", "3", "max"), ("1", "3")), "layer1").astype(int)
+    picture = draw_map(
+        InteractionMap(norms, ("1", "3", "max"), ("1", "3"), np.ones((3, 2), dtype=np.int64)), "layer1"
+    ).astype(int)
     assert picture.ndim == 3
     yellow = (picture[..., 0] > 200) & (picture[..., 1] > 200) & (picture[..., 2] < 100)
     rows, columns = yellow.nonzero()

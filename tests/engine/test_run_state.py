@@ -154,7 +154,7 @@ def test_a_full_disk_ends_the_run_with_the_name_of_the_file_and_the_older_checkp
     assert f"error: could not write {last}: " in run.said()
     assert "what was there before is untouched" in run.said()
     assert last.read_bytes() == before
-    assert sorted(path.name for path in last.parent.iterdir()) == ["args.yaml", "last.pt"]
+    assert sorted(path.name for path in last.parent.iterdir()) == ["args.yaml", "interactions.npz", "last.pt"]
     run = train_in(1, options.output / "log", argv)
     assert run.wait() == [0], run.said()
     assert torch.isfinite(load_checkpoint(last)["model"]["backbone.fc.weight"]).all()
