@@ -157,6 +157,8 @@ def test_an_upload_that_is_no_video_is_a_message_until_the_next(app, browser, vi
 
 def clicked(button) -> bool:
     """Click; False while the fading mark of the last answer still lies over the button."""
+    from selenium.common.exceptions import ElementClickInterceptedException
+
     try:
         button.click()
     except ElementClickInterceptedException:
