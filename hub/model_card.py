@@ -56,6 +56,8 @@ class CardFacts:
         """The repository of the weights that training started from, as far as the recipe says."""
         recipe = self.config.get("recipe") or {}
         model = str(recipe.get("model", ""))
+        if recipe.get("initial_checkpoint"):
+            return None
         if (recipe.get("model_kwargs") or {}).get("backbone_pretrained"):
             return self.backbone_weights
         if not recipe.get("pretrained") or model.startswith("local-dir:"):
@@ -74,7 +76,8 @@ class CardFacts:
             return f"[{self.base_model}](https://huggingface.co/{self.base_model})"
         if not self.config.get("recipe"):
             return "not recorded"
-        return "weights that are not on the Hub" if self.config["recipe"].get("pretrained") else "random weights"
+        given = self.config["recipe"].get("pretrained") or self.config["recipe"].get("initial_checkpoint")
+        return "weights that are not on the Hub" if given else "random weights"
 
     @property
     def results(self) -> list[Measured]:

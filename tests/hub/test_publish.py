@@ -185,6 +185,10 @@ def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results
     wrong = publish("--dry-run", str(tmp_path / "dry"), "--results", results(names[::-1]))
     assert wrong.value == 2
     assert "is of other classes, or of another order of them, than the model's label_names" in wrong.output
+    joined = tmp_path / "ensemble.json"
+    joined.write_text(json.dumps({"ensemble": ["a.npz", "b.npz"], "label_fingerprint": "", "results": []}))
+    refused = publish("--dry-run", str(tmp_path / "dry"), "--results", str(joined))
+    assert "ensemble.json is of an ensemble" in refused.output
     no_results = publish("--dry-run", str(tmp_path / "dry"), "--results", str(best / "config.json"))
     assert "is no results.json of validate_video.py: KeyError" in no_results.output
 
@@ -197,6 +201,7 @@ def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results
         ({"model": "psn_test_resnet", "model_kwargs": {"backbone_pretrained": True}}, "timm/test_resnet.r160_in1k", ""),
         ({"model": "hf-hub:them/theirs@v2", "pretrained": True}, "them/theirs", "huggingface.co/them/theirs"),
         ({"model": "local-dir:mine", "pretrained": True}, None, "weights that are not on the Hub"),
+        ({"model": "psn_test_resnet", "initial_checkpoint": "last.pt"}, None, "weights that are not on the Hub"),
         (None, None, "| started from | not recorded |"),
     ],
 )
