@@ -46,6 +46,13 @@ def test_interactions_of_two_runs_and_the_epochs_of_one(model_folder, tmp_path, 
     assert "other,layer3,T-I-1,S-I-1," in table
 
 
+@pytest.mark.parametrize("source", [".", "local-dir:../best", "local-dir:."])
+def test_a_run_is_called_by_its_name_from_wherever_it_is_seen(source, model_folder, monkeypatch):
+    monkeypatch.chdir(model_folder)
+    assert commands.short_name(source) == "tiny"
+    assert commands.short_name("hf-hub:user/name") == "name"
+
+
 def test_shapes(model_folder, video, tmp_path, capsys):
     assert names(run(capsys, "shapes", model_folder, "--out", tmp_path)) == ["shapes.png", "shapes.csv"]
     noise = (tmp_path / "shapes.csv").read_text()

@@ -74,7 +74,8 @@ def make_interactions(sources: Sequence[str], out: Path, device: str = "cpu") ->
         Made(save_kernel_maps(plain, table), "The numbers of both pictures."),
     ]
     for name, source in _named(sources).items():
-        kept = (folder / "interactions.npz" for folder in (Path(source), Path(source).parent))
+        place = _place(source)
+        kept = (folder / "interactions.npz" for folder in (place, place.parent))
         history = next(filter(Path.is_file, kept), None)
         if history is not None:
             film = out / f"interactions_{_as_file(name)}.gif"
@@ -103,7 +104,7 @@ def make_shapes(source: str, out: Path, video: Path | None = None, device: str =
         f"where the centre of what a synthesizer adds looks, by the energy of its gradients at {at}, in frames, and in "
         "pixels of the site's own map (colour: square root of the energy)."
     )
-    picture = draw_kernel_shapes(shapes, fields, out / "shapes.png", _name(source))
+    picture = draw_kernel_shapes(shapes, fields, out / "shapes.png", short_name(source))
     table = save_kernel_shapes(shapes, fields, out / "shapes.csv")
     return [Made(picture, caption), Made(table, "The numbers of the picture.")]
 
@@ -254,15 +255,24 @@ def _label(viewer: Viewer, name: str | None) -> int | None:
     return viewer.label_names.index(name)
 
 
-def _name(source: str) -> str:
-    """A short name for a model folder: that of its run."""
-    path = Path(source)
+def short_name(source: str) -> str:
+    """A short name for a model folder: that of its run.
+
+    Args:
+        source: model folder, run, or hf-hub:user/name.
+    """
+    path = _place(source)
     return path.parent.name if path.name == "best" and path.parent.name else path.name
+
+
+def _place(source: str) -> Path:
+    """A model folder with all its parents, however it was written; of a repository on the Hub the last part is one."""
+    return Path(source.removeprefix("local-dir:")).resolve()
 
 
 def _named(sources: Sequence[str]) -> dict[str, str]:
     """Sources by short names, which are numbered where they would be the same."""
-    names = [_name(source) for source in sources]
+    names = [short_name(source) for source in sources]
     return {
         name if names.count(name) == 1 else f"{name} ({number})": source
         for number, (name, source) in enumerate(zip(names, sources, strict=True), 1)
