@@ -148,9 +148,10 @@ def check_card(path: Path) -> None:
 
 
 def _eval_results(facts: CardFacts) -> list[Any]:
-    """The model-index; the protocol is part of each metric's name."""
+    """The model-index, the protocol part of each metric's name; a test's number stands for training's of the same."""
     from huggingface_hub import EvalResult
 
+    rows = {(row.dataset, row.split, row.metric, row.protocol): row for row in facts.results}  # tests come last
     return [
         EvalResult(
             task_type=TASK,
@@ -161,5 +162,5 @@ def _eval_results(facts: CardFacts) -> list[Any]:
             metric_name=f"{row.metric}, % ({row.protocol})",
             metric_value=round(row.value, 2),
         )
-        for row in facts.results
+        for row in rows.values()
     ]
