@@ -25,8 +25,9 @@ from PIL import Image
 
 from timm_video_psn.data import VideoIndex, read_index
 from timm_video_psn.engine.evaluate import pair_accuracy
+from timm_video_psn.engine.scores import Scores
 from timm_video_psn.insights.activation_map import activation_map
-from timm_video_psn.insights.class_gain import Scores, class_gains, draw_class_gains
+from timm_video_psn.insights.class_gain import class_gains, draw_class_gains
 from timm_video_psn.insights.commands import make_cam, make_evolution, make_shapes
 from timm_video_psn.insights.embedding import create_feature_loader, draw_embedding, embed, extract_features
 from timm_video_psn.insights.kernel_map import draw_kernel_maps, kernel_maps
@@ -273,8 +274,8 @@ def show_classes(page: Page, subject: Subject, whole: np.ndarray) -> None:
         f"the 5 nearest others {100 * less.neighbour_accuracy:.0f} % and {100 * more.neighbour_accuracy:.0f} %."
     )
     scores = subject.scores(cut)
-    parts = [Scores(values, subject.labels, subject.videos, index.class_names) for values in (scores, whole)]
-    gains = class_gains(*parts)
+    about = (subject.labels, subject.videos, index.class_names, "", "probabilities", len(subject.labels))
+    gains = class_gains(Scores(scores, *about), Scores(whole, *about))
     page.text("## Gains of classes\n\nWhat each class gains by the temporal convolutions, on the same comparison:")
     title = "temporal convolutions cut off, to whole"
     page.picture(draw_class_gains(gains, page.scratch / "g.png", title), "gains", "Gains of classes")

@@ -10,13 +10,15 @@ from typing import Any
 import timm
 import torch
 from model_card import CardFacts, write_card
-from results import label_fingerprint, read_results
+from results import read_results
 from safetensors.torch import load_file, save_file
 from timm.models import split_model_name_tag
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import timm_video_psn
+from timm_video_psn.engine.export_config import label_fingerprint
+from timm_video_psn.insights.kernel_map import draw_kernel_maps, kernel_maps
 from timm_video_psn.models.weights import file_sha256
 
 WEIGHTS, CONFIG, CARD, EXAMPLE = "model.safetensors", "config.json", "README.md", "test_io.safetensors"
@@ -79,7 +81,7 @@ def build_bundle(
     _write_json(folder / "labels.json", labels)
     tests = [test for path in results for test in read_results(path, labels)]
     _write_json(folder / CONFIG, _published_config({**config, "results": tests}, folder / WEIGHTS, license_id))
-    draw_interactions(model, folder / "interactions.png")
+    draw_interactions(model, split_model_name_tag(config["architecture"])[0], folder / "interactions.png")
     with FlopCounterMode(display=False) as counter:
         example = run_example(model)
     save_file({"clip": example.clip, "logits": example.logits}, folder / EXAMPLE)
@@ -145,27 +147,16 @@ def run_example(model: timm_video_psn.VideoNet) -> Example:
         return Example(clip, model(clip).clone())
 
 
-def draw_interactions(model: torch.nn.Module, path: Path) -> None:
-    """Draw the interaction map of every synthesizer (Fig. 5); nothing for a model without any.
+def draw_interactions(model: torch.nn.Module, name: str, path: Path) -> None:
+    """Draw the interaction map of every synthesizer (Fig. 5), as insights do; nothing for a model without any.
 
     Args:
         model: a model with synthesizers.
+        name: of the model, beside the maps.
         path: the PNG file.
     """
-    maps = timm_video_psn.interaction_map(model)
-    if not maps:
-        return
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3 * len(maps), 3), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axis, (site, item) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
-        axis.imshow(item.norms, cmap="viridis")
-        axis.set_xticks(range(len(item.spatial_labels)), item.spatial_labels, rotation=90)
-        axis.set_yticks(range(len(item.temporal_labels)), item.temporal_labels)
-        axis.set(title=site, xlabel="spatial", ylabel="temporal")
-    figure.savefig(path, dpi=110, format="png")
+    if timm_video_psn.interaction_map(model):
+        draw_kernel_maps({name: kernel_maps(model)}, path)
 
 
 def _read_config(best: Path) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class CardFacts:
         """The repository of the weights that training started from, as far as the recipe says."""
         recipe = self.config.get("recipe") or {}
         model = str(recipe.get("model", ""))
+        if recipe.get("initial_checkpoint"):
+            return None
         if (recipe.get("model_kwargs") or {}).get("backbone_pretrained"):
             return self.backbone_weights
         if not recipe.get("pretrained") or model.startswith("local-dir:"):
@@ -74,7 +76,8 @@ class CardFacts:
             return f"[{self.base_model}](https://huggingface.co/{self.base_model})"
         if not self.config.get("recipe"):
             return "not recorded"
-        return "weights that are not on the Hub" if self.config["recipe"].get("pretrained") else "random weights"
+        given = self.config["recipe"].get("pretrained") or self.config["recipe"].get("initial_checkpoint")
+        return "weights that are not on the Hub" if given else "random weights"
 
     @property
     def results(self) -> list[Measured]:
@@ -145,9 +148,10 @@ def check_card(path: Path) -> None:
 
 
 def _eval_results(facts: CardFacts) -> list[Any]:
-    """The model-index; the protocol is part of each metric's name."""
+    """The model-index, the protocol part of each metric's name; a test's number stands for training's of the same."""
     from huggingface_hub import EvalResult
 
+    rows = {(row.dataset, row.split, row.metric, row.protocol): row for row in facts.results}  # tests come last
     return [
         EvalResult(
             task_type=TASK,
@@ -158,5 +162,5 @@ def _eval_results(facts: CardFacts) -> list[Any]:
             metric_name=f"{row.metric}, % ({row.protocol})",
             metric_value=round(row.value, 2),
         )
-        for row in facts.results
+        for row in rows.values()
     ]

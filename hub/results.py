@@ -1,9 +1,10 @@
 """The numbers of a card: what training measured, and what tests of other protocols did."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from timm_video_psn.engine.export_config import label_fingerprint
 
 # by the name of `--dataset`: what the Hub's metadata calls it, its title
 DATASETS = {
@@ -52,15 +53,6 @@ def dataset_of(entries: dict[str, Any]) -> Dataset:
     return Dataset(short, f"{title} {version}" if version and str(version) not in title else title)
 
 
-def label_fingerprint(class_names: list[str]) -> str:
-    """Tells a list of classes, in this order, from others; training and tests write it into their files.
-
-    Args:
-        class_names: in label order.
-    """
-    return hashlib.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")).hexdigest()
-
-
 def read_results(path: Path, class_names: list[str]) -> list[dict[str, Any]]:
     """The tests in a `results.json` of validate_video.py, without the places of the machine.
 
@@ -73,6 +65,8 @@ def read_results(path: Path, class_names: list[str]) -> list[dict[str, Any]]:
     """
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
+        if "ensemble" in about:
+            raise ValueError(f"{path} is of an ensemble; use the results.json of a test of this model alone")
         fingerprint, tests = about["label_fingerprint"], about["results"]
         shared = {key: about[key] for key in ("dataset", "dataset_version", "split")}
         wanted = ("protocol", "num_videos", "num_expected", "metrics")

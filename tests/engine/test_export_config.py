@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from argparse import Namespace
 
 import timm
 
 from timm_video_psn.engine.cli import train_main
-from timm_video_psn.engine.export_config import label_fingerprint, package_versions
+from timm_video_psn.engine.export_config import _recipe, label_fingerprint, package_versions
 
 
 def test_the_config_of_a_run_carries_everything_and_stays_timms(arguments, tmp_path):
@@ -33,6 +34,13 @@ def test_the_config_of_a_run_carries_everything_and_stays_timms(arguments, tmp_p
     assert not {"data_dir", "output", "device"} & set(recipe)
     model = timm.create_model(f"local-dir:{best}", pretrained=True)
     assert (model.num_classes, model.pretrained_cfg["label_names"]) == (12, names)
+
+
+def test_a_recipe_tells_no_places_of_the_machine():
+    options = Namespace(
+        model="local-dir:/home/me/runs/best", initial_checkpoint="/home/me/last.pt", data_dir="/home/me"
+    )
+    assert _recipe(options) == {"model": "local-dir:best", "initial_checkpoint": "last.pt"}
 
 
 def test_the_order_of_classes_counts():

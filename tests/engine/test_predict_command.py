@@ -3,14 +3,17 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from timm_video_psn.data import VideoReader, write_video
+from timm_video_psn.data import FrameStream, VideoReader, write_video
 from timm_video_psn.engine.cli import predict_main
 from timm_video_psn.engine.predict import Predictor
-from timm_video_psn.engine.predict_command import expand_inputs
+from timm_video_psn.engine.predict_command import expand_inputs, parse_predict_options
+
+CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 
 
 @pytest.fixture
@@ -105,6 +108,36 @@ def test_lengths_and_numbers_must_be_positive(flag, capsys):
     assert "must be above 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--stride", "--duration"])
+def test_what_windows_alone_obey_is_not_passed_over(flag, capsys):
+    with pytest.raises(SystemExit):
+        predict_main(["x.mp4", "--model", "m", flag, "1"])
+    assert f"{flag} is of windows" in capsys.readouterr().err
+    assert parse_predict_options(["0", "--model", "m", flag, "1"]).window is None  # a camera has windows always
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="no folder shared/clips with real videos beside the repository")
+def test_real_clips_are_predicted_whole_in_windows_and_annotated(model_folder, capsys, tmp_path):
+    predictor = Predictor(model_folder)
+    clips = expand_inputs([str(CLIPS)])
+    assert len(clips) == 4
+    assert predict_main([str(CLIPS), "--model", model_folder, "--json", "--workers", "2"]) == 0
+    for clip, answer in zip(clips, json_lines(capsys), strict=True):
+        assert answer["file"] == clip
+        (first, *_), alone = answer["top"], predictor.predict(clip, 1)[0]
+        assert (first["label"], first["probability"]) == (alone.label, pytest.approx(alone.probability, abs=1e-5))
+    for clip in clips:
+        copy = tmp_path / "copy.mp4"
+        argv = [clip, "--model", model_folder, "--window", "2", "--duration", "3", "--video-out", str(copy)]
+        assert predict_main([*argv, "--json"]) == 0
+        spans = [(answer["start_sec"], answer["end_sec"]) for answer in json_lines(capsys)]
+        assert spans[0] == (0, 2)
+        with FrameStream(clip) as stream, VideoReader(copy) as reader:
+            times = [frame.time_sec for frame in stream if frame.time_sec < 3]
+            assert reader.num_frames == len(times)
+        assert spans[-1][1] == pytest.approx(times[-1], abs=0.1)
+
+
 def test_folders_are_told_apart(videos, tmp_path):
     frames = tmp_path / "frames"
     frames.mkdir()
@@ -113,3 +146,6 @@ def test_folders_are_told_apart(videos, tmp_path):
         expand_inputs([str(frames)])
     (frames / "1.jpg").write_bytes(b"")
     assert expand_inputs([str(frames), "0", "rtsp://x"]) == [str(frames), "0", "rtsp://x"]
+    (videos / "cover.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match="holds images and 3 videos"):
+        expand_inputs([str(videos)])

@@ -153,12 +153,12 @@ def test_the_card_has_every_number_with_its_protocol_and_valid_metadata(hub, pub
 def results(best, tmp_path):
     """Writes a results.json as validate_video.py does, for these classes."""
 
-    def write(class_names):
+    def write(class_names, protocol="4x2x3@32/36 segments logits"):
         numbers = {
             "top1": {"value": 61.234, "low": 60.0, "high": 62.5},
             "pair_top1": {"value": 99, "low": 98, "high": 100},
         }
-        test = {"protocol": "4x2x3@32/36 segments logits", "num_videos": 11, "num_expected": 12, "metrics": numbers}
+        test = {"protocol": protocol, "num_videos": 11, "num_expected": 12, "metrics": numbers}
         about = {
             "model": "/home/me/secret/best",
             "dataset": "motion",
@@ -182,9 +182,19 @@ def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results
     assert found["top-1, % (4x2x3@32/36 segments logits)"] == 61.23
     assert len(found) == 5
     assert "secret" not in (tmp_path / "dry" / "config.json").read_text()
+    trained = json.loads((best / "config.json").read_text())["metrics"]["protocol"]
+    assert publish("--dry-run", str(tmp_path / "dry"), "--results", results(names, trained)).value == 0
+    found = ModelCard.load(tmp_path / "dry" / "README.md").data.eval_results
+    metrics = [(item.metric_name, item.metric_value) for item in found]
+    assert len(metrics) == len(dict(metrics)) == 3  # the test's number, not that and training's
+    assert (f"top-1, % ({trained})", 61.23) in metrics
     wrong = publish("--dry-run", str(tmp_path / "dry"), "--results", results(names[::-1]))
     assert wrong.value == 2
     assert "is of other classes, or of another order of them, than the model's label_names" in wrong.output
+    joined = tmp_path / "ensemble.json"
+    joined.write_text(json.dumps({"ensemble": ["a.npz", "b.npz"], "label_fingerprint": "", "results": []}))
+    refused = publish("--dry-run", str(tmp_path / "dry"), "--results", str(joined))
+    assert "ensemble.json is of an ensemble" in refused.output
     no_results = publish("--dry-run", str(tmp_path / "dry"), "--results", str(best / "config.json"))
     assert "is no results.json of validate_video.py: KeyError" in no_results.output
 
@@ -197,6 +207,7 @@ def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results
         ({"model": "psn_test_resnet", "model_kwargs": {"backbone_pretrained": True}}, "timm/test_resnet.r160_in1k", ""),
         ({"model": "hf-hub:them/theirs@v2", "pretrained": True}, "them/theirs", "huggingface.co/them/theirs"),
         ({"model": "local-dir:mine", "pretrained": True}, None, "weights that are not on the Hub"),
+        ({"model": "psn_test_resnet", "initial_checkpoint": "last.pt"}, None, "weights that are not on the Hub"),
         (None, None, "| started from | not recorded |"),
     ],
 )

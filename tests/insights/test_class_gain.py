@@ -1,18 +1,18 @@
 """Gains of classes, counted by hand; intervals that hold the truth as often as they say."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from timm_video_psn.engine.scores import Scores
 from timm_video_psn.insights.class_gain import (
-    Scores,
     class_gains,
     draw_class_gains,
     most_changed,
     paired_interval,
-    read_scores,
     save_class_gains,
 )
 
@@ -20,19 +20,7 @@ NAMES = ("a", "b", "c")
 
 
 def scores(predicted: list[int], labels: list[int], videos: list[str]) -> Scores:
-    return Scores(np.eye(3)[predicted], np.array(labels), tuple(videos), NAMES)
-
-
-def write(path, predicted, labels, videos, **more):
-    arrays = {
-        "scores": np.eye(3, dtype=np.float32)[predicted],
-        "labels": np.array(labels),
-        "videos": np.array(videos),
-        "class_names": np.array(NAMES),
-        "protocol": np.array("4x1x1"),
-    }
-    np.savez(path, **{**arrays, **more})
-    return path
+    return Scores(np.eye(3)[predicted], np.array(labels), tuple(videos), NAMES, "4x1x1", "logits", len(labels))
 
 
 def test_gains_are_counted_class_by_class_on_common_videos_in_any_order():
@@ -79,7 +67,10 @@ def test_the_ends_the_picture_and_the_table(tmp_path):
     names = tuple(f"class {number}" for number in range(30))
     labels = np.repeat(np.arange(30), 8)
     parts = [
-        Scores(rng.random((240, 30)) + 0.5 * np.eye(30)[labels], labels, tuple(map(str, range(240))), names)
+        Scores(
+            rng.random((240, 30)) + 0.5 * np.eye(30)[labels],
+            *(labels, tuple(map(str, range(240))), names, "4x1x1", "logits", 240),
+        )
         for _ in range(2)
     ]
     gains = class_gains(*parts)
@@ -94,20 +85,10 @@ def test_the_ends_the_picture_and_the_table(tmp_path):
     assert [float(row["gain"]) for row in rows] == pytest.approx([one.gain for one in gains])
 
 
-def test_files_are_read_and_wrong_ones_told_apart(tmp_path):
-    path = write(tmp_path / "scores.npz", [0, 1], [0, 2], ["x", "y"])
-    found = read_scores(path)
-    assert (found.videos, found.class_names, found.protocol) == (("x", "y"), NAMES, "4x1x1")
-    with pytest.raises(FileNotFoundError, match="score file"):
-        read_scores(tmp_path / "nothing.npz")
-    (tmp_path / "text.npz").write_text("text")
-    with pytest.raises(ValueError, match="damaged or no file of scores"):
-        read_scores(tmp_path / "text.npz")
-    np.savez(tmp_path / "other.npz", scores=np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="lacks labels, videos, class_names; found scores"):
-        read_scores(tmp_path / "other.npz")
-    with pytest.raises(ValueError, match=r"scores \[2, 3\], 3 labels, 2 videos"):
-        read_scores(write(tmp_path / "uneven.npz", [0, 1], [0, 2, 1], ["x", "y"]))
+def test_videos_without_labels_are_said_so():
+    unknown = scores([0, 1], [-1, -1], ["x", "y"])
+    with pytest.raises(ValueError, match="none of the 2 videos in common has a label"):
+        class_gains(unknown, unknown)
 
 
 def test_files_of_different_data_cannot_be_compared():
@@ -117,4 +98,4 @@ def test_files_of_different_data_cannot_be_compared():
     with pytest.raises(ValueError, match="other labels"):
         class_gains(one, scores([0, 1], [0, 2], ["x", "y"]))
     with pytest.raises(ValueError, match="other classes"):
-        class_gains(one, Scores(one.scores, one.labels, one.videos, ("a", "b", "d")))
+        class_gains(one, replace(one, class_names=("a", "b", "d")))

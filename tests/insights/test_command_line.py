@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from tiny_runs import CLASSES, export
 
+from timm_video_psn.engine.scores import Scores, save_scores
+from timm_video_psn.insights import commands
 from timm_video_psn.insights.command_line import main
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
@@ -44,6 +46,13 @@ def test_interactions_of_two_runs_and_the_epochs_of_one(model_folder, tmp_path, 
     assert "other,layer3,T-I-1,S-I-1," in table
 
 
+@pytest.mark.parametrize("source", [".", "local-dir:../best", "local-dir:."])
+def test_a_run_is_called_by_its_name_from_wherever_it_is_seen(source, model_folder, monkeypatch):
+    monkeypatch.chdir(model_folder)
+    assert commands.short_name(source) == "tiny"
+    assert commands.short_name("hf-hub:user/name") == "name"
+
+
 def test_shapes(model_folder, video, tmp_path, capsys):
     assert names(run(capsys, "shapes", model_folder, "--out", tmp_path)) == ["shapes.png", "shapes.csv"]
     noise = (tmp_path / "shapes.csv").read_text()
@@ -75,19 +84,17 @@ def test_embedding_of_two_models(model_folder, other_folder, class_folders, tmp_
     assert "plain: 6 videos" in files[1].read_text()
 
 
-def test_gains(tmp_path, capsys):
-    for name, seed in (("before", 0), ("after", 1)):
-        rng = np.random.default_rng(seed)
-        np.savez(
-            tmp_path / f"{name}.npz",
-            scores=rng.random((30, 3)),
-            labels=np.arange(30) % 3,
-            videos=np.arange(30).astype(str),
-            class_names=np.array(CLASSES),
-            protocol=np.array("4x1x1"),
-        )
-    files = run(capsys, "gains", tmp_path / "before.npz", tmp_path / "after.npz", "--out", tmp_path / "out")
+def test_gains_of_files_that_a_test_wrote_are_told_apart_by_their_folders(tmp_path, capsys):
+    places = [tmp_path / name / "4x1x1@32" / "scores.npz" for name in ("before", "after")]
+    for seed, path in enumerate(places):
+        path.parent.mkdir(parents=True)
+        values = np.random.default_rng(seed).random((30, 3), dtype=np.float32)
+        videos = tuple(map(str, range(30)))
+        save_scores(path, Scores(values, np.arange(30) % 3, videos, CLASSES, "4x1x1@32", "logits", 30))
+    files = run(capsys, "gains", *places, "--out", tmp_path / "out")
     assert names(files) == ["gains.png", "gains.csv"]
+    assert commands._apart(*places) == ("before", "after")
+    assert commands._apart(places[0], places[0].with_name("other.npz")) == ("scores.npz", "other.npz")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Embeddings: features against a plain forward, scores against plain loops, the page in a browser."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,12 @@ def test_features_are_what_the_classifier_sees(viewer, index):
     again = viewer.model.get_classifier()(torch.from_numpy(features.values[4]))  # mean of logits = logits of the mean
     torch.testing.assert_close(again.detach(), logits, atol=1e-5, rtol=1e-4)
     assert features.predicted[4] == logits.argmax()
+
+
+def test_videos_without_labels_are_not_given_the_last_class(viewer, index):
+    unknown = replace(index, labels=np.full_like(index.labels, -1))
+    with pytest.raises(ValueError, match="this split has videos without labels"):
+        extract_features(viewer, create_feature_loader(viewer, unknown, limit=2))
 
 
 def test_a_limit_spreads_over_the_data_set_and_broken_videos_are_counted(viewer, index, class_folders, tmp_path):

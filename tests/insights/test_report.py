@@ -1,7 +1,10 @@
 """The report as a browser shows it: every picture there, nothing asked of any host."""
 
+import re
+
 import numpy as np
 from browser import requested_hosts
+from tiny_runs import CLASSES
 
 from timm_video_psn.insights.report import make_report
 
@@ -26,6 +29,15 @@ def test_a_browser_shows_every_picture_and_asks_nobody(model_folder, video, clas
     browser.switch_to.frame(browser.find_element("tag name", "iframe"))
     assert len(browser.find_elements("tag name", "circle")) == 9
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_videos_of_one_name_keep_their_own_pictures(other_folder, class_folders, tmp_path):
+    videos = [class_folders / name / "0.mp4" for name in CLASSES[:2]]
+    (made,) = make_report(str(other_folder), tmp_path, videos, scores=(tmp_path / "a.npz", tmp_path / "b.npz"))
+    page = made.path.read_text(encoding="utf-8")
+    pictures = re.findall(r'src="data:(?:image/png|video/mp4);base64,([^"]+)"', page)
+    assert len(pictures) == len(set(pictures)) == 8
+    assert f"Nothing to show here: score file {tmp_path / 'a.npz'} not found" in page
 
 
 def test_a_part_that_a_model_does_not_allow_says_so_in_the_page(other_folder, tmp_path):

@@ -78,6 +78,7 @@ class FrameStream:
                 pass
         container = self._stack.enter_context(_open(self.source))
         if not container.streams.video:
+            self._stack.close()
             raise DecodeError(self.source, "it holds no video")
         stream = container.streams.video[0]
         if not self.live:

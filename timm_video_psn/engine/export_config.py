@@ -10,7 +10,7 @@ passes over further root keys. Ours are:
 - `dataset`: the name of its reader; `dataset_version`: of the annotations, where there are several.
 - `metrics`: the epoch's row of `summary.csv` (`val_top1`, `val_top5`, `val_videos` of `val_expected`, ...) and their
   `protocol`.
-- `recipe`: all options of train_video.py but the places of the machine.
+- `recipe`: all options of train_video.py but the places of the machine; of weights that lie on it, the name alone.
 - `versions`: of python, torch, timm, this package, and what decodes and resizes.
 
 `validate_video.py`, `predict_video.py` and the model card read these keys.
@@ -22,6 +22,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from timm_video_psn.data import ShardedIndex, VideoIndex
@@ -104,4 +105,10 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
         "traceback",
         "log",
     )
-    return {key: value for key, value in vars(options).items() if key not in places}
+    recipe = {key: value for key, value in vars(options).items() if key not in places}
+    if recipe.get("initial_checkpoint"):
+        recipe["initial_checkpoint"] = Path(recipe["initial_checkpoint"]).name
+    prefix, _, folder = recipe["model"].partition(":")
+    if prefix == "local-dir":
+        recipe["model"] = f"local-dir:{Path(folder).name}"
+    return recipe

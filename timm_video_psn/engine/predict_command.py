@@ -52,6 +52,10 @@ def parse_predict_options(argv: Sequence[str] | None = None) -> argparse.Namespa
         value = getattr(options, name)
         if value is not None and not value > 0:
             parser.error(f"--{name.replace('_', '-')} {value}: must be above 0")
+    if options.window is None and not any(map(is_live, options.inputs)):
+        for name in ("stride", "duration"):
+            if getattr(options, name) is not None:
+                parser.error(f"--{name} is of windows; without --window SEC each video is named as a whole")
     return options
 
 
@@ -95,15 +99,23 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
         inputs: as the user gave them.
 
     Raises:
-        ValueError: a folder that holds neither videos nor images.
+        ValueError: a folder that holds neither videos nor images, or both.
     """
     found: list[str] = []
     for given in inputs:
         path = Path(given)
-        if is_live(given) or not path.is_dir() or any(is_frame_image(item.name) for item in path.iterdir()):
+        if is_live(given) or not path.is_dir():
+            found.append(given)
+            continue
+        videos = sorted(item for item in path.rglob("*") if item.suffix.lower() in VIDEO_EXTENSIONS)
+        if any(is_frame_image(item.name) for item in path.iterdir()):
+            if videos:
+                raise ValueError(
+                    f"{given} holds images and {len(videos)} videos, such as {videos[0]}: is it a video as frames, or "
+                    "a folder of videos? Move the images away, or give the videos one by one"
+                )
             found.append(given)
         else:
-            videos = sorted(item for item in path.rglob("*") if item.suffix.lower() in VIDEO_EXTENSIONS)
             if not videos:
                 raise ValueError(
                     f"{given} holds neither videos ({', '.join(sorted(VIDEO_EXTENSIONS))}) nor, directly, frame images"

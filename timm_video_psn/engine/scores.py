@@ -1,6 +1,7 @@
 """The scores of each video and class that a test leaves behind, as a file; and several of them joined."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def load_scores(path: Path) -> Scores:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in _ARRAYS}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged or no score file of validate_video.py: {error}") from error
     scores, labels = found["scores"], found["labels"]
     shape = (len(found["videos"]), len(found["class_names"]))

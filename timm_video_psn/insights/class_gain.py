@@ -9,20 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from timm_video_psn.engine.scores import Scores
 from timm_video_psn.insights.pictures import new_figure, save_figure, save_table
 
 _Z = 1.959964  # of 95 %
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one model on videos: (N, num_classes), labels (N,), names of videos and classes, and the protocol."""
-
-    scores: np.ndarray
-    labels: np.ndarray
-    videos: tuple[str, ...]
-    class_names: tuple[str, ...]
-    protocol: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,37 +32,6 @@ class ClassGain:
         return self.after - self.before
 
 
-def read_scores(path: Path) -> Scores:
-    """Read a file of scores, as the test of a model writes it.
-
-    Args:
-        path: an .npz file with `scores`, `labels`, `videos`, `class_names` and `protocol`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds something else.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"score file {path} not found; validation writes one for a model and a data set")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or no file of scores: {error}") from error
-    missing = [name for name in ("scores", "labels", "videos", "class_names") if name not in arrays]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; found {', '.join(arrays) or 'nothing'}")
-    scores, labels = arrays["scores"], arrays["labels"]
-    names = tuple(str(name) for name in arrays["class_names"])
-    videos = tuple(str(name) for name in arrays["videos"])
-    if scores.ndim != 2 or not len(scores) == len(labels) == len(videos) or scores.shape[1] != len(names):
-        raise ValueError(
-            f"{path}: scores {list(scores.shape)}, {len(labels)} labels, {len(videos)} videos and {len(names)} class "
-            "names do not fit each other"
-        )
-    return Scores(scores, labels, videos, names, str(arrays.get("protocol", "")))
-
-
 def class_gains(before: Scores, after: Scores) -> list[ClassGain]:
     """Compare two models class by class, on the videos that both have.
 
@@ -84,7 +43,7 @@ def class_gains(before: Scores, after: Scores) -> list[ClassGain]:
         One entry for each class that has videos, the largest gain first.
 
     Raises:
-        ValueError: other classes, other labels, or no video in common.
+        ValueError: other classes, other labels, no video in common, or none whose label is known.
     """
     if before.class_names != after.class_names:
         raise ValueError(
@@ -100,6 +59,10 @@ def class_gains(before: Scores, after: Scores) -> list[ClassGain]:
     if not np.array_equal(labels, after.labels[second]):
         raise ValueError(
             "the two files give other labels to the same videos; compare models on one version of the data"
+        )
+    if not (labels >= 0).any():
+        raise ValueError(
+            f"none of the {len(labels)} videos in common has a label; use scores of a split with labels, such as val"
         )
     right = before.scores[first].argmax(1) == labels, after.scores[second].argmax(1) == labels
     gains = []

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 
 from timm_video_psn.data import read_index
+from timm_video_psn.engine.scores import load_scores
 from timm_video_psn.insights.activation_map import Method, activation_map, draw_activation_map, film_activation_map
-from timm_video_psn.insights.class_gain import class_gains, draw_class_gains, read_scores, save_class_gains
+from timm_video_psn.insights.class_gain import class_gains, draw_class_gains, save_class_gains
 from timm_video_psn.insights.embedding import (
     Embedding,
     Features,
@@ -73,7 +74,8 @@ def make_interactions(sources: Sequence[str], out: Path, device: str = "cpu") ->
         Made(save_kernel_maps(plain, table), "The numbers of both pictures."),
     ]
     for name, source in _named(sources).items():
-        kept = (folder / "interactions.npz" for folder in (Path(source), Path(source).parent))
+        place = _place(source)
+        kept = (folder / "interactions.npz" for folder in (place, place.parent))
         history = next(filter(Path.is_file, kept), None)
         if history is not None:
             film = out / f"interactions_{_as_file(name)}.gif"
@@ -102,7 +104,7 @@ def make_shapes(source: str, out: Path, video: Path | None = None, device: str =
         f"where the centre of what a synthesizer adds looks, by the energy of its gradients at {at}, in frames, and in "
         "pixels of the site's own map (colour: square root of the energy)."
     )
-    picture = draw_kernel_shapes(shapes, fields, out / "shapes.png", _name(source))
+    picture = draw_kernel_shapes(shapes, fields, out / "shapes.png", short_name(source))
     table = save_kernel_shapes(shapes, fields, out / "shapes.csv")
     return [Made(picture, caption), Made(table, "The numbers of the picture.")]
 
@@ -223,14 +225,14 @@ def make_gains(before: Path, after: Path, out: Path, count: int = 10) -> list[Ma
         out: folder for the files.
         count: classes at either end.
     """
-    old, new = read_scores(before), read_scores(after)
+    old, new = load_scores(before), load_scores(after)
     gains = class_gains(old, new)
-    title = f"{_name(str(before))} to {_name(str(after))}"
-    picture = draw_class_gains(gains, out / "gains.png", title, count)
+    first, second = _apart(before, after)
+    picture = draw_class_gains(gains, out / "gains.png", f"{first} to {second}", count)
     clear = sum(one.low > 0 for one in gains), sum(one.high < 0 for one in gains)
     caption = (
-        f"Top-1 accuracy by class, from {before} ({old.protocol or 'protocol unknown'}) to {after} "
-        f"({new.protocol or 'protocol unknown'}), with 95 % intervals of paired proportions. Of {len(gains)} classes "
+        f"Top-1 accuracy by class, from {before} ({old.protocol}) to {after} "
+        f"({new.protocol}), with 95 % intervals of paired proportions. Of {len(gains)} classes "
         f"{clear[0]} have intervals above zero and {clear[1]} below; of many classes a few do so by chance."
     )
     return [Made(picture, caption), Made(save_class_gains(gains, out / "gains.csv"), "All classes.")]
@@ -253,19 +255,35 @@ def _label(viewer: Viewer, name: str | None) -> int | None:
     return viewer.label_names.index(name)
 
 
-def _name(source: str) -> str:
-    """A short name for a model folder or a file: that of its run."""
-    path = Path(source)
-    return path.parent.name if path.name in ("best", "scores.npz") and path.parent.name else path.name
+def short_name(source: str) -> str:
+    """A short name for a model folder: that of its run.
+
+    Args:
+        source: model folder, run, or hf-hub:user/name.
+    """
+    path = _place(source)
+    return path.parent.name if path.name == "best" and path.parent.name else path.name
+
+
+def _place(source: str) -> Path:
+    """A model folder with all its parents, however it was written; of a repository on the Hub the last part is one."""
+    return Path(source.removeprefix("local-dir:")).resolve()
 
 
 def _named(sources: Sequence[str]) -> dict[str, str]:
     """Sources by short names, which are numbered where they would be the same."""
-    names = [_name(source) for source in sources]
+    names = [short_name(source) for source in sources]
     return {
         name if names.count(name) == 1 else f"{name} ({number})": source
         for number, (name, source) in enumerate(zip(names, sources, strict=True), 1)
     }
+
+
+def _apart(first: Path, second: Path) -> tuple[str, str]:
+    """Two files by the last parts of their paths, from the first that differs on: all are called scores.npz."""
+    one, two = first.absolute().parts, second.absolute().parts
+    same = next((n for n, pair in enumerate(zip(one[::-1], two[::-1], strict=False)) if pair[0] != pair[1]), 0)
+    return one[-1 - same], two[-1 - same]
 
 
 def _as_file(name: str) -> str:

@@ -85,13 +85,15 @@ def extract_features(viewer: Viewer, batches: Iterable[Batch]) -> Features:
         batches: of clips.
 
     Raises:
-        ValueError: not one video could be read.
+        ValueError: not one video could be read, or the split does not tell the labels.
     """
     model, parts, broken = viewer.model, [], 0
     for batch in batches:
         broken += len(batch.broken)
         if not len(batch.label):
             continue
+        if (batch.label < 0).any():
+            raise ValueError("an embedding is coloured by class, and this split has videos without labels; use val")
         maps = model.forward_features(viewer.clips(batch.clip))
         features = model.forward_head(maps, pre_logits=True).float().cpu()  # (B, D)
         named = model.forward_head(maps).argmax(1).cpu()

@@ -15,6 +15,7 @@ from timm_video_psn.insights.commands import (
     make_gains,
     make_interactions,
     make_shapes,
+    short_name,
 )
 from timm_video_psn.insights.pictures import save_text
 from timm_video_psn.insights.viewer import open_viewer
@@ -69,9 +70,10 @@ def make_report(
         _part("Filter interactions", lambda: make_interactions([source], files, device)),
         _part("Kernel shapes", lambda: make_shapes(source, files, first, device)),
     ]
-    for video in videos:
-        cam = partial(make_cam, source, video, files, device=device)
-        evolution = partial(make_evolution, source, video, files, device=device)
+    for number, video in enumerate(videos, 1):
+        place = files / f"video_{number}"  # videos of two folders may have one name
+        cam = partial(make_cam, source, video, place, device=device)
+        evolution = partial(make_evolution, source, video, place, device=device)
         parts.append(_part(f"Activation maps of {video.name}", cam))
         parts.append(_part(f"Prediction over time, {video.name}", evolution))
     if dataset:
@@ -80,7 +82,7 @@ def make_report(
         )
     if scores:
         parts.append(_part("Gains of classes", lambda: make_gains(*scores, files)))
-    title = f"Insights into {Path(source).name if Path(source).name != 'best' else Path(source).parent.name}"
+    title = f"Insights into {short_name(source)}"
     path = save_text(report_page(title, summary, parts), out / "report.html")
     return [Made(path, f"{sum(len(part.made) for part in parts)} pictures, films and tables in one page.")]
 
@@ -89,7 +91,7 @@ def _part(title: str, make: Callable[[], list[Made]]) -> Part:
     """What was made, or the reason why not, which is the page's to tell."""
     try:
         return Part(title, tuple(make()))
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, FileNotFoundError) as error:
         return Part(title, (), str(error))
 
 
