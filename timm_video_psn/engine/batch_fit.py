@@ -125,7 +125,7 @@ def _gpu_check(step: Step, device: torch.device) -> Callable[[int], bool]:
     """Whether a step goes through on a GPU of which a part is set aside."""
 
     def fits(batch: int) -> bool:
-        torch.cuda.set_per_process_memory_fraction(_GPU_SHARE, device)
+        torch.cuda.set_per_process_memory_fraction(_GPU_SHARE, device.index)  # takes no device without a number
         try:
             step(batch)
             torch.cuda.synchronize(device)
@@ -133,7 +133,7 @@ def _gpu_check(step: Step, device: torch.device) -> Callable[[int], bool]:
         except torch.OutOfMemoryError:
             fitted = False
         torch.cuda.empty_cache()  # not before the error is gone, whose traceback holds the tensors of the failed step
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, device.index)
         return fitted
 
     return fits
