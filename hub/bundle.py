@@ -10,13 +10,14 @@ from typing import Any
 import timm
 import torch
 from model_card import CardFacts, write_card
-from results import label_fingerprint, read_results
+from results import read_results
 from safetensors.torch import load_file, save_file
 from timm.models import split_model_name_tag
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import timm_video_psn
+from timm_video_psn.data import label_fingerprint
 from timm_video_psn.models.weights import file_sha256
 
 WEIGHTS, CONFIG, CARD, EXAMPLE = "model.safetensors", "config.json", "README.md", "test_io.safetensors"

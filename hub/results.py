@@ -1,9 +1,10 @@
 """The numbers of a card: what training measured, and what tests of other protocols did."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from timm_video_psn.data import label_fingerprint
 
 # by the name of `--dataset`: what the Hub's metadata calls it, its title
 DATASETS = {
@@ -50,15 +51,6 @@ def dataset_of(entries: dict[str, Any]) -> Dataset:
     short, title = DATASETS.get(str(entries.get("dataset")), ("own-videos", "videos of the publisher's own"))
     version = entries.get("dataset_version")
     return Dataset(short, f"{title} {version}" if version and str(version) not in title else title)
-
-
-def label_fingerprint(class_names: list[str]) -> str:
-    """Tells a list of classes, in this order, from others; training and tests write it into their files.
-
-    Args:
-        class_names: in label order.
-    """
-    return hashlib.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read_results(path: Path, class_names: list[str]) -> list[dict[str, Any]]:

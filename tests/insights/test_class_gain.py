@@ -103,6 +103,9 @@ def test_files_are_read_and_wrong_ones_told_apart(tmp_path):
     (tmp_path / "text.npz").write_text("text")
     with pytest.raises(ValueError, match="damaged or no file of scores"):
         read_scores(tmp_path / "text.npz")
+    (tmp_path / "cut.npz").write_bytes(path.read_bytes()[:-40])  # a copy that was broken off
+    with pytest.raises(ValueError, match="damaged or no file of scores"):
+        read_scores(tmp_path / "cut.npz")
     np.savez(tmp_path / "other.npz", scores=np.zeros((2, 3)))
     with pytest.raises(ValueError, match="lacks labels, videos, class_names; found scores"):
         read_scores(tmp_path / "other.npz")

@@ -101,6 +101,10 @@ def test_the_epochs_of_a_run_become_an_animation(tmp_path):
 def test_other_files_are_no_history(tmp_path):
     with pytest.raises(FileNotFoundError, match="training writes it for a model with synthesizers"):
         read_history(tmp_path)
+    np.savez(tmp_path / "interactions.npz", epoch=np.arange(3))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "interactions.npz").read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"damaged or no interactions\.npz"):
+        read_history(tmp_path / "cut.npz")
     (tmp_path / "interactions.npz").write_text("no archive")
     with pytest.raises(ValueError, match=r"damaged or no interactions\.npz"):
         read_history(tmp_path)

@@ -23,13 +23,14 @@ from timm_video_psn.data import (
     check_class_names,
     check_decoder,
     create_view_loader,
+    label_fingerprint,
     read_index,
 )
 from timm_video_psn.engine import distributed
 from timm_video_psn.engine.accuracy import LEVEL, measure
 from timm_video_psn.engine.build import check_device
 from timm_video_psn.engine.cpu_memory import keep_freed_memory
-from timm_video_psn.engine.export_config import label_fingerprint, package_versions
+from timm_video_psn.engine.export_config import package_versions
 from timm_video_psn.engine.model_folder import TrainedModel, load_from_checkpoint, load_trained
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.engine.protocol import Protocol

@@ -4,6 +4,7 @@ Two models are compared video by video: a class's gain is the difference of two 
 interval is Newcombe's for paired proportions (1998, method 10: Wilson's limits with the correlation of the pairs).
 """
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def read_scores(path: Path) -> Scores:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged or no file of scores: {error}") from error
     missing = [name for name in ("scores", "labels", "videos", "class_names") if name not in arrays]
     if missing:

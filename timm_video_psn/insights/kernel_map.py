@@ -5,6 +5,7 @@ T_ij of Eq. 2. A norm grows with the elements of its block, and our groups are n
 divides by them, so that blocks and sites can be compared.
 """
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,7 @@ def read_history(path: Path) -> History:
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, KeyError, EOFError) as error:
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} is damaged or no interactions.npz: {error}") from error
     return _history(arrays, file)
 
