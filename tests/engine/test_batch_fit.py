@@ -121,6 +121,9 @@ def test_a_run_keeps_the_batch_it_was_begun_with(arguments, tmp_path, monkeypatc
     monkeypatch.setattr(batch_fit, "create_trial", lambda options: pytest.fail("measured again"))
     assert train_main([*argv, "--resume", "auto"]) == 0
     assert "finished  all 1 epochs" in capsys.readouterr().out
+    elsewhere = [*argv, "--experiment", "copy", "--resume", str(tmp_path / "run" / "last.pt")]
+    assert train_main(elsewhere) == 0
+    assert "finished  all 1 epochs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
