@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import timm_video_psn
-from timm_video_psn.engine.export_config import label_fingerprint
+from timm_video_psn.data import label_fingerprint
 from timm_video_psn.insights.kernel_map import draw_kernel_maps, kernel_maps
 from timm_video_psn.models.weights import file_sha256
 

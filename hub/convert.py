@@ -28,11 +28,11 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.utils import ParseKwargs
 from torch import Tensor
 
-from timm_video_psn.data import SAMPLINGS
+from timm_video_psn.data import SAMPLINGS, label_fingerprint
 from timm_video_psn.data.annotation_file import read_names
 from timm_video_psn.engine.build import check_model_name
 from timm_video_psn.engine.checkpoint import atomic_path, export_model
-from timm_video_psn.engine.export_config import label_fingerprint, package_versions
+from timm_video_psn.engine.export_config import package_versions
 from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.models import ConvertedKeys, VideoNet, convert_keys
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from timm_video_psn.engine.export_config import label_fingerprint
+from timm_video_psn.data import label_fingerprint
 
 # by the name of `--dataset`: what the Hub's metadata calls it, its title
 DATASETS = {

@@ -11,6 +11,8 @@ from timm_video_psn.data.decode import DecodeError
 from timm_video_psn.data.encode import write_video
 from timm_video_psn.data.multi_view import MultiViewDataset, ViewPlan, create_view_loader
 from timm_video_psn.data.sampling import clip_indices
+from timm_video_psn.data.shard_index import read_shards
+from timm_video_psn.data.shard_writer import Limits, write_shards
 from timm_video_psn.data.video_file import VideoFile
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 
@@ -94,8 +96,23 @@ def test_batches_keep_the_order_and_set_broken_videos_apart(index, workers):
     assert [[video.index for video in batch.videos] for batch in batches] == [[0, 2], []]
     assert [broken.index for batch in batches for broken in batch.broken] == [1, 3]
     assert batches[1].broken[0].path.endswith("missing.mp4")
-    (some,) = create_view_loader(MultiViewDataset(index, [CENTRE]), 3, 0, numbers=[2, 0])
-    assert [video.index for video in some.videos] == [2, 0]
+    (some,) = create_view_loader(MultiViewDataset(index, [CENTRE]), 3, 0, rank=0, world_size=2)
+    assert [video.index for video in some.videos] == [0, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_out_of_shards_are_those_of_the_files_each_once_over_all_ranks(index, tmp_path, workers):
+    write_shards("folder", {"val": index}, tmp_path, Limits(2, 10**9))
+    files = MultiViewDataset(index, [CENTRE, DENSE])
+    packed = MultiViewDataset(read_shards(tmp_path, "val"), [CENTRE, DENSE])
+    batches = [batch for rank in (0, 1) for batch in create_view_loader(packed, 1, workers, rank, 2)]
+    assert sorted(broken.index for batch in batches for broken in batch.broken) == [1, 3]
+    videos = {video.index: video for batch in batches for video in batch.videos}
+    assert sorted(videos) == [0, 2]
+    for number, video in videos.items():
+        expected = files[number]
+        assert (video.views, video.label, video.num_frames) == (expected.views, expected.label, expected.num_frames)
+        assert all(torch.equal(mine, its) for mine, its in zip(video.frames, expected.frames, strict=True))
 
 
 def test_plans_that_cannot_be_are_refused(index):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from timm_video_psn.engine import batch_fit
@@ -120,9 +121,32 @@ def test_a_run_keeps_the_batch_it_was_begun_with(arguments, tmp_path, monkeypatc
     monkeypatch.setattr(batch_fit, "create_trial", lambda options: pytest.fail("measured again"))
     assert train_main([*argv, "--resume", "auto"]) == 0
     assert "finished  all 1 epochs" in capsys.readouterr().out
+    elsewhere = [*argv, "--experiment", "copy", "--resume", str(tmp_path / "run" / "last.pt")]
+    assert train_main(elsewhere) == 0
+    assert "finished  all 1 epochs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_gpu_is_measured_by_either_of_its_names(device, monkeypatch):
+    """Torch's own check of the device, without a GPU: what would reach the driver is noted instead."""
+    shares = []
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *share: shares.append(share), raising=False)
+
+    def step(batch):
+        if batch > 5:
+            raise torch.OutOfMemoryError
+
+    fits = batch_fit._gpu_check(step, torch.device(device))
+    assert largest_that_fits(fits, 64) == 5
+    assert set(shares) == {(0.92, 0), (1.0, 0)}
+    assert shares[-1] == (1.0, 0)
 
 
 def test_two_choosers_of_one_number_and_several_processes_are_refused(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
     for more, text in ((["--grad-accum-steps", "2"], "chooses --grad-accum-steps, too"), ([], "a single process")):
         monkeypatch.setenv("WORLD_SIZE", "1" if more else "4")
         monkeypatch.setenv("RANK", "0")

@@ -28,6 +28,13 @@ def test_what_is_done_already_is_not_advised(monkeypatch):
         assert remedy not in advice
 
 
+def test_what_shards_cannot_do_is_not_advised():
+    advice = advise(0.9, parse_options(["--dataset", "shards", "--data-dir", "https://host/shards"]))
+    assert advice is not None
+    assert "resize" not in advice
+    assert "torchcodec" not in advice
+
+
 @pytest.mark.parametrize(("workers", "more"), [("0", "1"), ("3", "4")])
 def test_workers_are_doubled_up_to_the_cores(monkeypatch, workers, more):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)

@@ -6,8 +6,9 @@ from argparse import Namespace
 
 import timm
 
+from timm_video_psn.data import label_fingerprint
 from timm_video_psn.engine.cli import train_main
-from timm_video_psn.engine.export_config import _recipe, label_fingerprint, package_versions
+from timm_video_psn.engine.export_config import _recipe, package_versions
 
 
 def test_the_config_of_a_run_carries_everything_and_stays_timms(arguments, tmp_path):

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import struct
 import sys
 from pathlib import Path
@@ -50,7 +52,7 @@ def scalars(folder, name):
 
 
 def test_tensorboards_own_reader_finds_every_number_and_map(tmp_path, model):
-    with EpochLog(["tensorboard"], tmp_path, OPTIONS, model, 0) as log:
+    with EpochLog(["tensorboard"], tmp_path, OPTIONS, model) as log:
         for row in ROWS:
             log.epoch(row)
     assert scalars(tmp_path, "train/loss") == [(1, 2.0), (2, 1.0), (3, 0.5)]
@@ -71,7 +73,7 @@ def test_tensorboards_own_reader_finds_every_number_and_map(tmp_path, model):
 
 
 def test_a_resumed_run_replaces_what_was_logged_after_its_checkpoint(tmp_path, model):
-    with EpochLog(["tensorboard"], tmp_path, OPTIONS, model, 0) as log:
+    with EpochLog(["tensorboard"], tmp_path, OPTIONS, model) as log:
         for row in ROWS:
             log.epoch(row)
     with EpochLog(["tensorboard"], tmp_path, OPTIONS, model, 1) as log:
@@ -114,7 +116,7 @@ def offline(monkeypatch, tmp_path):
 
 
 def test_an_offline_run_of_wandb_holds_every_number_and_map(offline, model):
-    with EpochLog(["wandb"], offline, OPTIONS, model, 0) as log:
+    with EpochLog(["wandb"], offline, OPTIONS, model) as log:
         log.epoch(ROWS[0])
     wandb = sys.modules["wandb"]
     wandb.teardown()  # the service that writes the file runs beside us; as at the end of a process
@@ -139,9 +141,8 @@ def test_an_offline_run_of_wandb_holds_every_number_and_map(offline, model):
 def test_a_map_is_drawn_brightest_where_it_is_largest():
     norms = np.zeros((3, 2), np.float32)
     norms[2, 1] = 5.0
-    picture = draw_map(
-        InteractionMap(norms, ("1", "3", "max"), ("1", "3"), np.ones((3, 2), dtype=np.int64)), "layer1"
-    ).astype(int)
+    one = InteractionMap(norms, ("1", "3", "max"), ("1", "3"), np.ones((3, 2), dtype=int))
+    picture = draw_map(one, "layer1").astype(int)
     assert picture.ndim == 3
     yellow = (picture[..., 0] > 200) & (picture[..., 1] > 200) & (picture[..., 2] < 100)
     rows, columns = yellow.nonzero()
@@ -151,7 +152,8 @@ def test_a_map_is_drawn_brightest_where_it_is_largest():
 
 def test_only_the_first_of_several_processes_writes(tmp_path, model, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    with EpochLog(["tensorboard"], tmp_path, OPTIONS, model, 0) as log:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with EpochLog(["tensorboard"], tmp_path, OPTIONS, model) as log:
         log.epoch(ROWS[0])
     assert list(tmp_path.iterdir()) == []
 
@@ -168,7 +170,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(arguments, tmp_path, 
 
 def test_an_unknown_logger_is_refused(tmp_path, model):
     with pytest.raises(ValueError, match="--log visdom is unknown; use some of tensorboard, wandb"):
-        EpochLog(["visdom"], tmp_path, OPTIONS, model, 0)
+        EpochLog(["visdom"], tmp_path, OPTIONS, model)
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +181,36 @@ def logged_run(tiny_motion: Path, tmp_path_factory) -> Path:
     argv += ["--img-size", "32", "--num-frames", "4", "--batch-size", "12", "--epochs", "2", "--workers", "0"]
     assert train_main([*argv, "--log", "tensorboard", "--bias-lr-mult", "2", "--partial-bn"]) == 0
     return output / "run"
+
+
+def test_a_run_that_goes_on_within_its_first_epoch_keeps_what_was_before_training(arguments, tmp_path):
+    from timm_video_psn.engine.interrupt import Interrupted
+    from timm_video_psn.engine.options import parse_options
+    from timm_video_psn.engine.train import Trainer
+
+    argv = [*arguments, "--epochs", "1", "--log", "tensorboard"]
+    trainer = Trainer(parse_options(argv))
+    before = {site: each.norms for site, each in timm_video_psn.interaction_map(trainer.model).items()}
+    note = trainer.report.note
+
+    def note_and_signal(batch, epoch):
+        if trainer.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        note(batch, epoch)
+
+    trainer.report.note = note_and_signal
+    with pytest.raises(Interrupted):
+        trainer.fit()
+    Trainer(parse_options([*argv, "--resume", "auto"])).fit()
+    with np.load(tmp_path / "run" / "interactions.npz", allow_pickle=False) as file:
+        assert file["epoch"].tolist() == [0, 1]
+        for site, norms in before.items():
+            np.testing.assert_array_equal(file[site][0], norms.astype(np.float32))
+            assert not np.array_equal(file[site][1], file[site][0])
+    site = next(iter(before))
+    logged = events(tmp_path / "run").Scalars(f"interactions/mean_norm_{site}")
+    assert [event.step for event in logged] == [0, 1]
+    assert logged[0].value == pytest.approx(float(before[site].mean()))
 
 
 def test_a_run_logs_what_its_summary_says(logged_run):

@@ -173,6 +173,7 @@ def test_an_unknown_recipe_is_told_the_shipped_ones(capsys):
 
 
 def test_the_learning_rate_follows_the_processes(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("RANK", "0")
     assert parse_options(["--batch-size", "8", "--grad-accum-steps", "1"]).lr == pytest.approx(0.01)

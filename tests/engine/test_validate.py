@@ -9,7 +9,8 @@ import torch
 from runs import Processes
 
 import timm_video_psn  # noqa: F401  registers the models
-from timm_video_psn.data import MOTION_CLASSES, PathTable, VideoIndex
+from timm_video_psn.data import MOTION_CLASSES, PathTable, VideoIndex, read_index
+from timm_video_psn.data.shard_writer import Limits, write_shards
 from timm_video_psn.engine.checkpoint import export_model
 from timm_video_psn.engine.cli import validate_main
 from timm_video_psn.engine.scores import load_scores
@@ -56,6 +57,22 @@ def test_two_processes_share_the_videos_and_the_first_writes_the_same_results(mo
         assert scores[0].videos == scores[1].videos
         assert np.array_equal(scores[0].labels, scores[1].labels)
         np.testing.assert_allclose(scores[0].scores, scores[1].scores, rtol=1e-4, atol=1e-5)
+
+
+def test_a_test_on_shards_has_the_scores_of_the_files(model_folder, tiny_motion, tmp_path):
+    write_shards("motion", {"val": read_index("motion", tiny_motion, "val")}, tmp_path / "shards", Limits(5, 10**9))
+    results = []
+    for name, argv in (("files", ()), ("shards", ("--dataset", "shards"))):
+        data = tiny_motion if name == "files" else tmp_path / "shards"
+        argv = ["--model", str(model_folder), "--data-dir", str(data), "--device", "cpu", *argv, *PROTOCOLS]
+        argv += ["--output", str(tmp_path / name), "--workers", "0", "--bootstrap", "100"]
+        assert validate_main(argv) == 0
+        results.append(json.loads((tmp_path / name / "results.json").read_text()))
+    assert results[0]["dataset"] == results[1]["dataset"] == "motion"
+    for test in results[0]["results"]:
+        files, shards = (load_scores(tmp_path / name / test["folder"] / "scores.npz") for name in ("files", "shards"))
+        assert files.videos == shards.videos
+        np.testing.assert_allclose(files.scores, shards.scores, rtol=1e-4, atol=1e-5)
 
 
 def test_an_error_ends_all_processes_and_is_said(model_folder, tiny_motion, tmp_path):

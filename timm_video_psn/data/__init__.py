@@ -10,7 +10,7 @@ from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
 from timm_video_psn.data.decode import DecodeError, VideoReader, check_decoder, decode_clip
 from timm_video_psn.data.encode import write_video
 from timm_video_psn.data.frame_stream import FrameStream, TimedFrame, is_live
-from timm_video_psn.data.labels import check_class_names, flip_label_map, mirror_name
+from timm_video_psn.data.labels import check_class_names, flip_label_map, label_fingerprint, mirror_name
 from timm_video_psn.data.loader import Batch, EpochSampler, collate, create_video_loader
 from timm_video_psn.data.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
 from timm_video_psn.data.multi_view import MultiViewDataset, VideoViews, ViewBatch, ViewPlan, create_view_loader
@@ -69,6 +69,7 @@ __all__ = [
     "dense_indices",
     "flip_label_map",
     "is_live",
+    "label_fingerprint",
     "mirror_name",
     "motion_clip",
     "normalize_clip",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from timm_video_psn.data.decode import DecodeError, VideoReader
+from timm_video_psn.data.labels import label_fingerprint
 from timm_video_psn.data.numbered_images import ImageNames
 from timm_video_psn.data.official import SPLIT_SIZES, known_label_order, label_order_digest, matching_releases
 from timm_video_psn.data.video_index import VideoIndex, check_part
@@ -115,6 +116,7 @@ def summarize(dataset: str, split: str, index: VideoIndex, results: Sequence[Vid
         "classes_without_videos": [index.class_names[label] for label in empty] if len(labelled) else [],
         "labelled": len(labelled),
         "label_order_sha256": label_order_digest(index.class_names),
+        "label_fingerprint": label_fingerprint(index.class_names),  # as in config.json, results.json and shards.json
         "label_order": known_label_order(index.class_names),
         "fingerprint": index.fingerprint(),
         "ignored_files": index.ignored,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -49,6 +50,15 @@ def flip_label_map(class_names: Sequence[str]) -> np.ndarray:
 def _unsided(name: str, label_of: Mapping[str, int]) -> int:
     """A class's own label if its name speaks of no side after all, else -1."""
     return -1 if _SIDE.search(_NO_SIDE.sub("", name)) else label_of[name]
+
+
+def label_fingerprint(class_names: Sequence[str]) -> str:
+    """Tells a list of classes, in this order, from others; models, results and shards carry it.
+
+    Args:
+        class_names: in label order.
+    """
+    return hashlib.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def check_class_names(expected: Sequence[str], found: Sequence[str], expected_of: str, found_of: str) -> None:

@@ -19,6 +19,8 @@ from timm_video_psn.data.dataset import Broken
 from timm_video_psn.data.decode import DecodeError, Decoder
 from timm_video_psn.data.loader import _init_worker
 from timm_video_psn.data.sampling import Indices, check_test_sampling, clip_indices
+from timm_video_psn.data.shard_index import ShardedIndex
+from timm_video_psn.data.shard_loader import ShardLoader, create_shard_loader
 from timm_video_psn.data.transforms import EvalTransform, ThreeCropTransform
 from timm_video_psn.data.video_index import VideoIndex
 
@@ -120,7 +122,8 @@ class MultiViewDataset(Dataset[VideoViews | Broken]):
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, number: int) -> VideoViews | Broken:
+    def __getitem__(self, key: int | tuple[int, int]) -> VideoViews | Broken:
+        number = key[0] if isinstance(key, tuple) else key  # the views are the same in every epoch
         if not 0 <= number < len(self):
             raise IndexError(f"video {number} asked for, but the data set has {len(self)}")
         clips: list[Indices] = []
@@ -169,21 +172,27 @@ class MultiViewDataset(Dataset[VideoViews | Broken]):
 
 
 def create_view_loader(
-    dataset: MultiViewDataset, videos: int, workers: int, numbers: Sequence[int] | None = None
-) -> DataLoader[VideoViews | Broken]:
-    """A loader that yields `ViewBatch`es, in the order of the data set.
+    dataset: MultiViewDataset, videos: int, workers: int, rank: int = 0, world_size: int = 1
+) -> DataLoader[VideoViews | Broken] | ShardLoader:
+    """A loader that yields `ViewBatch`es: over all ranks, each video once.
 
     Args:
         dataset: the views.
         videos: of a batch.
         workers: processes that decode; 0 decodes in this one.
-        numbers: of the videos to load; None for all.
+        rank: of this process. Of files it has every `world_size`-th, of shards a piece of the row that they make.
+        world_size: number of ranks.
     """
+    if isinstance(dataset.index, ShardedIndex):
+        return create_shard_loader(
+            dataset, videos, False, workers, rank=rank, world_size=world_size, make_batch=_set_broken_apart
+        )
+    numbers = range(rank, len(dataset), world_size)
     return DataLoader(
         dataset,
         batch_size=videos,
-        sampler=range(len(dataset)) if numbers is None else numbers,
-        num_workers=workers,
+        sampler=numbers,
+        num_workers=min(workers, len(numbers)),
         collate_fn=_set_broken_apart,
         worker_init_fn=_init_worker,
         generator=torch.Generator().manual_seed(0),  # else every pass would draw from torch's global generator

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timm_video_psn.data.decode import Decoder
+from timm_video_psn.data.labels import label_fingerprint
 from timm_video_psn.data.packed_video import PackedVideo
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 
@@ -75,15 +76,6 @@ class ShardedIndex(VideoIndex):
                 "the loader that create_shard_loader makes"
             )
         return self.held[number].decode(choose)
-
-
-def label_order_sha256(class_names: Sequence[str]) -> str:
-    """Tells an order of classes from another.
-
-    Args:
-        class_names: in label order.
-    """
-    return hashlib.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def is_url(location: str | os.PathLike[str]) -> bool:
@@ -158,7 +150,7 @@ def _fetch(url: str) -> bytes:
 def _from_json(index: Mapping[str, Any], split: Mapping[str, Any], location: str) -> ShardedIndex:
     """The split, checked as far as it can be without the shards."""
     names = tuple(index["class_names"])
-    if label_order_sha256(names) != index["label_order_sha256"]:
+    if label_fingerprint(names) != index["label_order_sha256"]:
         raise ValueError("its class names are not those that it was written with: label_order_sha256 differs")
     labels = np.array(split["labels"], dtype=np.int64)
     paths = PathTable.from_paths(split["paths"])

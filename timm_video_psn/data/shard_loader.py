@@ -7,24 +7,34 @@ transformed as one from a file is, with random choices that depend on the seed, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
-from timm_video_psn.data.loader import Batch, _init_worker, collate
+from timm_video_psn.data.loader import _init_worker, collate
 from timm_video_psn.data.packed_video import PackedVideo
 from timm_video_psn.data.shard_index import ShardedIndex
 from timm_video_psn.data.shard_plan import ShardPlan
 from timm_video_psn.data.shard_stream import read_videos, tar_iterators
+from timm_video_psn.data.video_index import VideoIndex
 
 _logger = logging.getLogger(__name__)
 
 
-class ShardBatches(Dataset[Batch]):
+class Videos(Protocol):
+    """What makes something of each video: a `VideoDataset` clips, a `MultiViewDataset` views."""
+
+    index: VideoIndex
+    decoder: Any
+
+    def __getitem__(self, key: tuple[int, int], /) -> Any:
+        """Of the video of that number in that epoch."""
+
+
+class ShardBatches(Dataset[Any]):
     """The batches of a plan by (epoch, number).
 
     The lanes that batches come out of stay open between two calls. Batches of a lane are cheap in turn; any other order
@@ -33,20 +43,22 @@ class ShardBatches(Dataset[Batch]):
     Args:
         videos: makes clips; its index is a `ShardedIndex`.
         plan: which videos are in which batch.
+        make_batch: of what `videos` gives.
     """
 
-    def __init__(self, videos: VideoDataset, plan: ShardPlan) -> None:
+    def __init__(self, videos: Videos, plan: ShardPlan, make_batch: Callable[[list[Any]], Any] = collate) -> None:
         assert isinstance(videos.index, ShardedIndex)
         self.videos = videos
         self.index = videos.index
         self.plan = plan
+        self.make_batch = make_batch
         self._numbers = np.concatenate([shard.numbers for shard in self.index.shards])  # by position
-        self._open: dict[int, tuple[tuple[int, int], Iterator[Batch]]] = {}  # lane -> (key of its next batch, batches)
+        self._open: dict[int, tuple[tuple[int, int], Iterator[Any]]] = {}  # lane -> (key of its next batch, batches)
 
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __getitem__(self, key: tuple[int, int]) -> Batch:
+    def __getitem__(self, key: tuple[int, int]) -> Any:
         epoch, number = key
         turn, lane = divmod(number, self.plan.lanes)
         expected, batches = self._open.pop(lane, (None, iter(())))
@@ -58,7 +70,7 @@ class ShardBatches(Dataset[Batch]):
             self._open[lane] = ((epoch, following), batches)
         return batch
 
-    def _batches(self, epoch: int, lane: int, first: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int, lane: int, first: int) -> Iterator[Any]:
         """Batches of a lane from its `first` on; what comes before is read past, if at all, and not decoded."""
         arriving_order, order = self.plan.lane(epoch, lane)
         order = order[first * self.plan.batch_size :]
@@ -71,10 +83,10 @@ class ShardBatches(Dataset[Batch]):
                     arrived, video = next(arriving)
                     waiting[arrived] = video
                 items.append(self._item(int(self._numbers[position]), waiting.pop(position), epoch))
-            yield collate(items)
+            yield self.make_batch(items)
 
-    def _item(self, number: int, video: PackedVideo, epoch: int) -> Sample | Broken:
-        """The clip of a video."""
+    def _item(self, number: int, video: PackedVideo, epoch: int) -> Any:
+        """What is made of a video."""
         self.index.held[number] = video
         try:
             return self.videos[number, epoch]
@@ -127,7 +139,7 @@ class _KeysOfWorker(Sampler[tuple[int, int]]):
 
 
 class ShardLoader:
-    """Yields the `Batch`es of an epoch in order. Call `loader.batch_sampler.set_epoch(epoch)` before each pass.
+    """Yields the batches of an epoch in order. Call `loader.batch_sampler.set_epoch(epoch)` before each pass.
 
     Each worker has a `DataLoader` of its own, since a lane must stay with the worker that has it open: one loader would
     deal the batches to its workers in turn.
@@ -167,7 +179,7 @@ class ShardLoader:
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         lanes = self.batch_sampler.plan.lanes
         iterators = [iter(loader) for loader in self.loaders]
         for number in range(self.batch_sampler.start, len(self)):
@@ -175,7 +187,7 @@ class ShardLoader:
 
 
 def create_shard_loader(
-    dataset: VideoDataset,
+    dataset: Videos,
     batch_size: int,
     shuffle: bool,
     workers: int,
@@ -184,6 +196,7 @@ def create_shard_loader(
     pin_memory: bool = False,
     rank: int | None = None,
     world_size: int | None = None,
+    make_batch: Callable[[list[Any]], Any] = collate,
 ) -> ShardLoader:
     """A loader over the videos of shards, as `create_video_loader` makes one over files.
 
@@ -200,6 +213,7 @@ def create_shard_loader(
         pin_memory: page-locked batches, for faster copies to a GPU.
         rank: of this process; default: torch.distributed's, 0 where it is not in use.
         world_size: number of ranks; default: likewise, 1.
+        make_batch: of what the data set gives of each video; default: a `Batch` of clips.
 
     Raises:
         ImportError: webdataset is not installed.
@@ -216,7 +230,7 @@ def create_shard_loader(
         world_size = torch.distributed.get_world_size() if in_use else 1
     sizes = [len(shard.numbers) for shard in dataset.index.shards]
     plan = ShardPlan(sizes, batch_size, shuffle, seed, drop_last, rank, world_size)
-    return ShardLoader(ShardBatches(dataset, plan), workers, pin_memory)
+    return ShardLoader(ShardBatches(dataset, plan, make_batch), workers, pin_memory)
 
 
 def _unchanged(batch: Any) -> Any:

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from timm_video_psn.data.labels import label_fingerprint
 from timm_video_psn.data.packed_video import Member, pack, sample_key
-from timm_video_psn.data.shard_index import FORMAT, INDEX_NAME, PROGRESS_NAME, label_order_sha256
+from timm_video_psn.data.shard_index import FORMAT, INDEX_NAME, PROGRESS_NAME
 from timm_video_psn.data.video_index import VideoIndex
 
 ORDER_SEED = 0
@@ -229,7 +230,7 @@ def _index(header: Entry, splits: Mapping[str, VideoIndex], entries: Mapping[str
         **header,
         "version": first.version,
         "class_names": list(first.class_names),
-        "label_order_sha256": label_order_sha256(first.class_names),
+        "label_order_sha256": label_fingerprint(first.class_names),
         "named": first.named,
         "reversal_pairs": [list(pair) for pair in first.reversal_pairs],
         "shared_split": first.shared_split,

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from timm.utils import ModelEmaV3
 
 from timm_video_psn.engine import build
+from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.cpu_memory import available_bytes, keep_freed_memory, measure_peak
 from timm_video_psn.engine.run_folder import run_path
 from timm_video_psn.engine.task import VideoClassificationTask
@@ -125,7 +125,7 @@ def _gpu_check(step: Step, device: torch.device) -> Callable[[int], bool]:
     """Whether a step goes through on a GPU of which a part is set aside."""
 
     def fits(batch: int) -> bool:
-        torch.cuda.set_per_process_memory_fraction(_GPU_SHARE, device)
+        torch.cuda.set_per_process_memory_fraction(_GPU_SHARE, device.index)  # takes no device without a number
         try:
             step(batch)
             torch.cuda.synchronize(device)
@@ -133,7 +133,7 @@ def _gpu_check(step: Step, device: torch.device) -> Callable[[int], bool]:
         except torch.OutOfMemoryError:
             fitted = False
         torch.cuda.empty_cache()  # not before the error is gone, whose traceback holds the tensors of the failed step
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, device.index)
         return fitted
 
     return fits
@@ -162,8 +162,12 @@ def _is_cuda(options: argparse.Namespace) -> bool:
 
 def _begun_with(options: argparse.Namespace) -> dict[str, Any] | None:
     """Batch size and steps of the run that is to go on; None for a new one."""
-    folder: Path = run_path(vars(options))
-    if not options.resume or not (folder / "last.pt").is_file() or not (folder / "args.yaml").is_file():
+    if not options.resume:
         return None
-    earlier = yaml.safe_load((folder / "args.yaml").read_text())
-    return {key: earlier[key] for key in ("batch_size", "grad_accum_steps")}
+    source = run_path(vars(options)) / "last.pt" if options.resume == "auto" else Path(options.resume)
+    if not source.is_file():
+        return None
+    state = load_checkpoint(source)
+    earlier = state["options"]
+    together = earlier["batch_size"] * len(state.get("processes", (None,)))  # this is a single process
+    return {"batch_size": together, "grad_accum_steps": earlier["grad_accum_steps"]}

@@ -17,15 +17,13 @@ passes over further root keys. Ours are:
 """
 
 import argparse
-import hashlib
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from timm_video_psn.data import ShardedIndex, VideoIndex
+from timm_video_psn.data import ShardedIndex, VideoIndex, label_fingerprint
 from timm_video_psn.engine.protocol import protocol_of_training
 from timm_video_psn.version import __version__
 
@@ -67,15 +65,6 @@ def describe_run(
         "versions": package_versions(),
     }
     return model_config, {"num_frames": options.num_frames, **options.model_kwargs}
-
-
-def label_fingerprint(class_names: Sequence[str]) -> str:
-    """Tells a list of classes, in this order, from others.
-
-    Args:
-        class_names: in label order.
-    """
-    return hashlib.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def package_versions() -> dict[str, str]:

@@ -26,13 +26,13 @@ class InteractionHistory:
 
     Args:
         path: of the file.
-        finished: epochs that the run has behind it; of an older file, what came later is dropped.
+        finished: epochs that the run has behind it, None for a new run; of an older file, what came later is dropped.
     """
 
-    def __init__(self, path: Path, finished: int = 0):
+    def __init__(self, path: Path, finished: int | None = None):
         self.path = path
         self.arrays: dict[str, np.ndarray] = {}
-        if finished and path.is_file():
+        if finished is not None and path.is_file():
             with np.load(path, allow_pickle=False) as old:
                 self.arrays = dict(old)
             kept = self.arrays["epoch"] <= finished

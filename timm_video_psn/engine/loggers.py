@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import nn
 
+from timm_video_psn.engine.distributed import launched_rank
 from timm_video_psn.engine.interaction_history import InteractionHistory
 from timm_video_psn.engine.run_folder import Row
 from timm_video_psn.interactions import InteractionMap, interaction_map, ir_interactions
@@ -34,13 +35,14 @@ class TensorBoardLogger:
     Args:
         folder: of the run.
         options: all options, plain values.
-        finished: epochs that the run has behind it; events of later ones, from before a resume, are hidden.
+        finished: epochs that the run has behind it, None for a new run; events of later ones, from before a resume,
+            are hidden.
     """
 
-    def __init__(self, folder: Path, options: dict[str, Any], finished: int):
+    def __init__(self, folder: Path, options: dict[str, Any], finished: int | None):
         SummaryWriter = _load("torch.utils.tensorboard", "tensorboard").SummaryWriter
-        self._writer = SummaryWriter(folder / "tensorboard", purge_step=finished + 1 if finished else None)
-        if not finished:
+        self._writer = SummaryWriter(folder / "tensorboard", purge_step=None if finished is None else finished + 1)
+        if finished is None:
             self._writer.add_text("options", "\n".join(f"    {key}: {value}" for key, value in options.items()))
 
     def write(self, epoch: int, scalars: dict[str, float], images: dict[str, np.ndarray]) -> None:
@@ -62,14 +64,14 @@ class WandbLogger:
     Args:
         folder: of the run; its name is the run's, and `wandb-id.txt` in it lets a resumed run go on.
         options: all options, plain values: the run's config.
-        finished: epochs that the run has behind it.
+        finished: epochs that the run has behind it, None for a new run.
     """
 
-    def __init__(self, folder: Path, options: dict[str, Any], finished: int):
+    def __init__(self, folder: Path, options: dict[str, Any], finished: int | None):
         wandb = _load("wandb", "wandb")
         self._image = wandb.Image
         kept = folder / "wandb-id.txt"
-        if not kept.exists() or not finished:
+        if not kept.exists() or finished is None:
             kept.write_text(secrets.token_hex(4))
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "timm_video_psn"),
@@ -92,7 +94,7 @@ class WandbLogger:
         self._run.finish()
 
 
-LOGGERS: dict[str, Callable[[Path, dict[str, Any], int], Logger]] = {
+LOGGERS: dict[str, Callable[[Path, dict[str, Any], int | None], Logger]] = {
     "tensorboard": TensorBoardLogger,
     "wandb": WandbLogger,
 }
@@ -106,25 +108,33 @@ class EpochLog:
         folder: of the run; it exists when this is entered as a context.
         options: all options, plain values.
         model: whose interactions are logged.
-        finished: epochs that the run has behind it.
+        finished: epochs that the run has behind it, None for a new run: one that goes on within its first epoch has 0,
+            and its weights are no longer those from before training.
 
     Raises:
         ValueError: a name is unknown.
         ImportError: its package is not installed.
     """
 
-    def __init__(self, names: Sequence[str], folder: Path, options: dict[str, Any], model: nn.Module, finished: int):
+    def __init__(
+        self,
+        names: Sequence[str],
+        folder: Path,
+        options: dict[str, Any],
+        model: nn.Module,
+        finished: int | None = None,
+    ):
         check_loggers(names)
         self.names = tuple(dict.fromkeys(names))
         self.folder, self.options, self.model, self.finished = folder, options, model, finished
-        self._writes = int(os.environ.get("RANK", 0)) == 0
+        self._writes = launched_rank() == 0
         self._loggers: list[Logger] = []
 
     def __enter__(self) -> "EpochLog":
         if self._writes:
             self._history = InteractionHistory(self.folder / "interactions.npz", self.finished)
             self._loggers = [LOGGERS[name](self.folder, self.options, self.finished) for name in self.names]
-            if not self.finished:
+            if self.finished is None:
                 self._write(0, {})
         return self
 

@@ -6,10 +6,11 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
+from timm_video_psn.data import label_fingerprint
 from timm_video_psn.engine.accuracy import LEVEL, measure
 from timm_video_psn.engine.checkpoint import atomic_path
 from timm_video_psn.engine.comparison import Comparison, compare
-from timm_video_psn.engine.export_config import label_fingerprint, package_versions
+from timm_video_psn.engine.export_config import package_versions
 from timm_video_psn.engine.result_files import Result, write_csv, write_results
 from timm_video_psn.engine.result_text import comparison_lines, result_lines
 from timm_video_psn.engine.scores import ensemble, load_scores

@@ -96,7 +96,8 @@ class Trainer:
             random_seed(options.seed, distributed.rank())  # every process drops out other units
         resume_run(self)
         self.parallel_task = distributed.parallel(self.task, self.precision.device)
-        self.log = EpochLog(options.log, self.run.path, self.run.options, self._evaluated_model, self.epoch)
+        finished = None if self.run.state is None else self.epoch
+        self.log = EpochLog(options.log, self.run.path, self.run.options, self._evaluated_model, finished)
         introduce(self)
 
     @property

@@ -16,19 +16,21 @@ from tqdm import tqdm
 from timm_video_psn.data import (
     Broken,
     MultiViewDataset,
+    ShardedIndex,
     VideoIndex,
     VideoViews,
     ViewPlan,
     check_class_names,
     check_decoder,
     create_view_loader,
+    label_fingerprint,
     read_index,
 )
 from timm_video_psn.engine import distributed
 from timm_video_psn.engine.accuracy import LEVEL, measure
 from timm_video_psn.engine.build import check_device
 from timm_video_psn.engine.cpu_memory import keep_freed_memory
-from timm_video_psn.engine.export_config import label_fingerprint, package_versions
+from timm_video_psn.engine.export_config import package_versions
 from timm_video_psn.engine.model_folder import TrainedModel, load_from_checkpoint, load_trained
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.engine.protocol import Protocol
@@ -73,6 +75,9 @@ class Validation:
 
     @property
     def _dataset(self) -> str:
+        """Its name; of shards, that of what was packed."""
+        if isinstance(self.index, ShardedIndex):
+            return self.index.dataset
         return str(self.options.dataset or self.trained.dataset)
 
     def run(self) -> list[Result]:
@@ -104,10 +109,10 @@ class Validation:
         dataset = MultiViewDataset(self.index, plans, self.trained.interpolation, options.decoder)
         # Videos of many views come one by one, so that a batch of them stays as small as one of few.
         videos = max(1, self.scorer.views_per_step // sum(protocol.num_views for protocol in protocols))
-        mine = range(distributed.rank(), len(dataset), distributed.world_size())
-        loader = create_view_loader(dataset, videos, min(options.workers, len(mine)), mine)
+        loader = create_view_loader(dataset, videos, options.workers, distributed.rank(), distributed.world_size())
         rows: dict[int, list[Floats]] = {}  # by video, the scores of each protocol
-        for batch in tqdm(loader, desc=f"{self._dataset} {options.split}", unit="batch", disable=None):
+        silent = None if distributed.is_first() else True  # None shows it on a terminal only
+        for batch in tqdm(loader, desc=f"{self._dataset} {options.split}", unit="batch", disable=silent):
             self._note_broken(batch.broken)
             self.num_short += sum(video.num_frames < max(plan.num_frames for plan in plans) for video in batch.videos)
             for video, logits in zip(batch.videos, self.scorer.logits(batch.videos), strict=True):
@@ -264,9 +269,8 @@ def _read_index(options: argparse.Namespace, dataset: str | None) -> VideoIndex:
     """The videos of the split."""
     if dataset is None:
         raise ValueError("the model does not say what it was trained on; name the data set, with --dataset NAME")
-    data_dir = None if options.data_dir is None else Path(options.data_dir)
     files = {options.split: options.list} if options.list else {}
-    return read_index(dataset, data_dir, options.split, files)
+    return read_index(dataset, options.data_dir, options.split, files)  # of shards it may be a URL
 
 
 def _check_size(trained: TrainedModel, protocols: Sequence[Protocol]) -> None:

@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from timm_video_psn.data import ANNOTATED, DATASETS
+from timm_video_psn.data import ANNOTATED, DATASETS, STREAMED
 from timm_video_psn.data.sampling import TEST_SAMPLINGS
 from timm_video_psn.engine.accuracy import RESAMPLES
 from timm_video_psn.engine.options import positive_integer
@@ -86,9 +86,9 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    known = ", ".join(sorted({*DATASETS, *ANNOTATED}))
+    known = ", ".join(sorted({*DATASETS, *ANNOTATED, *STREAMED}))
     add("--dataset", metavar="NAME", help=f"default: the one that the model was trained on; {known}")
-    add("--data-dir", metavar="DIR", help="folder of the data set")
+    add("--data-dir", metavar="DIR", help="folder of the data set; shards: or its URL")
     add("--split", choices=["val", "test", "train"], default="val", help="default: %(default)s")
     add("--list", metavar="FILE", help="annotations of the split that lie elsewhere than the reader looks")
     add("--decoder", choices=["auto", "pyav", "torchcodec"], default="auto", help="of video files; auto is pyav")
