@@ -79,7 +79,7 @@ def build_bundle(
             shutil.copyfile(source, folder / name)
     shutil.copyfile(best / WEIGHTS, folder / WEIGHTS)
     _write_json(folder / "labels.json", labels)
-    tests = [test for path in results for test in read_results(path, labels)]
+    tests = [test for path in results for test in read_results(path, labels, file_sha256(folder / WEIGHTS))]
     _write_json(folder / CONFIG, _published_config({**config, "results": tests}, folder / WEIGHTS, license_id))
     draw_interactions(model, split_model_name_tag(config["architecture"])[0], folder / "interactions.png")
     with FlopCounterMode(display=False) as counter:

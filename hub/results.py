@@ -53,15 +53,16 @@ def dataset_of(entries: dict[str, Any]) -> Dataset:
     return Dataset(short, f"{title} {version}" if version and str(version) not in title else title)
 
 
-def read_results(path: Path, class_names: list[str]) -> list[dict[str, Any]]:
+def read_results(path: Path, class_names: list[str], weights_sha256: str) -> list[dict[str, Any]]:
     """The tests in a `results.json` of validate_video.py, without the places of the machine.
 
     Args:
         path: the file.
         class_names: of the model, in label order.
+        weights_sha256: of the model's file of weights.
 
     Raises:
-        ValueError: it is no such file, or of other classes than the model's.
+        ValueError: it is no such file, or of other classes or other weights than the model's.
     """
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -75,6 +76,9 @@ def read_results(path: Path, class_names: list[str]) -> list[dict[str, Any]]:
         raise ValueError(f"{path} is no results.json of validate_video.py: {error!r}") from error
     if fingerprint != label_fingerprint(class_names):
         raise ValueError(f"{path} is of other classes, or of another order of them, than the model's label_names")
+    tested = about.get("weights_sha256")
+    if tested and tested != weights_sha256:
+        raise ValueError(f"{path} is of other weights than the model's: test this model, and give its results.json")
     return found
 
 

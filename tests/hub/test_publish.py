@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import clients
 import pytest
@@ -191,6 +192,13 @@ def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results
     wrong = publish("--dry-run", str(tmp_path / "dry"), "--results", results(names[::-1]))
     assert wrong.value == 2
     assert "is of other classes, or of another order of them, than the model's label_names" in wrong.output
+    about = json.loads(Path(results(names)).read_text())
+    for weights, value in ((best / "model.safetensors", 0), (best / "config.json", 2)):
+        about["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+        (tmp_path / "of_weights.json").write_text(json.dumps(about))
+        found = publish("--dry-run", str(tmp_path / "dry"), "--results", str(tmp_path / "of_weights.json"))
+        assert found.value == value
+    assert "is of other weights than the model's" in found.output
     joined = tmp_path / "ensemble.json"
     joined.write_text(json.dumps({"ensemble": ["a.npz", "b.npz"], "label_fingerprint": "", "results": []}))
     refused = publish("--dry-run", str(tmp_path / "dry"), "--results", str(joined))

@@ -15,6 +15,7 @@ from timm_video_psn.engine.build import check_model_name
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.models import VideoNet
+from timm_video_psn.models.weights import file_sha256
 
 _HUB = ("hf-hub:", "hf_hub:")
 _MISFIT = (RuntimeError, AttributeError, TypeError, SafetensorError)  # what timm and torch raise for wrong weights
@@ -34,6 +35,7 @@ class TrainedModel:
         interpolation: of the resize.
         dataset: the data set that it was trained on, or None.
         dataset_version: of that, or "".
+        weights_sha256: of the file of weights; None where it is the Hub's and states none.
     """
 
     model: VideoNet
@@ -45,6 +47,7 @@ class TrainedModel:
     interpolation: str
     dataset: str | None = None
     dataset_version: str = ""
+    weights_sha256: str | None = None
 
 
 def load_model(source: str) -> VideoNet:
@@ -68,14 +71,15 @@ def load_model(source: str) -> VideoNet:
     return _checked(model, source)
 
 
-def read_config(source: str) -> dict[str, Any]:
+def read_config(source: str, model: VideoNet) -> dict[str, Any]:
     """The whole `config.json` of a folder or a Hub repository; timm itself passes over what is not its own.
 
     Args:
         source: as `load_model` takes it.
+        model: that was loaded from it; its weights name the commit that a Hub's config is of, too.
     """
     if source.startswith(_HUB):
-        repository, _, revision = source.partition(":")[2].partition("@")
+        repository, _, revision = str(model.pretrained_cfg["hf_hub_id"]).partition("@")
         path = Path(hf_hub_download(repository, "config.json", revision=revision or None))  # in the cache already
     else:
         path = _folder(source) / "config.json"
@@ -89,8 +93,8 @@ def load_trained(source: str) -> TrainedModel:
     Args:
         source: as `load_model` takes it.
     """
-    model, config = load_model(source), read_config(source)
-    cfg = model.pretrained_cfg
+    model = load_model(source)
+    config, cfg = read_config(source, model), model.pretrained_cfg
     return TrainedModel(
         model=model,
         source=source,
@@ -101,7 +105,15 @@ def load_trained(source: str) -> TrainedModel:
         interpolation=cfg["interpolation"],
         dataset=config.get("dataset"),
         dataset_version=config.get("dataset_version", ""),
+        weights_sha256=_sha256(source, config),
     )
+
+
+def _sha256(source: str, config: dict[str, Any]) -> str | None:
+    """Of the weights: the Hub's have been compared with what their config states."""
+    if source.startswith(_HUB):
+        return (config.get("weights") or {}).get("sha256")
+    return file_sha256(_folder(source) / "model.safetensors")
 
 
 def load_from_checkpoint(name: str | None, path: Path, class_names: tuple[str, ...]) -> TrainedModel:

@@ -53,7 +53,7 @@ class Predictor:
         self.label_names: tuple[str, ...] = tuple(cfg["label_names"])
         self.precision = Precision(place, tuple(cfg["mean"]), tuple(cfg["std"]))
         self.transform = EvalTransform(cfg["input_size"][-1], cfg["crop_pct"], cfg["interpolation"])
-        sampling = read_config(source).get("video", {}).get("sampling", "segments")
+        sampling = read_config(source, self.model).get("video", {}).get("sampling", "segments")
         # configs of before there was a choice describe segments in words
         self.sampling = SAMPLINGS.get(sampling, segment_indices)
 

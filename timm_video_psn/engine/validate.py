@@ -203,6 +203,7 @@ class Validation:
         options, trained, precision = self.options, self.trained, self.scorer.precision
         return {
             "model": trained.source,
+            "weights_sha256": trained.weights_sha256,
             "dataset": self._dataset,
             "dataset_version": self.index.version,
             "split": options.split,
