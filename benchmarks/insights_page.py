@@ -85,7 +85,7 @@ INTRODUCTION = """\
 # Insights into trained models
 
 `python -m timm_video_psn.insights COMMAND ...` writes pictures, films and tables into `--out`, each with a sentence
-that says what it shows; `--help` lists everything. `embedding` needs `pip install "timm-video-psn[insights]"`.
+that says what it shows; `--help` lists everything. `embedding` needs `pip install -e ".[insights]"`.
 
 | command | what | on |
 |---|---|---|
@@ -98,7 +98,8 @@ that says what it shows; `--help` lists everything. `embedding` needs `pip insta
 | `report RUN --video FILE --dataset NAME` | all of it in one page that needs no other file | any model |
 
 What follows is drawn by `python benchmarks/insights_page.py` from the demo's model, a tiny network trained for minutes
-on generated videos: it shows what the commands show, and says nothing about real ones."""
+on generated videos: it shows what the commands show, and says nothing about real ones. Training with another number
+of threads, or another release of torch, ends a point or two higher or lower."""
 
 
 class Subject:

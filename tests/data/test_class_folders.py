@@ -68,7 +68,7 @@ class TestReadFolderErrors:
             read_folder(tmp_path / "gone", "train")
 
     def test_no_folder_given(self):
-        with pytest.raises(ValueError, match="the data set 'folder' was asked for without data_dir"):
+        with pytest.raises(ValueError, match="the data set 'folder' needs data_dir"):
             read_folder(None, "train")
 
     def test_empty_folder(self, tmp_path):
@@ -98,6 +98,14 @@ class TestReadFolderErrors:
     def test_splits_with_different_classes(self, tmp_path):
         touch(tmp_path, "train/a/0.mp4", "train/b/0.mp4", "val/b/0.mp4", "val/c/0.mp4")
         with pytest.raises(ValueError, match=r"have different classes; only in train: a; only in val: c; both need"):
+            read_folder(tmp_path, "train")
+
+    def test_videos_to_validate_on_can_lie_alone(self, tmp_path):
+        touch(tmp_path, "val/a/0.mp4", "val/b/0.mp4")
+        index = read_folder(tmp_path, "val")
+        assert list(index.paths) == ["val/a/0.mp4", "val/b/0.mp4"]
+        assert not index.shared_split
+        with pytest.raises(FileNotFoundError, match="has a folder val but not both"):
             read_folder(tmp_path, "train")
 
     def test_a_missing_split(self, tmp_path):

@@ -414,7 +414,7 @@ class TestIndex:
 class TestCreateShardLoader:
     def test_says_what_to_install(self, written, monkeypatch):
         monkeypatch.setitem(sys.modules, "webdataset.tariterators", None)
-        with pytest.raises(ImportError, match=r"not installed; pip install timm-video-psn\[shards\]"):
+        with pytest.raises(ImportError, match=r"not installed; pip install 'timm-video-psn\[shards\]'"):
             loader_of(written / "train")
 
     def test_refuses_what_it_cannot_do(self, source, written):

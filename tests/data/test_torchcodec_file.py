@@ -92,7 +92,7 @@ def test_without_torchcodec_the_error_says_how_to_get_it():
         "except ImportError as error: print(error)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "not installed; pip install timm-video-psn[torchcodec], or use the decoder 'pyav'" in said
+    assert "not installed; pip install 'timm-video-psn[torchcodec]', or use the decoder 'pyav'" in said
 
 
 def test_where_it_finds_no_ffmpeg_the_error_says_so(tmp_path):

@@ -21,15 +21,15 @@ def read_folder(data_dir: str | os.PathLike[str] | None, split: str) -> VideoInd
 
     Videos lie anywhere below `data_dir/train/<class>/` and `data_dir/val/<class>/`; or below `data_dir/<class>/`, and
     are then used for both splits. A video is a file with a video extension, or a folder that holds its frames as
-    images. Labels follow the sorted class names.
+    images. Labels follow the sorted class names. Where there is no `train`, `val` can be read alone, to test a model.
     """
     if data_dir is None:
-        raise ValueError("the data set 'folder' was asked for without data_dir; name the folder of the data set")
+        raise ValueError("the data set 'folder' needs data_dir (--data-dir): name the folder of the data set")
     root = Path(data_dir)
     if not root.is_dir():
         raise FileNotFoundError(f"data_dir={root} is no folder; name the folder that holds {_LAYOUT}")
-    shared = not _has_split_folders(root)
-    if not shared:
+    shared = not _has_split_folders(root, split)
+    if not shared and (root / "train").is_dir():
         _check_same_classes(root)
     top = root if shared else root / split
     class_names = _class_names(top)
@@ -50,10 +50,12 @@ def read_folder(data_dir: str | os.PathLike[str] | None, split: str) -> VideoInd
     )
 
 
-def _has_split_folders(root: Path) -> bool:
-    """Whether the data set is parted; an error where one part is missing."""
+def _has_split_folders(root: Path, wanted: str) -> bool:
+    """Whether the data set is parted; an error where the part that is needed is missing, or that to validate on."""
     present = [split for split in _SPLITS if (root / split).is_dir()]
     if len(present) == 1 and _holds_classes(root / present[0]):
+        if present == ["val"] == [wanted]:
+            return True
         raise FileNotFoundError(
             f"{root} has a folder {present[0]} but not both of {' and '.join(_SPLITS)}; "
             f"found: {some(list_folder(root)[0])}; accepted is {_LAYOUT}; rename or add the other"

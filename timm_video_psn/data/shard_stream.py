@@ -44,7 +44,7 @@ def tar_iterators() -> Any:
         return importlib.import_module("webdataset.tariterators")
     except ModuleNotFoundError as error:
         raise ImportError(
-            "the data set 'shards' is read by webdataset, which is not installed; pip install timm-video-psn[shards]"
+            "the data set 'shards' is read by webdataset, which is not installed; pip install 'timm-video-psn[shards]'"
         ) from error
 
 

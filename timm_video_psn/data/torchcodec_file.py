@@ -35,7 +35,7 @@ def decoder_class() -> Any:
         return importlib.import_module("torchcodec.decoders").VideoDecoder
     except ModuleNotFoundError as error:
         raise ImportError(
-            "decoder 'torchcodec' was asked for, but it is not installed; pip install timm-video-psn[torchcodec], or "
+            "decoder 'torchcodec' was asked for, but it is not installed; pip install 'timm-video-psn[torchcodec]', or "
             "use the decoder 'pyav'"
         ) from error
     except (ImportError, OSError, RuntimeError) as error:  # it raises RuntimeError where no FFmpeg fits
