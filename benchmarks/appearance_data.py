@@ -1,10 +1,11 @@
 """Draw the data set `appearance`: the counterpart of `motion`, whose class is in every single frame and never in order.
 
     python benchmarks/appearance_data.py FOLDER
-    python train_video.py --dataset folder --data-dir FOLDER --config timm_video_psn/recipes/motion.yaml
+    python train_video.py --dataset folder --data-dir FOLDER --recipe motion
 
-Six classes, the shapes of `motion`; what a clip's shape does is drawn from all twelve actions of `motion`, whatever its
-class. All else, colours, textures, sizes, noise, frames and coding, is as in `motion`, and so is the number of clips.
+Six classes, the colour of the shape; which shape it is, and which of the twelve actions of `motion` it does, is drawn
+whatever its class. All else, textures, background, sizes, noise, frames and coding, is as in `motion`, and so is the
+number of clips.
 """
 
 import argparse
@@ -17,8 +18,16 @@ from tqdm import tqdm
 
 from timm_video_psn.data import write_video
 from timm_video_psn.data.motion_actions import ACTIONS
-from timm_video_psn.data.motion_render import SHAPES, render
+from timm_video_psn.data.motion_render import render
 
+COLOURS = {  # grey levels of red, green and blue
+    "blue": (60, 60, 195),
+    "cyan": (60, 195, 195),
+    "green": (60, 195, 60),
+    "magenta": (195, 60, 195),
+    "red": (195, 60, 60),
+    "yellow": (195, 195, 60),
+}
 PER_CLASS = {"train": 256, "val": 100}  # 1536 and 600, as motion has
 
 
@@ -36,7 +45,7 @@ def write_appearance(folder: Path, seed: int = 0) -> Path:
     if folder.exists():
         return folder
     draft = folder.with_name(f".{folder.name}-draft")
-    jobs = [(split, shape, number) for split in PER_CLASS for shape in SHAPES for number in range(PER_CLASS[split])]
+    jobs = [(split, name, number) for split in PER_CLASS for name in COLOURS for number in range(PER_CLASS[split])]
     with ProcessPoolExecutor() as pool:
         done = pool.map(partial(write_clip, draft, seed), jobs, chunksize=16)
         list(tqdm(done, total=len(jobs), desc="drawing appearance", unit="clip", disable=None))
@@ -45,17 +54,17 @@ def write_appearance(folder: Path, seed: int = 0) -> Path:
 
 
 def write_clip(folder: Path, seed: int, job: tuple[str, str, int]) -> None:
-    split, shape, number = job
-    path = folder / split / shape / f"{number:04d}.mp4"
+    split, name, number = job
+    path = folder / split / name / f"{number:04d}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng((seed, list(PER_CLASS).index(split), SHAPES.index(shape), number))
-    write_video(path, appearance_clip(shape, rng))
+    rng = np.random.default_rng((seed, list(PER_CLASS).index(split), list(COLOURS).index(name), number))
+    write_video(path, appearance_clip(name, rng))
 
 
-def appearance_clip(shape: str, rng: np.random.Generator) -> np.ndarray:
-    """uint8 frames (24, 72, 72, 3) in which the shape does anything that motion knows."""
+def appearance_clip(name: str, rng: np.random.Generator) -> np.ndarray:
+    """uint8 frames (24, 72, 72, 3) in which a shape of that colour does anything that motion knows."""
     action = list(ACTIONS.values())[rng.integers(len(ACTIONS))]
-    frames = render(action.draw(rng), rng, shape)
+    frames = render(action.draw(rng), rng, COLOURS[name])
     return frames[::-1].copy() if action.backwards else frames
 
 

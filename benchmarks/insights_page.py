@@ -40,7 +40,6 @@ from timm_video_psn.layers import ActionPerceptronSynthesizer
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "timm_video_psn" / "recipes" / "motion.yaml"
 KINDS = {"temporal convolutions": "T-C", "temporal pools": "T-M", "identities": "T-I"}
-APPEARANCE_EPOCHS = 12  # a shape among these textures is learned more slowly than a movement
 FIELD_CLIPS = 24  # at whose features receptive fields are measured
 
 
@@ -66,7 +65,6 @@ def main() -> None:
         else:
             folder = write_appearance(args.appearance_data or args.output / "appearance")
             options = ["--dataset", "folder", "--data-dir", str(folder), "--recipe", str(RECIPE)]
-            options += ["--epochs", str(APPEARANCE_EPOCHS)]
             run = args.appearance or trained(args.output / "insights-appearance", options)
             compare(page, shown, Subject(run, read_index("folder", folder, "val"), args.limit))
         page.write()
@@ -294,9 +292,8 @@ def compare(page: Page, motion: Subject, appearance: Subject) -> None:
     maps = {name: kernel_maps(subject.viewer.model, per_element=True) for name, subject in subjects.items()}
     page.text(
         "## Order or appearance\n\nThe same network with the same recipe, once on `motion`, whose 12 classes are only "
-        f"in the order of the frames, once, for {APPEARANCE_EPOCHS} epochs instead of 4, on `appearance` "
-        "(`benchmarks/appearance_data.py`), whose 6 classes are the shapes in every single frame and whose movements "
-        "are drawn at random."
+        "in the order of the frames, once on `appearance` (`benchmarks/appearance_data.py`), whose 6 classes are the "
+        "colours of the same shapes in every single frame and whose movements are drawn at random."
     )
     title = "||T_ij||$_1$ / elements of T_ij"
     file = draw_kernel_maps(maps, page.scratch / "both.png", title)

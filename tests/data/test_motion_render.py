@@ -60,3 +60,11 @@ def test_the_camera_sways_on_a_closed_path_without_a_preferred_direction():
 def test_radius_scales_the_texture_with_the_shape():
     small, big = (shape_mask(still(36, 36, radius), 0)[0].sum() for radius in (8, 16))
     np.testing.assert_allclose(big / small, 4, rtol=0.2)
+
+
+def test_a_given_colour_is_that_of_the_shape(monkeypatch):
+    monkeypatch.setattr(motion_render, "SHAPES", ("disc",) * len(SHAPES))
+    for seed in range(5):
+        clip = render(still(36, 36, 16), np.random.default_rng(seed), (60, 195, 60)).astype(float)
+        middle = clip[:, 28:44, 28:44].mean((0, 1, 2))  # within the disc; its texture and the noise average out
+        np.testing.assert_allclose(middle, (60, 195, 60), atol=20)

@@ -30,21 +30,22 @@ class Texture(NamedTuple):
     crest: np.ndarray
 
 
-def render(trajectory: Trajectory, rng: np.random.Generator, shape: str | None = None) -> np.ndarray:
+def render(
+    trajectory: Trajectory, rng: np.random.Generator, colour: tuple[float, float, float] | None = None
+) -> np.ndarray:
     """Draws a clip; shape, angle, colours, textures, camera sway and noise come from `rng`.
 
     Args:
         trajectory: where the shape is, and how large.
         rng: source of everything else.
-        shape: one of `SHAPES`; None for any.
+        colour: mean colour of the shape, grey levels of red, green and blue; None for any.
 
     Returns:
         uint8 RGB frames (T, S, S, 3).
     """
-    ground, figure = _draw_textures(rng)
+    ground, figure = _draw_textures(rng, colour)
     u, v = _shape_coordinates(trajectory, rng.uniform(0, 2 * np.pi))
-    drawn = SHAPES[rng.integers(len(SHAPES))]  # also where the shape is given: what follows stays the same
-    distance = _signed_distance(shape or drawn, u, v) * _per_frame(trajectory.radius)
+    distance = _signed_distance(SHAPES[rng.integers(len(SHAPES))], u, v) * _per_frame(trajectory.radius)
     cover = np.clip(0.5 - distance, 0, 1)  # (T, S, S); soft within one pixel of the outline
     background = _shade(_background_waves(len(u), rng), ground)  # (3, T, S, S)
     planes = background + cover * (_shade(_shape_waves(u, v, rng), figure) - background)
@@ -53,10 +54,12 @@ def render(trajectory: Trajectory, rng: np.random.Generator, shape: str | None =
     return np.ascontiguousarray(np.moveaxis(pixels, 0, -1))  # (T, S, S, 3)
 
 
-def _draw_textures(rng: np.random.Generator) -> tuple[Texture, Texture]:
-    """Two textures whose mean colours differ clearly."""
+def _draw_textures(rng: np.random.Generator, colour: tuple[float, float, float] | None) -> tuple[Texture, Texture]:
+    """Textures of background and shape, whose mean colours differ clearly."""
     while True:
         means = rng.uniform(30, 225, (2, 3)).astype(np.float32)
+        if colour is not None:
+            means[1] = colour
         if np.linalg.norm(means[0] - means[1]) >= _LEAST_CONTRAST:
             break
     crests = rng.standard_normal((2, 3)).astype(np.float32)
