@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from timm_video_psn.data import FrameStream, VideoReader, write_video
 from timm_video_psn.engine.cli import predict_main
@@ -99,6 +100,15 @@ def test_a_whole_video_can_be_annotated(videos, model_folder, tmp_path):
 def test_what_cannot_be_done_is_said(videos, model_folder, capsys, more, message):
     assert predict_main([str(videos), "--model", model_folder, *more]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--window", "2"], ["--video-out", "copy.mp4"]])
+def test_images_without_a_rate_are_refused_before_anything_is_predicted(tmp_path, model_folder, capsys, more):
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "1.png")
+    assert predict_main([str(tmp_path), "--model", model_folder, *more]) == 2
+    captured = capsys.readouterr()
+    assert "tells no frame rate; give one, as --fps 12" in captured.err
+    assert captured.out == ""
 
 
 @pytest.mark.parametrize("flag", ["--top", "--window", "--batch-size", "--fps"])

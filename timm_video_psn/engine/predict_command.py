@@ -77,6 +77,7 @@ def predict(options: argparse.Namespace) -> int:
     inputs = expand_inputs(options.inputs)
     if options.video_out and (len(inputs) > 1 or is_live(inputs[0])):
         raise ValueError(f"--video-out copies one video file; found {len(inputs)} inputs, the first {inputs[0]}")
+    _check_rates(inputs, options)
     predictor = Predictor(options.model, options.device)
     failed = 0
     with _Answers(options, several=len(inputs) > 1) as answers:
@@ -90,6 +91,14 @@ def predict(options: argparse.Namespace) -> int:
     if failed:
         print(f"predict_video.py: {failed} of {len(inputs)} inputs could not be read", file=sys.stderr)
     return 0 if not failed else 1 if failed < len(inputs) else 2
+
+
+def _check_rates(inputs: Sequence[str], options: argparse.Namespace) -> None:
+    """Raise, before anything is predicted, if times are needed of images that tell none."""
+    timed = options.window is not None or options.video_out or any(map(is_live, inputs))
+    folders = [path for path in inputs if not is_live(path) and Path(path).is_dir()]
+    if timed and folders and options.fps is None:
+        raise ValueError(f"{folders[0]} is a folder of images, which tells no frame rate; give one, as --fps 12")
 
 
 def expand_inputs(inputs: Sequence[str]) -> list[str]:
