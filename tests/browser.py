@@ -52,7 +52,7 @@ def browser(tmp_path: Path) -> Iterator:
         "--no-sandbox",  # as root there is none
         "--disable-dev-shm-usage",  # containers have little
         "--disable-gpu",
-        "--use-fake-device-for-media-stream",  # a camera that shows a moving test picture, allowed without a question
+        "--use-fake-device-for-media-stream=fps=5",  # a camera with a moving test picture, allowed without a question
         "--use-fake-ui-for-media-stream",
         "--window-size=1280,1400",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",

@@ -3,6 +3,7 @@
 Nothing of huggingface_hub or timm may be imported before `set_up` has run: they read their settings when imported.
 """
 
+import faulthandler
 import os
 import runpy
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
+LIMIT_SEC = 180  # of a call; the Hub's client itself waits for answers without end
 
 
 class Outcome(NamedTuple):
@@ -31,9 +33,13 @@ def set_up(settings: dict[str, str]) -> None:
 
 
 def call(function: Callable[..., Any], arguments: tuple[Any, ...], environment: dict[str, str]) -> Outcome:
-    """Call, and catch what the process and its libraries print, whichever way they do."""
+    """Call, and catch what the process and its libraries print, whichever way they do.
+
+    A call that hangs ends the process, after it has shown where.
+    """
     os.environ.update(environment)
     saved = os.dup(1), os.dup(2)
+    faulthandler.dump_traceback_later(LIMIT_SEC, exit=True, file=saved[1])
     value, error = None, ""
     with tempfile.TemporaryFile() as file:
         for number in (1, 2):
@@ -43,6 +49,7 @@ def call(function: Callable[..., Any], arguments: tuple[Any, ...], environment: 
         except Exception as caught:  # the test looks at it
             error = f"{type(caught).__name__}: {caught}"
         finally:
+            faulthandler.cancel_dump_traceback_later()
             sys.stdout.flush()
             sys.stderr.flush()
             for number, copy in zip((1, 2), saved, strict=True):
@@ -59,6 +66,17 @@ def publish(*arguments: str) -> int:
     import publish
 
     return publish.main(arguments)
+
+
+def publish_impatiently(*arguments: str) -> int:
+    """hub/publish.py that waits for no silent server."""
+    import upload
+
+    before, upload.SILENCE_SEC = upload.SILENCE_SEC, 0.5
+    try:
+        return publish(*arguments)
+    finally:
+        upload.SILENCE_SEC = before
 
 
 def predict(*arguments: str) -> int:

@@ -61,7 +61,7 @@ def client(
 
     def run(function: Callable[..., Any], *arguments: Any, token: str = TOKEN, **environment: str) -> clients.Outcome:
         environment = {"HF_TOKEN": token, **environment}
-        outcomes.append(pool.submit(clients.call, function, arguments, environment).result(timeout=120))
+        outcomes.append(pool.submit(clients.call, function, arguments, environment).result(clients.LIMIT_SEC + 20))
         return outcomes[-1]
 
     yield run

@@ -131,7 +131,7 @@ class LoopbackHub:
         Handler.hub = hub
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
         self.address = f"http://127.0.0.1:{self.server.server_port}"
         self.far_address = f"http://localhost:{self.server.server_port}"  # another host, as storage and CDN are
@@ -139,7 +139,7 @@ class LoopbackHub:
     def stop(self) -> None:
         self.stopping.set()
         self.server.shutdown()
-        self.thread.join()
+        self.thread.join(30)
         self.server.server_close()
 
     def seed(self, repo: str, files: dict[str, bytes], **kwargs: Any) -> str:
@@ -166,6 +166,7 @@ class HubHandler(BaseHTTPRequestHandler):
     """One connection of a client."""
 
     protocol_version = "HTTP/1.1"
+    timeout = 60  # of each read and write: a client that went quiet must not keep the lock
     hub: LoopbackHub
 
     def log_message(self, *args: Any) -> None:

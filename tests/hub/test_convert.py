@@ -199,7 +199,7 @@ def test_an_official_tsm_checkpoint_becomes_a_folder_that_predicts(tmp_path, nam
     checkpoint = official_file(tmp_path / "ckpt.best.pth.tar", official, legacy=True, optimizer={"state": {}})
     arguments = six("--source", "tsm", checkpoint, "--model", "tsm_resnet18", "--class-names", names, out=out)
     command = [sys.executable, ROOT / "hub" / "convert.py", *arguments]
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=ROOT)
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
     assert run.returncode == 0, run.stderr
     assert "122 tensors, all taken, 0 of them" in run.stdout
     assert_same(out, official, clip)

@@ -29,7 +29,7 @@ def bundle(pool, best, tmp_path_factory) -> Path:
     """What publish.py would upload."""
     folder = tmp_path_factory.mktemp("bundle")
     arguments = (str(best), "--repo-id", REPO, "--dry-run", str(folder))
-    assert pool.submit(clients.call, clients.publish, arguments, {}).result(timeout=120).value == 0
+    assert pool.submit(clients.call, clients.publish, arguments, {}).result(clients.LIMIT_SEC + 20).value == 0
     return folder
 
 
@@ -102,7 +102,9 @@ def test_the_code_on_the_card_runs(published, client, bundle, tmp_path):
 
 def test_without_our_package_timm_says_what_to_import(published, settings, bundle):
     code = f"import timm\ntimm.create_model('local-dir:{bundle}', pretrained=True)"
-    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True, timeout=120
+    )
     assert run.returncode == 1
     assert "Unknown model (psn_test_resnet.import_timm_video_psn_first)" in run.stderr
 

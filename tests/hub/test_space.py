@@ -79,17 +79,17 @@ def app(model, asked) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (asked.parent / "watch.py").write_text(WATCH.format(log=str(asked)))
-    log = (asked.parent / "app.log").open("w+")
     command = [sys.executable, asked.parent / "watch.py", SPACE / "app.py", "--model", model, "--port", port]
-    process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
-    try:
-        url = f"http://127.0.0.1:{port}/"
-        wait_until_up(url, process, log)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
+    with (
+        (asked.parent / "app.log").open("w+") as log,
+        subprocess.Popen(list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, cwd=ROOT) as process,
+    ):
+        try:
+            url = f"http://127.0.0.1:{port}/"
+            wait_until_up(url, process, log)
+            yield url
+        finally:
+            process.kill()
 
 
 def wait_until_up(url: str, process: subprocess.Popen, log) -> None:
