@@ -23,7 +23,8 @@ from timm_video_psn.models.weights import file_sha256
 
 WEIGHTS, CONFIG, CARD, EXAMPLE = "model.safetensors", "config.json", "README.md", "test_io.safetensors"
 REQUIRED = (WEIGHTS, CONFIG, CARD, EXAMPLE, "labels.json")
-OPTIONAL = ("summary.csv", "curves.png", "interactions.png")
+COPIED = ("summary.csv", "curves.png", "conversion.csv")  # those of them that training or convert.py left
+OPTIONAL = (*COPIED, "interactions.png")
 
 # timm says "Unknown model (...)" where our package has not been imported. It reads the architecture only up to the
 # dot, so that this tag changes nothing but that message.
@@ -44,8 +45,8 @@ def build_bundle(
     """Make the folder to publish from what training left.
 
     Args:
-        best: folder with `model.safetensors` and `config.json`; `summary.csv` and `curves.png` are looked for in it
-            and in the run's folder above it.
+        best: folder with `model.safetensors` and `config.json`; what else is published of it is looked for in it, and
+            if it is the `best/` of a run, in the run's folder above it, too.
         folder: where the files go; it exists and is empty.
         repo_id: `user/name` on the Hub, for the card.
         license_id: licence of the weights as the Hub abbreviates it, None if none is stated.
@@ -74,7 +75,7 @@ def build_bundle(
             f"label_names in {best / CONFIG} are not the classes that the model was trained on: their fingerprint is "
             "another than label_fingerprint; restore the file that train_video.py wrote"
         )
-    for name, source in ((name, _beside(best, name)) for name in ("summary.csv", "curves.png")):
+    for name, source in ((name, _beside(best, name)) for name in COPIED):
         if source:
             shutil.copyfile(source, folder / name)
     shutil.copyfile(best / WEIGHTS, folder / WEIGHTS)
@@ -184,6 +185,7 @@ def _published_config(config: dict[str, Any], weights: Path, license_id: str | N
 
 def _beside(best: Path, name: str) -> Path | None:
     """A file of the run, which lies beside `best/`, or in a folder that was published before."""
+    best = best.resolve()  # it may have been given as "."
     places = (best / name, best.parent / name) if best.name == "best" else (best / name,)
     return next((place for place in places if place.is_file()), None)
 

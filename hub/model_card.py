@@ -80,6 +80,12 @@ class CardFacts:
         return "weights that are not on the Hub" if given else "random weights"
 
     @property
+    def temporal(self) -> str:
+        """The kind of temporal module, which decides whose paper to cite: psn, tsm, gst, ..."""
+        stated = (self.config.get("model_args") or {}).get("temporal")
+        return str(stated or self.architecture.partition("_")[0])
+
+    @property
     def results(self) -> list[Measured]:
         """All numbers."""
         return measured(self.config)
@@ -113,6 +119,7 @@ def write_card(facts: CardFacts, path: Path) -> None:
         data,
         template_path=str(TEMPLATE),
         facts=facts,
+        origin=facts.config.get("converted_from"),
         num_frames=facts.clip_shape[2],
         num_classes=facts.config.get("num_classes"),
         sampling=video.get("sampling", "not recorded"),

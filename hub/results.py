@@ -14,6 +14,7 @@ DATASETS = {
     "k400": ("kinetics-400", "Kinetics-400"),
     "diving48": ("diving48", "Diving48"),
 }
+OWN = ("folder", "list")  # whose videos are whoever's; other names are those that convert.py was given
 METRICS = {
     "top1": "top-1",
     "top5": "top-5",
@@ -48,7 +49,9 @@ def dataset_of(entries: dict[str, Any]) -> Dataset:
     Args:
         entries: of the file.
     """
-    short, title = DATASETS.get(str(entries.get("dataset")), ("own-videos", "videos of the publisher's own"))
+    name = entries.get("dataset")
+    own = name is None or name in OWN
+    short, title = DATASETS.get(str(name), ("own-videos", "videos of the publisher's own") if own else (name, name))
     version = entries.get("dataset_version")
     return Dataset(short, f"{title} {version}" if version and str(version) not in title else title)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import clients
 import numpy as np
 import pytest
 import timm
@@ -26,6 +27,7 @@ from torchvision.models.resnet import Bottleneck
 import timm_video_psn  # noqa: F401  # registers the models
 from timm_video_psn.data import write_video
 from timm_video_psn.engine.predict import Predictor
+from timm_video_psn.models.weights import file_sha256
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 4
@@ -194,7 +196,7 @@ def six(*arguments: object, out: Path) -> list[object]:
     return [*arguments, "--num-frames", FRAMES, "--dataset", "six", "--out", out]
 
 
-def test_an_official_tsm_checkpoint_becomes_a_folder_that_predicts(tmp_path, names, clip):
+def test_an_official_tsm_checkpoint_becomes_a_folder_that_predicts_and_can_be_published(tmp_path, names, clip, client):
     official, out = tsm(), tmp_path / "new" / "folder"
     checkpoint = official_file(tmp_path / "ckpt.best.pth.tar", official, legacy=True, optimizer={"state": {}})
     arguments = six("--source", "tsm", checkpoint, "--model", "tsm_resnet18", "--class-names", names, out=out)
@@ -212,6 +214,17 @@ def test_an_official_tsm_checkpoint_becomes_a_folder_that_predicts(tmp_path, nam
     config = json.loads((out / "config.json").read_text())
     assert config["converted_from"]["entries"]["best_prec1"] == "45.6"
     assert config["video"]["protocol"].startswith(f"{FRAMES}x1x1@224/256 segments")
+
+    dry = tmp_path / "dry"
+    outcome = client(clients.publish, str(out), "--repo-id", "someone/tsm", "--dry-run", str(dry))
+    assert outcome.value == 0, outcome.output
+    card = (dry / "README.md").read_text()
+    code, sha256 = "https://github.com/mit-han-lab/temporal-shift-module", file_sha256(checkpoint)
+    assert f"`ckpt.best.pth.tar` (sha256 `{sha256}`) of [{code.partition('//')[2]}]({code})" in card
+    assert "trained on six." in card
+    assert "trained by others" in card
+    assert "@inproceedings{lin2019tsm," in card
+    assert (dry / "conversion.csv").read_bytes() == (out / "conversion.csv").read_bytes()
 
     video = tmp_path / "clip.mp4"
     write_video(video, np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), np.uint8))
