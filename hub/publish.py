@@ -78,6 +78,8 @@ def publish(options: argparse.Namespace) -> None:
         OSError: files could not be read or written.
     """
     repository = HubRepository(options.repo_id, options.revision, options.token)
+    if options.dry_run:
+        _check_target(options.dry_run, options.best)
     with tempfile.TemporaryDirectory(prefix="publish-") as temporary:
         folder, cache = Path(temporary, "folder"), Path(temporary, "cache")
         folder.mkdir()
@@ -93,13 +95,13 @@ def publish(options: argparse.Namespace) -> None:
             return
         try:
             _upload_and_compare(repository, folder, cache, example, options)
+            if options.register:
+                where = Published(options.repo_id, repository.after, file_sha256(folder / WEIGHTS))
+                print(f"registered: {register(folder, where, options.register)} in {options.register}")
         except KeyboardInterrupt:
             raise KeyboardInterrupt(repository.what_is_there()) from None
         except Exception as error:  # whatever it was: the user must know what is on the Hub now
             raise PublishError(f"{_told(error)}\n{repository.what_is_there()}") from error
-        if options.register:
-            where = Published(options.repo_id, repository.after, file_sha256(folder / WEIGHTS))
-            print(f"registered: {register(folder, where, options.register)} in {options.register}")
 
 
 def _upload_and_compare(
@@ -142,12 +144,21 @@ def _told(error: BaseException) -> str:
     return "\n  because of ".join(lines)
 
 
-def _keep(folder: Path, target: Path) -> None:
-    """Put what was built into the folder of a dry run, which may hold an earlier one."""
-    target.mkdir(parents=True, exist_ok=True)
-    strangers = sorted(path.name for path in target.iterdir() if path.name not in REQUIRED + OPTIONAL)
+def _check_target(target: Path, best: Path) -> None:
+    """Raise unless the folder of a dry run is empty, or holds an earlier one alone."""
+    if target.resolve() == best.resolve():
+        raise ValueError(f"--dry-run {target} is the folder that is to be published; name another, which it may fill")
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"--dry-run {target} is no folder; name one that is empty, or not there yet")
+    there = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    strangers = sorted(there - {*REQUIRED, *OPTIONAL})
     if strangers:
         raise ValueError(f"{target} holds files of others ({', '.join(strangers)}); use an empty folder for --dry-run")
+
+
+def _keep(folder: Path, target: Path) -> None:
+    """Put what was built into the folder of a dry run."""
+    target.mkdir(parents=True, exist_ok=True)
     for path in target.iterdir():
         path.unlink()
     for path in folder.iterdir():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
@@ -17,6 +17,7 @@ from timm_video_psn.version import __version__
 
 Result = TypeVar("Result")
 FAILURES = (HTTPError, OSError, RuntimeError)  # what the client raises for the network and for servers
+SILENCE_SEC = 120  # after which a server that says nothing counts as gone
 ATTEMPTS = 3  # the client itself repeats uploads, but neither the creation of a repository nor a commit
 _logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class HubRepository:
             PermissionError: the Hub does not accept the token.
             ValueError: the repository is public, but a private one was asked for; or the tag is taken.
         """
+        limit_waiting()
         self._check_login()
         try:
             info = patiently(lambda: self.api.repo_info(self.repo_id))
@@ -175,9 +177,11 @@ class HubRepository:
 
     def what_is_there(self) -> str:
         """What the Hub holds, for somebody whose upload has failed."""
-        if self.before is None and not self.made:
+        if not self.made and self.before is None:
             return "Nothing on the Hub has been changed."
         made = f"Created on the way: {' and '.join(self.made)}. " if self.made else ""
+        if self.before is None:
+            return f"{made}No commit has been made."
         try:
             now = str(self.api.repo_info(self.repo_id, revision=self.revision).sha)
         except (HTTPError, OSError) as error:
@@ -191,6 +195,13 @@ class HubRepository:
                 f"{str(self.before)[:8]}."
             )
         return f"{made}{self.repo_id} is at {now[:8]} on {self.revision}, by a commit that this run cannot vouch for."
+
+
+def limit_waiting() -> None:
+    """Let the Hub's client give up on a server that is silent for `SILENCE_SEC`; by default it waits without end."""
+    client = get_session()
+    settings = {"event_hooks": client.event_hooks, "follow_redirects": True, "timeout": SILENCE_SEC}
+    set_client_factory(lambda: type(client)(**settings))
 
 
 def patiently(action: Callable[[], Result]) -> Result:

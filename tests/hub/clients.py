@@ -68,6 +68,16 @@ def publish(*arguments: str) -> int:
     return publish.main(arguments)
 
 
+def publish_from(folder: str, *arguments: str) -> int:
+    """hub/publish.py with another working directory."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return publish(*arguments)
+    finally:
+        os.chdir(before)
+
+
 def publish_impatiently(*arguments: str) -> int:
     """hub/publish.py that waits for no silent server."""
     import upload

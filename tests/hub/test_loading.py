@@ -261,7 +261,9 @@ def test_a_namespace_in_the_environment_stands_for_all_names(hub, small, load):
     assert "is no user or organisation of the Hub" in load(NAME, environment={"TIMM_VIDEO_PSN_HUB": "a/b"})
 
 
-def test_registered_weights_are_what_their_name_loads_from_then_on(hub, client, load, small, bundle, tmp_path):
+def test_registered_weights_are_what_their_name_loads_from_then_on(
+    hub, client, load, small, bundle, tmp_path, monkeypatch
+):
     manifest = tmp_path / "zoo.json"
     shutil.copy(Path(timm_video_psn.__file__).parent / "models" / "zoo.json", manifest)
     before = manifest.read_text()
@@ -284,6 +286,21 @@ def test_registered_weights_are_what_their_name_loads_from_then_on(hub, client, 
     sha256 = file_sha256(whole / "model.safetensors")
     assert entries[NAME] == {"repo": f"{USER}/sthv1", "revision": commit, "sha256": sha256}
     assert {value for name, value in entries.items() if name != NAME} == {None}
+
+    original, elsewhere = hub.fault_for, tmp_path / "elsewhere" / "zoo.json"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(before)
+
+    def take_away(method, path):
+        if "/commit/" in path:
+            shutil.rmtree(elsewhere.parent)
+        return original(method, path)
+
+    monkeypatch.setattr(hub, "fault_for", take_away)
+    arguments = (str(whole), "--repo-id", f"{USER}/again", "--register", str(elsewhere))
+    unwritten = client(clients.publish, *arguments)
+    assert unwritten.value == 2
+    assert re.search(r"zoo\.json.*\n.*The commit \w{40} is on main of someone/again, complete", unwritten.output)
 
     zoo = {"function": clients.load_from_zoo, "before": (str(manifest),)}
     facts, state = load(NAME, **zoo)

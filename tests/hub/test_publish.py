@@ -106,6 +106,9 @@ def test_the_example_holds_the_logits_of_the_trained_model(hub, publish, best, t
     model = timm.create_model(f"local-dir:{best}", pretrained=True).eval()
     with torch.inference_mode():
         torch.testing.assert_close(model(example["clip"]), example["logits"])
+    replaced = publish("--dry-run", f"{best}/../best")
+    assert replaced.value == 2
+    assert "is the folder that is to be published; name another" in replaced.output
     (tmp_path / "dry" / "stranger.txt").touch()
     refused = publish("--dry-run", str(tmp_path / "dry"))
     assert (refused.value, (tmp_path / "dry" / "stranger.txt").exists()) == (2, True)
@@ -297,6 +300,7 @@ def test_a_connection_that_breaks_once_is_made_up_for(hub, publish, fault):
         (Fault("POST", "/commit/", "drop", 9), "No commit has been made: someone/psn-motion is at"),
         (Fault("POST", "/commit/", 400, 9), "No commit has been made: someone/psn-motion is at"),
         (Fault("POST", "/api/repos/create", 403, 9), "Nothing on the Hub has been changed."),
+        (Fault("GET", "/refs", 403, 9), "the repository someone/psn-motion. No commit has been made."),
         (Fault("POST", "/api/validate-yaml", 400, 9), "Invalid metadata in README.md.\n- as the test wanted it"),
     ],
     ids=lambda item: f"{item.what}-{item.where}" if isinstance(item, Fault) else "",
@@ -314,15 +318,35 @@ def test_after_a_failure_nothing_is_half_published_and_the_next_try_succeeds(hub
     assert files(hub).keys() == FILES
 
 
-def test_a_process_killed_in_the_middle_of_an_upload_leaves_nothing_half_published(hub, publish, settings, best):
-    hub.faults.append(Fault("PUT", "/storage/", "hang"))
+def test_a_server_that_falls_silent_is_given_up_and_asked_again(hub, client, best):
+    hub.faults.append(Fault("POST", "/commit/", "hang"))
+    outcome = client(clients.publish_impatiently, str(best), "--repo-id", REPO)
+    assert outcome.value == 0, outcome.output
+    assert hub.count("POST", "/commit/") == 2
+    assert len(hub.repositories[REPO].commits) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "where"), [(signal.SIGKILL, ("PUT", "/storage/")), (signal.SIGINT, ("POST", "/commit/"))]
+)
+def test_a_process_stopped_in_the_middle_of_an_upload_leaves_nothing_half_published(
+    hub, publish, settings, best, number, where
+):
+    hub.faults.append(Fault(*where, "hang"))
     command = [sys.executable, str(clients.ROOT / "hub" / "publish.py"), str(best), "--repo-id", REPO]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     hub.hanging.clear()
-    process = subprocess.Popen(command, env={**environment, **settings, "HF_TOKEN": TOKEN}, stdout=subprocess.DEVNULL)
-    assert hub.hanging.wait(timeout=90)
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=30)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env={**environment, **settings, "HF_TOKEN": TOKEN}, **pipes) as process:
+        try:
+            assert hub.hanging.wait(timeout=90)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    if number is signal.SIGINT:
+        assert process.returncode == 130
+        assert f"interrupted. Created on the way: the repository {REPO}. No commit has been made" in said
     assert files(hub) == {}
     assert publish().value == 0
     assert files(hub).keys() == FILES
@@ -391,6 +415,12 @@ def test_a_private_repository_stays_private_and_is_never_published_by_mistake(hu
     assert outcome.value == 2
     assert "is public, but --private was given" in outcome.output
     assert len(hub.repositories[REPO].commits) == 2
+
+
+def test_a_folder_given_as_a_dot_is_the_best_of_its_run_too(client, best, tmp_path):
+    outcome = client(clients.publish_from, str(best), ".", "--repo-id", REPO, "--dry-run", str(tmp_path / "dry"))
+    assert outcome.value == 0, outcome.output
+    assert {path.name for path in (tmp_path / "dry").iterdir()} == FILES
 
 
 def test_another_branch_leaves_main_alone(hub, publish):
