@@ -11,6 +11,7 @@ import timm
 import torch
 from model_card import CardFacts, write_card
 from results import read_results
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.models import split_model_name_tag
 from torch import Tensor
@@ -60,7 +61,10 @@ def build_bundle(
         ValueError: its files do not fit each other, or it is no video model.
     """
     config = _read_config(best)
-    model = timm.create_model(f"local-dir:{best}", pretrained=True).eval()
+    try:
+        model = timm.create_model(f"local-dir:{best}", pretrained=True).eval()
+    except (RuntimeError, TypeError, AttributeError, SafetensorError) as error:
+        raise ValueError(f"{best / WEIGHTS} and {CONFIG} beside it do not make a model: {error}") from error
     if not isinstance(model, timm_video_psn.VideoNet):
         raise ValueError(f"{best} holds a {type(model).__name__}; publish.py is for the video models of timm_video_psn")
     labels = list(config.get("label_names") or [])
@@ -166,7 +170,10 @@ def _read_config(best: Path) -> dict[str, Any]:
     if missing:
         hint = f"; did you mean {best / 'best'}?" if (best / "best" / CONFIG).is_file() else ""
         raise FileNotFoundError(f"{best} has no {' and no '.join(missing)}; use the best/ folder of a run{hint}")
-    config = json.loads((best / CONFIG).read_text(encoding="utf-8"))
+    try:
+        config = json.loads((best / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{best / CONFIG} is damaged: {error}; use a folder that is whole") from error
     if not isinstance(config, dict) or not {"architecture", "pretrained_cfg"} <= config.keys():
         raise ValueError(f"{best / CONFIG} is not in timm's form: it lacks architecture or pretrained_cfg")
     return config

@@ -128,7 +128,7 @@ def read_weights(path: Path, entry: str | None = None) -> Weights:
     """
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} not found")
-    content = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+    content = _content(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dict; save the model's state_dict()")
     found = [name for name in ENTRIES if isinstance(content.get(name), Mapping)]
@@ -204,8 +204,10 @@ def report(converted: ConvertedKeys, weights: Weights) -> list[tuple[str, str, s
     return rows
 
 
-def _unpickled(path: Path) -> Any:
+def _content(path: Path) -> Any:
     try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
         with torch.serialization.safe_globals(_harmless()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -299,6 +299,10 @@ def broken(case: str, folder: Path) -> Path:
     elif case == "twice":
         state["new_fc.weight"] = state["module.new_fc.weight"]
     content = {"state_dict": state, "trap": Trap()} if case == "trap" else {"state_dict": state}
+    if case == "no safetensors":
+        path = path.with_suffix(".safetensors")
+        path.write_bytes(b"nothing of the kind")
+        return path
     if case == "no weights":
         content = {"epoch": 3}
     if case == "an old pickle":
@@ -323,15 +327,16 @@ def broken(case: str, folder: Path) -> Path:
         ("no weights", r"the top of .*broken\.pth is no state dict: epoch is no tensor"),
         ("an old pickle", r"broken\.pth is damaged or no checkpoint"),
         ("cut off", r"broken\.pth is damaged or no checkpoint"),
+        ("no safetensors", r"broken\.safetensors is damaged or no checkpoint"),
     ],
 )
 def test_what_is_not_explained_is_an_error_and_leaves_nothing(case, message, tmp_path, convert, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = six("--source", "tsm", broken(case, tmp_path), "--model", "tsm_resnet18", out=tmp_path / "out")
-    code, said = convert(*arguments)
+    checkpoint = broken(case, tmp_path)
+    code, said = convert(*six("--source", "tsm", checkpoint, "--model", "tsm_resnet18", out=tmp_path / "out"))
     assert code == 2
     assert re.match(rf"convert\.py: error: .*{message}", said), said
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.pth"]  # and no folder trap_was_run
+    assert sorted(path.name for path in tmp_path.iterdir()) == [checkpoint.name]  # and no folder trap_was_run
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,9 @@ def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent
         ("labels", "names 11 classes, but the model has 12"),
         ("order of labels", "are not the classes that the model was trained on"),
         ("image model", "holds a ResNet; publish.py is for the video models"),
+        ("half a config", r"best.config\.json is damaged: Unterminated string"),
+        ("half the weights", r"best.model\.safetensors and config\.json beside it do not make a model: .*header"),
+        ("unknown model", r"do not make a model: Unknown model \(psn_unheard_of\)"),
     ],
 )
 def test_what_cannot_be_published_is_said(hub, publish, best, tmp_path, what, text):
@@ -264,6 +267,12 @@ def test_what_cannot_be_published_is_said(hub, publish, best, tmp_path, what, te
         names = config["label_names"]
         config["label_fingerprint"] = hashlib.sha256("\n".join(names).encode()).hexdigest()
         (folder / "config.json").write_text(json.dumps({**config, "label_names": names[::-1]}))
+    elif what == "half a config":
+        (folder / "config.json").write_text((folder / "config.json").read_text()[:300])
+    elif what == "half the weights":
+        (folder / "model.safetensors").write_bytes((best / "model.safetensors").read_bytes()[:100_000])
+    elif what == "unknown model":
+        (folder / "config.json").write_text(json.dumps({**config, "architecture": "psn_unheard_of"}))
     elif what == "image model":
         save_for_hf(timm.create_model("test_resnet"), str(folder), safe_serialization=True)
     outcome = publish(folder=folder)
