@@ -143,8 +143,7 @@ def build_page(predictor: Predictor, source: str) -> gr.Blocks:
 def _gallery(label: str, name: str, count: int) -> gr.Gallery:
     """A place for the pictures of a clip, as high as their rows."""
     columns = min(count, 8)
-    height = 180 * -(-count // columns) + 20
-    return gr.Gallery(label=label, columns=columns, height=height, object_fit="contain", format="png", elem_id=name)
+    return gr.Gallery(label=label, columns=columns, height="auto", object_fit="contain", format="png", elem_id=name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
