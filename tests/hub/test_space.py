@@ -28,6 +28,9 @@ ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "hub" / "space"
 FRAMES = 6
 START_SEC = 120
+CUT_OFF = """return [...document.querySelectorAll("#frames *")].some(part =>
+    ["auto", "scroll", "hidden"].includes(getComputedStyle(part).overflowY) && part.scrollHeight > part.clientHeight + 2)
+"""
 BUTTONS = ("css selector", "#video button")
 # Runs in the app's process before anything else, and writes down whom it asks for or connects to.
 WATCH = """
@@ -124,6 +127,7 @@ def test_five_classes_of_an_uploaded_video_are_those_of_the_predictor(app, brows
     wait_for(browser, lambda driver: len(driver.find_elements("css selector", "#frames img")) == FRAMES)
     shown = browser.find_element("css selector", "#frames").text
     assert [caption for caption in captions if caption in shown] == captions, shown
+    assert not browser.execute_script(CUT_OFF)
     tabs = browser.find_elements("css selector", "button[role=tab]")
     assert ("Where it looked" in [tab.text for tab in tabs]) == has_insights()
     if has_insights():
