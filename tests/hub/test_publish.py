@@ -35,10 +35,30 @@ FILES = {
 }
 
 
+PLAIN = FILES - {"interactions.png", "summary.csv", "curves.png"}
+
+
 @pytest.fixture
 def publish(client, best):
     """Publishes the trained model."""
     return lambda *more, folder=best, **kwargs: client(clients.publish, str(folder), "--repo-id", REPO, *more, **kwargs)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory) -> Path:
+    """A model without synthesizers and records, which is published in no time: nothing has to be drawn."""
+    folder = tmp_path_factory.mktemp("plain")
+    config = {"label_names": ["a", "b", "c"], "pretrained_cfg": {"input_size": (3, 32, 32)}}
+    save_for_hf(
+        timm.create_model("tsm_test_resnet", num_classes=3, num_frames=2), str(folder), config, safe_serialization=True
+    )
+    return folder
+
+
+@pytest.fixture
+def publish_plain(publish, plain):
+    """Publishes that model."""
+    return lambda *more, **kwargs: publish(*more, folder=plain, **kwargs)
 
 
 def files(hub, revision="main"):
@@ -213,19 +233,19 @@ def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results
 @pytest.mark.parametrize(
     ("recipe", "base_model", "text"),
     [
-        ({"model": "psn_test_resnet", "pretrained": False}, None, "random weights"),
-        ({"model": "psn_test_resnet", "pretrained": True}, "timm/test_resnet.r160_in1k", "huggingface.co/timm/test_re"),
-        ({"model": "psn_test_resnet", "model_kwargs": {"backbone_pretrained": True}}, "timm/test_resnet.r160_in1k", ""),
+        ({"model": "tsm_test_resnet", "pretrained": False}, None, "random weights"),
+        ({"model": "tsm_test_resnet", "pretrained": True}, "timm/test_resnet.r160_in1k", "huggingface.co/timm/test_re"),
+        ({"model": "tsm_test_resnet", "model_kwargs": {"backbone_pretrained": True}}, "timm/test_resnet.r160_in1k", ""),
         ({"model": "hf-hub:them/theirs@v2", "pretrained": True}, "them/theirs", "huggingface.co/them/theirs"),
         ({"model": "local-dir:mine", "pretrained": True}, None, "weights that are not on the Hub"),
-        ({"model": "psn_test_resnet", "initial_checkpoint": "last.pt"}, None, "weights that are not on the Hub"),
+        ({"model": "tsm_test_resnet", "initial_checkpoint": "last.pt"}, None, "weights that are not on the Hub"),
         (None, None, "| started from | not recorded |"),
     ],
 )
-def test_the_card_names_the_weights_that_training_started_from(publish, best, tmp_path, recipe, base_model, text):
+def test_the_card_names_the_weights_that_training_started_from(publish, plain, tmp_path, recipe, base_model, text):
     folder = tmp_path / "best"
-    shutil.copytree(best, folder)
-    config = json.loads((best / "config.json").read_text())
+    shutil.copytree(plain, folder)
+    config = json.loads((plain / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "recipe": recipe}))
     assert publish("--dry-run", str(tmp_path / "dry"), folder=folder).value == 0
     card = (tmp_path / "dry" / "README.md").read_text()
@@ -233,8 +253,8 @@ def test_the_card_names_the_weights_that_training_started_from(publish, best, tm
     assert text in card
 
 
-def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent(hub, publish):
-    outcome = publish("--license", "Apache 2.0")
+def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent(hub, publish_plain):
+    outcome = publish_plain("--license", "Apache 2.0")
     assert outcome.value == 2
     assert "license='Apache 2.0'; use the Hub's abbreviation, such as apache-2.0" in outcome.output
     assert hub.requests == []
@@ -293,12 +313,12 @@ def test_what_cannot_be_published_is_said(hub, publish, best, tmp_path, what, te
     ],
     ids=lambda fault: f"{fault.what}-{fault.method}",
 )
-def test_a_connection_that_breaks_once_is_made_up_for(hub, publish, fault):
+def test_a_connection_that_breaks_once_is_made_up_for(hub, publish_plain, fault):
     hub.faults.append(fault)
-    outcome = publish()
+    outcome = publish_plain()
     assert outcome.value == 0, outcome.output
     assert fault.times == 0
-    assert files(hub).keys() == FILES
+    assert files(hub).keys() == PLAIN
     assert len(hub.repositories[REPO].commits) == 2  # never a second commit for one that was only not answered
 
 
@@ -314,57 +334,61 @@ def test_a_connection_that_breaks_once_is_made_up_for(hub, publish, fault):
     ],
     ids=lambda item: f"{item.what}-{item.where}" if isinstance(item, Fault) else "",
 )
-def test_after_a_failure_nothing_is_half_published_and_the_next_try_succeeds(hub, publish, fault, text):
+def test_after_a_failure_nothing_is_half_published_and_the_next_try_succeeds(hub, publish_plain, fault, text):
     hub.faults.append(fault)
-    outcome = publish()
+    outcome = publish_plain()
     assert outcome.value == 2
     assert text in outcome.output
     if REPO in hub.repositories:
         assert files(hub) == {}
         assert "Created on the way: the repository someone/psn-motion." in outcome.output
     hub.faults.clear()
-    assert publish().value == 0
-    assert files(hub).keys() == FILES
+    assert publish_plain().value == 0
+    assert files(hub).keys() == PLAIN
 
 
-def test_a_server_that_falls_silent_is_given_up_and_asked_again(hub, client, best):
+def test_a_server_that_falls_silent_is_given_up_and_asked_again(hub, client, plain):
     hub.faults.append(Fault("POST", "/commit/", "hang"))
-    outcome = client(clients.publish_impatiently, str(best), "--repo-id", REPO)
+    outcome = client(clients.publish_impatiently, str(plain), "--repo-id", REPO)
     assert outcome.value == 0, outcome.output
     assert hub.count("POST", "/commit/") == 2
     assert len(hub.repositories[REPO].commits) == 2
 
 
-@pytest.mark.parametrize(
-    ("number", "where"), [(signal.SIGKILL, ("PUT", "/storage/")), (signal.SIGINT, ("POST", "/commit/"))]
-)
-def test_a_process_stopped_in_the_middle_of_an_upload_leaves_nothing_half_published(
-    hub, publish, settings, best, number, where
-):
-    hub.faults.append(Fault(*where, "hang"))
-    command = [sys.executable, str(clients.ROOT / "hub" / "publish.py"), str(best), "--repo-id", REPO]
+def test_a_process_killed_in_the_middle_of_an_upload_leaves_nothing_half_published(hub, publish_plain, settings, plain):
+    hub.faults.append(Fault("PUT", "/storage/", "hang"))
+    command = [sys.executable, str(clients.ROOT / "hub" / "publish.py"), str(plain), "--repo-id", REPO]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     hub.hanging.clear()
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env={**environment, **settings, "HF_TOKEN": TOKEN}, **pipes) as process:
+    environment |= {**settings, "HF_TOKEN": TOKEN}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             assert hub.hanging.wait(timeout=90)
-            process.send_signal(number)
-            _, said = process.communicate(timeout=60)
         finally:
             process.kill()
-    if number is signal.SIGINT:
-        assert process.returncode == 130
-        assert f"interrupted. Created on the way: the repository {REPO}. No commit has been made" in said
     assert files(hub) == {}
-    assert publish().value == 0
-    assert files(hub).keys() == FILES
+    assert publish_plain().value == 0
+    assert files(hub).keys() == PLAIN
+
+
+def test_who_interrupts_an_upload_is_told_what_is_there(hub, pool, client, plain):
+    hub.faults.append(Fault("POST", "/commit/", "hang"))
+    hub.hanging.clear()
+    process = client(os.getpid).value
+    arguments = (str(plain), "--repo-id", REPO)
+    publishing = pool.submit(clients.call, clients.publish, arguments, {"HF_TOKEN": TOKEN})
+    assert hub.hanging.wait(timeout=90)
+    os.kill(process, signal.SIGINT)
+    outcome = publishing.result(timeout=60)
+    assert outcome.value == 130
+    assert f"interrupted. Created on the way: the repository {REPO}. No commit has been made" in outcome.output
+    assert files(hub) == {}
 
 
 @pytest.mark.parametrize("what", ["truncate", "corrupt"])
-def test_what_comes_back_damaged_is_noticed_and_said(hub, publish, what):
+def test_what_comes_back_damaged_is_noticed_and_said(hub, publish_plain, what):
     hub.faults.append(Fault("GET", "/cdn/", what, 99))
-    outcome = publish("--tag", "v1")
+    outcome = publish_plain("--tag", "v1")
     assert outcome.value == 2
     assert ("Consistency check failed" if what == "truncate" else "came back from the Hub with another content") in (
         outcome.output
@@ -374,8 +398,8 @@ def test_what_comes_back_damaged_is_noticed_and_said(hub, publish, what):
     assert repository.tags == {}
 
 
-def test_somebody_elses_commit_is_not_overwritten(hub, publish, monkeypatch):
-    assert publish().value == 0
+def test_somebody_elses_commit_is_not_overwritten(hub, publish_plain, monkeypatch):
+    assert publish_plain().value == 0
     repository = hub.repositories[REPO]
     theirs = dict(repository.commits[repository.branches["main"]])
     original = hub.fault_for
@@ -386,7 +410,7 @@ def test_somebody_elses_commit_is_not_overwritten(hub, publish, monkeypatch):
         return original(method, path)
 
     monkeypatch.setattr(hub, "fault_for", interfere)
-    outcome = publish("--license", "mit")
+    outcome = publish_plain("--license", "mit")
     assert outcome.value == 2
     assert "somebody else has changed someone/psn-motion meanwhile" in outcome.output
     assert "by a commit that this run cannot vouch for" in outcome.output
@@ -395,8 +419,8 @@ def test_somebody_elses_commit_is_not_overwritten(hub, publish, monkeypatch):
 
 @pytest.mark.parametrize("token", ["hf_WrongToken0123456789", "hf_Odd\x7fToken012345"])
 @pytest.mark.parametrize("by", ["environment", "option"])
-def test_a_wrong_token_is_refused_without_being_shown(hub, publish, token, by):
-    outcome = publish(token=token) if by == "environment" else publish("--token", token, token="")
+def test_a_wrong_token_is_refused_without_being_shown(hub, publish_plain, token, by):
+    outcome = publish_plain(token=token) if by == "environment" else publish_plain("--token", token, token="")
     assert outcome.value == 2
     assert token not in outcome.output
     assert "Nothing on the Hub has been changed." in outcome.output
@@ -405,22 +429,22 @@ def test_a_wrong_token_is_refused_without_being_shown(hub, publish, token, by):
         assert "the Hub does not accept the token (HTTP 401); make one with the right to write" in outcome.output
 
 
-def test_no_token_at_all_is_said(hub, publish):
-    outcome = publish(token="")
+def test_no_token_at_all_is_said(hub, publish_plain):
+    outcome = publish_plain(token="")
     assert outcome.value == 2
     assert "no login at the Hub: run `hf auth login`" in outcome.output
     assert hub.repositories == {}
 
 
-def test_a_private_repository_stays_private_and_is_never_published_by_mistake(hub, publish, client, tmp_path):
-    assert publish("--private", "--token", TOKEN, token="").value == 0
+def test_a_private_repository_stays_private_and_is_never_published_by_mistake(hub, publish_plain, client, tmp_path):
+    assert publish_plain("--private", "--token", TOKEN, token="").value == 0
     assert hub.repositories[REPO].private
     stranger = client(clients.load, f"hf-hub:{REPO}", str(tmp_path / "a"), str(tmp_path / "m.pt"), {}, token="")
     assert "401" in stranger.error
     owner = client(clients.load, f"hf-hub:{REPO}", str(tmp_path / "b"), str(tmp_path / "m.pt"), {})
     assert owner.error == ""
     hub.repositories[REPO].private = False
-    outcome = publish("--private", "--license", "mit")
+    outcome = publish_plain("--private", "--license", "mit")
     assert outcome.value == 2
     assert "is public, but --private was given" in outcome.output
     assert len(hub.repositories[REPO].commits) == 2
@@ -432,10 +456,10 @@ def test_a_folder_given_as_a_dot_is_the_best_of_its_run_too(client, best, tmp_pa
     assert {path.name for path in (tmp_path / "dry").iterdir()} == FILES
 
 
-def test_another_branch_leaves_main_alone(hub, publish):
-    assert publish("--revision", "candidate").value == 0
+def test_another_branch_leaves_main_alone(hub, publish_plain):
+    assert publish_plain("--revision", "candidate").value == 0
     assert files(hub) == {}
-    assert files(hub, "candidate").keys() == FILES
+    assert files(hub, "candidate").keys() == PLAIN
 
 
 def test_files_that_are_no_longer_made_go_and_those_of_others_stay(hub, publish, best, tmp_path):
@@ -451,10 +475,10 @@ def test_files_that_are_no_longer_made_go_and_those_of_others_stay(hub, publish,
     assert b"curves.png" not in files(hub)["README.md"]
 
 
-def test_weights_that_differ_in_one_bit_are_another_upload(hub, publish, best, tmp_path):
-    assert publish().value == 0
+def test_weights_that_differ_in_one_bit_are_another_upload(hub, publish, plain, tmp_path):
+    assert publish(folder=plain).value == 0
     folder = tmp_path / "best"
-    shutil.copytree(best, folder)
+    shutil.copytree(plain, folder)
     state = load_file(folder / "model.safetensors")
     state["backbone.fc.bias"][0] += 1e-3
     save_file(state, folder / "model.safetensors")
@@ -464,19 +488,10 @@ def test_weights_that_differ_in_one_bit_are_another_upload(hub, publish, best, t
     assert "config.json" in outcome.output
 
 
-def test_a_model_without_synthesizers_and_records_gets_a_card_that_says_so(publish, tmp_path):
-    folder = tmp_path / "tsm"
-    model = timm.create_model("tsm_test_resnet", num_classes=3, num_frames=2)
-    preprocessing = {"input_size": (3, 32, 32)}
-    config = {"label_names": ["a", "b", "c"], "pretrained_cfg": preprocessing}
-    save_for_hf(model, str(folder), config, safe_serialization=True)
-    outcome = publish("--dry-run", str(tmp_path / "dry"), folder=folder)
+def test_a_model_without_synthesizers_and_records_gets_a_card_that_says_so(publish_plain, tmp_path):
+    outcome = publish_plain("--dry-run", str(tmp_path / "dry"))
     assert outcome.value == 0, outcome.output
-    assert {path.name for path in (tmp_path / "dry").iterdir()} == FILES - {
-        "interactions.png",
-        "summary.csv",
-        "curves.png",
-    }
+    assert {path.name for path in (tmp_path / "dry").iterdir()} == PLAIN
     card = (tmp_path / "dry" / "README.md").read_text()
     assert ".png" not in card
     for part in ("None were recorded.", "The recipe was not recorded.", "| started from | not recorded |"):

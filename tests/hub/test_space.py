@@ -29,7 +29,7 @@ SPACE = ROOT / "hub" / "space"
 FRAMES = 6
 START_SEC = 120
 CUT_OFF = """return [...document.querySelectorAll("#frames *")].some(part =>
-    ["auto", "scroll", "hidden"].includes(getComputedStyle(part).overflowY) && part.scrollHeight > part.clientHeight + 2)
+    getComputedStyle(part).overflowY !== "visible" && part.scrollHeight > part.clientHeight + 2)
 """
 BUTTONS = ("css selector", "#video button")
 # Runs in the app's process before anything else, and writes down whom it asks for or connects to.
