@@ -1,5 +1,7 @@
 """What every test starts from: one seed, one thread, a small clip."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,15 @@ def seed():
     """Every test draws the same numbers, alone or in company."""
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - what we test may draw from the global generator
+
+
+@pytest.fixture(autouse=True)
+def ordinary_priority():
+    """No test leaves this process with real-time priority, which would starve all others, children inheriting it."""
+    yield
+    if hasattr(os, "sched_getscheduler") and (policy := os.sched_getscheduler(0)) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        pytest.fail(f"something in this test gave the process the scheduling policy {policy}")
 
 
 @pytest.fixture
