@@ -70,7 +70,7 @@ def motion_with_a_broken_video(tmp_path_factory, tiny_motion) -> Path:
 @pytest.mark.parametrize("accumulate", ["1", "2"])
 def test_two_processes_follow_the_losses_of_one(motion_with_a_broken_video, tmp_path, accumulate):
     results = []
-    more = ("--opt", "sgd", "--drop", "0", "--grad-accum-steps", accumulate, "--max-broken", "0.2", "--lr", "0.05")
+    more = ("--opt", "sgd", "--drop", "0", "--grad-accum-steps", accumulate, "--max-broken", "0.2", "--lr", "0.02")
     for processes in (1, 2):
         size = ("--batch-size", str(6 // processes))
         argv = arguments(motion_with_a_broken_video, tmp_path, f"run{processes}", *more, *size)
