@@ -93,7 +93,7 @@ class ImageNames(NamedTuple):
         if not folder.is_dir():
             raise DecodeError(folder, "there is no such folder of frames; check the name and the data folder")
         count = length or self._count(folder, skip)
-        return [folder / self.template.format(self.first + skip + index) for index in range(count)]
+        return [folder / self.name(folder, self.first + skip + index) for index in range(count)]
 
     def _count(self, folder: Path, skip: int) -> int:
         """Images in a row from the video's first frame on."""
