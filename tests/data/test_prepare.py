@@ -17,6 +17,7 @@ from timm_video_psn.data.advice import advise
 from timm_video_psn.data.decode import VideoReader
 from timm_video_psn.data.health import ListedVideo, VideoHealth, check_video, summarize
 from timm_video_psn.data.prepare import main
+from timm_video_psn.data.sampling import tsm_indices, uniform_indices
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 
 
@@ -254,12 +255,39 @@ class TestFrames:
 class TestShow:
     def test_draws_the_frames_that_validation_takes(self, small_videos, tmp_path):
         path, output = small_videos / "val" / "turn_left" / "0.mp4", tmp_path / "sheet.png"
-        assert main(["show", str(path), "--output", str(output), "--num-frames", "4", "--draws", "2"]) == 0
-        with Image.open(output) as sheet:
-            picture = np.asarray(sheet)
-        frame = Image.fromarray(decoded_plainly(path)[1]).resize((128, 96))  # 10 frames, 4 parts: the first middle
-        np.testing.assert_array_equal(picture[48:144, 96:224], np.asarray(frame))
+        assert main(["show", str(path), "--output", str(output), "--num-frames", "4", "--draws", "0"]) == 0
+        # 10 frames, 4 parts: the first middle is frame 1, in validation and in the test
+        self.assert_shows(output, path, [1, 1])
         assert [path.name for path in tmp_path.glob("*.png")] == ["sheet.png"]
+
+    def test_draws_what_training_may_take_and_the_clips_of_a_test(self, small_videos, tmp_path):
+        path, output = small_videos / "val" / "turn_left" / "0.mp4", tmp_path / "sheet.png"
+        shown = ["show", str(path), "--output", str(output), "--num-frames", "2", "--draws", "1"]
+        assert main([*shown, "--sampling", "tsm", "--test-sampling", "twice"]) == 0
+        drawn = int(tsm_indices(10, 2, np.random.default_rng((0, 0)))[0])
+        self.assert_shows(output, path, [drawn, 2, 2, 0])
+        assert main([*shown, "--sampling", "uniform", "--test-sampling", "segments", "--test-clips", "5"]) == 0
+        drawn = int(uniform_indices(10, 2, np.random.default_rng((0, 0)))[0])
+        self.assert_shows(output, path, [drawn, 2, 0, 1, 2, 3, 4])
+
+    @staticmethod
+    def assert_shows(sheet, video, first_frames):
+        """Every row of the sheet begins with that frame, and there are no more rows."""
+        frames = decoded_plainly(video)
+        with Image.open(sheet) as opened:
+            picture = np.asarray(opened)
+        assert len(picture) == 32 + 134 * len(first_frames)
+        for row, frame in enumerate(first_frames):
+            top = 48 + 134 * row
+            expected = np.asarray(Image.fromarray(frames[frame]).resize((128, 96)))
+            np.testing.assert_array_equal(picture[top : top + 96, 96:224], expected, err_msg=f"row {row}")
+
+    def test_of_clips_that_a_sampling_does_not_have_is_an_error(self, small_videos, tmp_path, capsys):
+        path = str(small_videos / "val" / "turn_left" / "0.mp4")
+        assert main(["show", path, "--output", str(tmp_path / "s.png"), "--sampling", "tsm", "--test-clips", "2"]) == 2
+        assert "2 clips asked for of sampling 'tsm', which has 1" in capsys.readouterr().err
+        assert main(["show", path, "--output", str(tmp_path / "s.png"), "--num-frames", "0"]) == 2
+        assert "a clip has at least 1 frame" in capsys.readouterr().err
 
     def test_of_no_video_is_an_error(self, tmp_path, capsys):
         assert main(["show", str(tmp_path / "gone.mp4"), "--output", str(tmp_path / "sheet.png")]) == 2

@@ -4,7 +4,7 @@
             counts and order of the classes are the official ones
     resize  re-encodes the videos to a short side of 256 or 320 pixels, so that training decodes less
     frames  makes a folder of JPEG images of each video
-    show    draws which frames of one video training and validation look at
+    show    draws which frames of one video training, validation and a test look at
     shards  packs a data set into tar files, which training reads in a stream, from a folder or a web server
 
 The originals are never written to. Outputs get their names when they are whole, so that a command that was stopped goes
@@ -32,6 +32,7 @@ from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index, spl
 from timm_video_psn.data.contact_sheet import contact_sheet
 from timm_video_psn.data.health import check_video, listed_videos, summarize
 from timm_video_psn.data.reencode import Outcome, extract_frames, pairs_below, resize_video
+from timm_video_psn.data.sampling import SAMPLINGS, TEST_SAMPLINGS
 from timm_video_psn.data.shard_writer import Limits, write_shards
 from timm_video_psn.data.video_index import VideoIndex
 
@@ -105,7 +106,10 @@ def frames(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Draws a contact sheet of one video."""
-    sheet = contact_sheet(options.video, options.num_frames, options.draws, options.seed)
+    sheet = contact_sheet(
+        *(options.video, options.num_frames, options.draws, options.seed),
+        *(options.sampling, options.test_sampling, options.test_clips),
+    )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     temporary = options.output.with_name(f".{options.output.name}.{os.getpid()}.tmp")
     try:
@@ -228,6 +232,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--num-frames", type=int, default=8, metavar="T", help="frames of a clip; default: %(default)s")
     add("--draws", type=int, default=3, help="rows of training samples; default: %(default)s")
     add("--seed", type=int, default=0, help="of the training samples; default: %(default)s")
+    add("--sampling", choices=list(SAMPLINGS), default="segments", help="of train and val; default: %(default)s")
+    add("--test-sampling", choices=list(TEST_SAMPLINGS), help="of the test; default: that of --sampling")
+    add("--test-clips", type=int, metavar="N", help="clips of the test; default: as many as are usual")
     commands.choices["show"].set_defaults(run=show)
 
     add = commands.add_parser("shards", help="pack the videos into tar files").add_argument
