@@ -211,15 +211,16 @@ class TestResize:
         assert "turn_right/0.mp4: the file is empty" in output.err
         assert len(list((tmp_path / "small").rglob("*.*"))) == 5
 
-    def test_leaves_no_half_copy_where_it_dies(self, small_videos, tmp_path, monkeypatch):
+    def test_leaves_no_half_copy_where_it_is_stopped(self, small_videos, tmp_path, monkeypatch, capsys):
         def dies(reader):
             yield from reader.read([0, 1, 2])
             raise KeyboardInterrupt
 
         monkeypatch.setattr(reencode, "_all_frames", dies)
-        with pytest.raises(KeyboardInterrupt):
-            main(self.arguments(small_videos / "val", tmp_path / "small"))
+        assert main(self.arguments(small_videos / "val", tmp_path / "small")) == 130
         assert list((tmp_path / "small").rglob("*.*")) == []
+        stopped = "prepare resize: stopped; what is finished is kept, the same command goes on\n"
+        assert capsys.readouterr().err.endswith(stopped)
 
     def test_never_enlarges(self, small_videos, tmp_path):
         main([*self.arguments(small_videos / "val", tmp_path / "large"), "--short-side", "256"])
@@ -240,7 +241,7 @@ class TestResize:
 
 class TestFrames:
     def test_are_those_of_the_video(self, small_videos, tmp_path, capsys):
-        argv = ["frames", "--data-dir", str(small_videos / "val"), "--output", str(tmp_path / "jpg"), "-j", "2"]
+        argv = ["frames", "--data-dir", str(small_videos / "val"), "--output", str(tmp_path / "jpg"), "-j", "1"]
         assert main(argv) == 0
         folder = tmp_path / "jpg" / "turn_left" / "0"
         assert sorted(path.name for path in folder.iterdir()) == [f"{number:05d}.jpg" for number in range(1, 11)]

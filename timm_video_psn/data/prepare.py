@@ -16,21 +16,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from timm_video_psn.data.advice import advise
 from timm_video_psn.data.annotation_file import NoAnnotationsError
 from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index, splits_of
 from timm_video_psn.data.contact_sheet import contact_sheet
 from timm_video_psn.data.health import check_video, listed_videos, summarize
+from timm_video_psn.data.parallel import in_parallel
 from timm_video_psn.data.reencode import Outcome, extract_frames, pairs_below, resize_video
 from timm_video_psn.data.sampling import SAMPLINGS, TEST_SAMPLINGS
 from timm_video_psn.data.shard_writer import Limits, write_shards
@@ -46,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments; None for those of the process.
 
     Returns:
-        The exit code: 0, 1 where videos are broken or could not be converted, 2 for an error.
+        The exit code: 0, 1 where videos are broken or could not be converted, 2 for an error, 130 after Ctrl-C.
     """
     options = _parser().parse_args(argv)
     try:
@@ -54,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _USER_ERRORS as error:
         print(f"prepare {options.command}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        again = "" if options.command in ("check", "show") else "; what is finished is kept, the same command goes on"
+        print(f"prepare {options.command}: stopped{again}", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def check(options: argparse.Namespace) -> int:
@@ -83,7 +85,7 @@ def check(options: argparse.Namespace) -> int:
 def _check_split(options: argparse.Namespace, split: str, index: VideoIndex) -> dict[str, Any]:
     """The report of a split, printed, too."""
     look = partial(check_video, thorough=options.thorough)
-    results = list(_in_parallel(look, list(listed_videos(index)), options.workers, f"check {split}"))
+    results = list(in_parallel(look, list(listed_videos(index)), options.workers, f"check {split}"))
     report = summarize(options.dataset, split, index, results)
     report["advice"] = advise(options.dataset, split, report, index.class_names)
     print(f"{split}: {_in_words(report)}")
@@ -145,7 +147,7 @@ def _convert_all(
 ) -> int:
     """Converts all videos below `data_dir` to the same places below `output`."""
     pairs = pairs_below(options.data_dir, options.output, rename)
-    results = list(_in_parallel(convert, pairs, options.workers, options.command))
+    results = list(in_parallel(convert, pairs, options.workers, options.command))
     failed = [result for result in results if result.error]
     for result in failed[:20]:
         print(f"{result.path}: {result.error}", file=sys.stderr)
@@ -154,16 +156,6 @@ def _convert_all(
     there = sum(result.was_there for result in results)
     print(f"{len(results) - len(failed) - there} converted, {there} were there already, {len(failed)} failed")
     return int(bool(failed))
-
-
-def _in_parallel(work: Callable[[Any], Any], items: Sequence[Any], workers: int, what: str) -> Iterator[Any]:
-    """Results in the order of the items, with a progress bar."""
-    bar = partial(tqdm, total=len(items), desc=what, unit="video", disable=None)
-    if workers < 2:
-        yield from bar(map(work, items))
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        yield from bar(pool.map(work, items, chunksize=4))
 
 
 def _in_words(report: dict[str, Any]) -> str:
