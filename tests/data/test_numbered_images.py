@@ -51,6 +51,10 @@ class TestErrors:
         with pytest.raises(DecodeError, match="there is no such folder of frames"):
             self.names.decode(tmp_path / "gone", lambda count: [0])
 
+    def test_a_folder_that_the_file_system_does_not_tell_of(self, tmp_path):
+        with pytest.raises(DecodeError, match=r"it cannot be reached \(File name too long\)"):
+            self.names.decode(tmp_path / ("x" * 300), lambda count: [0])
+
     def test_a_folder_of_other_images(self, tmp_path):
         write_images(tmp_path, pictures(0), "img_{:05d}.png")
         with pytest.raises(DecodeError, match=r"holds no image 00001.png, as those of the data set are named"):

@@ -51,9 +51,21 @@ class TestCheck:
             texts.append(path.read_text())
         assert texts[0] == texts[1]
 
+    def test_goes_on_where_the_file_system_does_not_tell_of_a_file(self, small_videos, tmp_path):
+        lines = ["turn_left/0.mp4 0", f"{'x' * 300}.mp4 1"]
+        miniatures.write_text(tmp_path / "train.txt", *lines)
+        miniatures.write_text(tmp_path / "val.txt", *lines)
+        code, splits = checked(tmp_path, "list", small_videos / "val", *lists_in(tmp_path))
+        assert (code, splits["train"]["readable"], splits["train"]["missing"]) == (1, 1, [])
+        assert splits["train"]["broken"][0]["reason"] == "it cannot be reached (File name too long)"
+
     def test_of_a_missing_folder_is_an_error(self, tmp_path, capsys):
         assert main(["check", "--data-dir", str(tmp_path / "gone"), "--report", str(tmp_path / "r.json")]) == 2
         assert "prepare check: error: data_dir=" in capsys.readouterr().err
+
+
+def lists_in(folder):
+    return [f"--{split}-list={folder / split}.txt" for split in ("train", "val")]
 
 
 def checked(tmp_path, dataset, root, *more):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from timm_video_psn.data.decode import DecodeError, in_plain_words, is_frame_image
+from timm_video_psn.data.decode import DecodeError, in_plain_words, is_folder, is_frame_image
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?P<suffix>\.\w+)", re.DOTALL)
 _NO_FRAMES = re.compile(r"flow|^[xyuv]_?$", re.IGNORECASE)  # optical flow lies beside the frames in many copies
@@ -70,7 +70,7 @@ class ImageNames(NamedTuple):
         Raises:
             DecodeError: the folder or a wanted image is missing or damaged, or images differ in size.
         """
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise DecodeError(folder, "there is no such folder of frames; check the name and the data folder")
         wanted = [int(index) for index in choose(length or self._count(folder, skip))]
         frames = {index: self._read(folder, self.first + skip + index, length) for index in sorted(set(wanted))}
@@ -90,7 +90,7 @@ class ImageNames(NamedTuple):
         Raises:
             DecodeError: the folder is missing, or holds no image of the video.
         """
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise DecodeError(folder, "there is no such folder of frames; check the name and the data folder")
         count = length or self._count(folder, skip)
         return [folder / self.name(folder, self.first + skip + index) for index in range(count)]
