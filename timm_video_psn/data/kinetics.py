@@ -58,7 +58,8 @@ def read_k400(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
       lies in a folder whose name has "replacement" in it takes the place of its damaged namesake. Clips that are not
       there stay in the index and are reported when they are read, so that accuracies say "n of N videos".
 
-    Labels follow the sorted class names, also where a list numbers them otherwise.
+    Labels follow the sorted class names, also where a list numbers them otherwise; folders of a list that write them
+    with underscores are taken for the classes of the csv.
 
     Args:
         data_dir: folder of the data set.
@@ -216,6 +217,7 @@ def _read_path_list(root: Path, path: Path, split: str, files: Mapping[str, Path
             "orders)"
         )
     check_labels(rows, len(names))
+    names = [name.replace("_", " ") for name in names]  # folders often have underscores, no class of the csv has
     order = sorted(names)
     canonical = np.array([*(order.index(name) for name in names), -1], dtype=np.int64)  # the last is that of label -1
     labels = canonical[np.array(rows.labels, dtype=np.int64)]
