@@ -120,6 +120,18 @@ class TestCheckOfKnownDataSets:
         assert "officially there are 19906 in the release of 2017, 19906 in the mirror of the CVDF, 18035" in output
         assert "say beside results how many validation videos were there" in output
 
+    def test_of_validation_videos_alone(self, tmp_path, capsys):
+        root = miniatures.k400(tmp_path / "data")
+        (root / "kinetics-400_train.csv").unlink()
+        code, splits = checked(tmp_path, "k400", root)
+        assert (code, splits["val"]["readable"]) == (0, 4)
+        assert "has no annotations for the split 'train'" in splits["train"]["absent"]
+        (root / "kinetics-400_val.csv").unlink()
+        capsys.readouterr()
+        assert main(["check", "--dataset", "k400", "--data-dir", str(root), "--report", str(tmp_path / "r.json")]) == 2
+        assert "error: " in capsys.readouterr().err
+        assert not (tmp_path / "r.json").exists()
+
     def test_every_frame_of_a_file_is_decoded_where_asked(self, small_videos, tmp_path):
         path = small_videos / "val" / "turn_left" / "0.mp4"
         with VideoReader(path) as reader:

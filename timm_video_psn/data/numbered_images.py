@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from timm_video_psn.data.decode import DecodeError, in_plain_words, is_folder, is_frame_image
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?P<suffix>\.\w+)", re.DOTALL)
+_PROBES = 9  # folders by which names are told
 _NO_FRAMES = re.compile(r"flow|^[xyuv]_?$", re.IGNORECASE)  # optical flow lies beside the frames in many copies
 
 
@@ -43,6 +45,18 @@ class ImageNames(NamedTuple):
         if prefix.rstrip("_-.") == folder.name:
             literal[0] = "{folder}" + prefix[len(folder.name) :]
         return cls(f"{literal[0]}{{:0{width}d}}{literal[1]}", min(map(int, written)))
+
+    @classmethod
+    def found_in_most(cls, folders: Iterable[Path]) -> ImageNames | None:
+        """The names that the images of most of some folders have.
+
+        One that is empty, or lacks its first frame, does not stand for all.
+
+        Args:
+            folders: of frames; the first few are looked at.
+        """
+        found = [names for folder in islice(folders, _PROBES) if (names := cls.found_in(folder)) is not None]
+        return Counter(found).most_common(1)[0][0] if found else None
 
     def name(self, folder: Path, number: int) -> str:
         """Name of an image.

@@ -60,22 +60,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Reads every video of a data set; prints a summary and what to do, and writes the JSON report."""
-    files = {split: path for split in ("train", "val", "test") if (path := getattr(options, f"{split}_list"))}
+    files = _given_lists(options)
     reports: dict[str, Any] = {}
     for split in splits_of(options.dataset):
         try:
             index = read_index(options.dataset, options.data_dir, split, files)
         except _USER_ERRORS as error:
-            if split == "train":
-                raise  # without it, nothing is known
-            absent = split == "test" and isinstance(error, NoAnnotationsError)
-            print(f"{split}: " + ("no annotations, which only predicting it would need" if absent else f"{error}"))
+            absent = split != "val" and isinstance(error, NoAnnotationsError)
+            if split == "train" and not absent:
+                raise  # the other splits are not understood without it
+            says_enough = split == "test" and absent
+            print(f"{split}: {'no annotations, which only predicting it would need' if says_enough else error}")
             reports[split] = {"absent" if absent else "error": str(error)}
             continue
         reports[split] = _check_split(options, split, index)
         if index.shared_split:
             print("train and val are the same videos: the data set does not part them")
             break
+    if all("videos" not in part for part in reports.values()):
+        raise ValueError(next(iter(reports["train"].values())))
     report = {"dataset": options.dataset, "data_dir": os.fspath(options.data_dir or ""), "splits": reports}
     _write_whole(options.report, json.dumps(report, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
     print(f"report: {options.report}")
@@ -125,8 +128,7 @@ def show(options: argparse.Namespace) -> int:
 
 def shards(options: argparse.Namespace) -> int:
     """Packs a data set into tar shards."""
-    files = {"train": options.train_list, "val": options.val_list}
-    given = {split: path for split, path in files.items() if path is not None}
+    given = _given_lists(options)
     splits = {split: read_index(options.dataset, options.data_dir, split, given) for split in options.split}
     limits = Limits(options.max_videos_per_shard, options.max_shard_bytes)
     written = write_shards(options.dataset, splits, options.out, limits)
@@ -172,6 +174,11 @@ def _in_words(report: dict[str, Any]) -> str:
         + f"{report['frames']['median']:g} frames in the middle ({report['frames']['least']} to "
         f"{report['frames']['most']}), sizes {sizes or 'none'}, frames a second {rates or 'none'}"
     )
+
+
+def _given_lists(options: argparse.Namespace) -> dict[str, Path]:
+    """Annotation files by split, of those that were named."""
+    return {split: path for split in ("train", "val", "test") if (path := getattr(options, f"{split}_list"))}
 
 
 def _write_whole(path: Path, content: bytes) -> None:
@@ -234,8 +241,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-dir", type=Path, required=True, metavar="DIR", help="folder of the data set")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write the shards and their index to")
     add("--split", type=_names, default=["train", "val"], metavar="NAME,NAME", help="splits; default: train,val")
-    add("--train-list", type=Path, metavar="FILE", help="training annotations, where they lie elsewhere")
-    add("--val-list", type=Path, metavar="FILE", help="validation annotations, likewise")
+    for split in ("train", "val", "test"):
+        add(f"--{split}-list", type=Path, metavar="FILE", help=f"{split} annotations that lie elsewhere")
     add("--max-videos-per-shard", type=int, default=256, metavar="N", help="default: %(default)s")
     add("--max-shard-bytes", type=int, default=256 * 2**20, metavar="N", help="default: %(default)s")
     commands.choices["shards"].set_defaults(run=shards)
