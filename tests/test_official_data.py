@@ -7,7 +7,7 @@ import miniatures
 import pytest
 
 from timm_video_psn.data import dense_indices
-from timm_video_psn.engine.cli import train_main
+from timm_video_psn.engine.cli import train_main, validate_main
 from timm_video_psn.engine.predict import Predictor
 
 TINY = ("--model", "psn_test_resnet", "--no-pretrained", "--img-size", "32", "--num-frames", "4", "--epochs", "1")
@@ -61,6 +61,16 @@ def test_diving48_states_its_version(prefix, version, run, tmp_path, capsys):
     assert config["dataset_version"] == version
     assert config["label_names"] == [" ".join(dive) for dive in miniatures.DIVES]
     assert f"Diving48 labels {version}" in capsys.readouterr().out
+    other = miniatures.diving48(tmp_path / "other", "" if prefix else "V2_")
+    tested = {"V1": "V2", "V2": "V1"}[version]
+    for weights in (("--model", "out/diving48/best"), ("--checkpoint", "out/diving48/last.pt")):
+        source = (weights[0], str(tmp_path / weights[1]))
+        where = ("--data-dir", str(other), "--output", str(tmp_path / "tested"), "--workers", "0")
+        assert validate_main([*source, *where]) == 0
+        assert f"the model was trained on annotations {version}" in capsys.readouterr().out
+        with (tmp_path / "tested" / "results.csv").open() as file:
+            assert [row["dataset_version"] for row in csv.DictReader(file)] == [tested]
+        assert json.loads((tmp_path / "tested" / "results.json").read_text())["dataset_version"] == tested
 
 
 @pytest.mark.parametrize("separator", [" ", "\t"])

@@ -151,6 +151,19 @@ class TestDamagedFiles:
         with pytest.raises(DecodeError, match="there is no such file or folder; check the name"):
             decode_clip(tmp_path / "gone.mp4", lambda num_frames: [0])
 
+    def test_that_the_file_system_does_not_tell_of(self, tmp_path):
+        with pytest.raises(DecodeError, match=r"it cannot be reached \(File name too long\)"):
+            VideoReader(tmp_path / f"{'x' * 300}.mp4")
+
+    def test_that_go_away_while_they_are_read(self, video, tmp_path, monkeypatch):
+        monkeypatch.setattr(video_file, "_HELD_BYTES", 1000)
+        path = tmp_path / "large.mp4"
+        path.write_bytes(video("b_frames.mp4").read_bytes())
+        with VideoReader(path) as reader:
+            path.unlink()
+            with pytest.raises(DecodeError, match=r"it cannot be read \(No such file or directory\)"):
+                reader.read([0, 40])
+
     def test_cut_short_before_the_table_of_contents(self, video, tmp_path):
         path = cut(video("b_frames.mp4"), 0.8, tmp_path)
         with pytest.raises(DecodeError, match=r"its table of contents \(mp4 'moov'\) is missing: .* cut short"):

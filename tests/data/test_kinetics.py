@@ -73,6 +73,20 @@ def test_frame_folders(tmp_path):
     assert index.decode(0, lambda count: range(count)).shape[0] == miniatures.NUM_FRAMES
 
 
+def test_validation_alone_tells_its_own_classes(tmp_path):
+    root = miniatures.k400(tmp_path)
+    expected = read_index("k400", root, "val")
+    (root / "kinetics-400_train.csv").unlink()
+    index = read_index("k400", root, "val")
+    assert (index.class_names, index.labels.tolist()) == (NAMES, expected.labels.tolist())
+    (root / "kinetics-400_val.csv").unlink()
+    write_text(root / "val.csv", *(f"{path} {label}" for path, label in zip(index.paths, index.labels, strict=True)))
+    index = read_index("k400", root, "val")
+    assert (index.class_names, index.labels.tolist()) == (NAMES, expected.labels.tolist())
+    with pytest.raises(FileNotFoundError, match="has no annotations for the split 'train'"):
+        read_index("k400", root, "train")
+
+
 def test_lists_of_paths_are_renumbered_by_name(tmp_path):
     root = miniatures.k400(tmp_path)
     official = {split: read_index("k400", root, split) for split in ("train", "val")}
@@ -83,7 +97,7 @@ def test_lists_of_paths_are_renumbered_by_name(tmp_path):
         write_text(root / f"{split}.csv", *rows)
     for split in ("train", "val"):
         index = read_index("k400", root, split)
-        assert index.class_names == tuple(sorted(name.replace(" ", "_") for name in KINETICS))
+        assert index.class_names == official[split].class_names == NAMES
         labels = dict(zip((path.rpartition("/")[2] for path in index.paths), index.labels.tolist(), strict=True))
         expected = official[split]
         assert labels == dict(

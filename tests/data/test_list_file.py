@@ -125,6 +125,22 @@ class TestForms:
         index = read(tmp_path)
         assert index.root / index.paths[0] == video
 
+    def test_the_first_folder_may_be_empty(self, tmp_path):
+        write_images(tmp_path / "v2", pictures(0))
+        (tmp_path / "v1").mkdir()
+        write_text(tmp_path / "train.txt", "v1 10 0", "v2 10 1")
+        index = read(tmp_path)
+        assert index.decode(1, lambda count: [count - 1]).shape[0] == 1
+        with pytest.raises(DecodeError, match=r"image 00001.jpg cannot be read; its annotation states 10 frames"):
+            index.decode(0, lambda count: [0])
+
+    def test_validation_alone_tells_its_own_classes(self, tmp_path):
+        write_text(tmp_path / "val.txt", "run/a.mp4 1", "sit/b.mp4 0")
+        assert read(touch(tmp_path, "run/a.mp4"), "val").class_names == ("sit", "run")
+        write_text(tmp_path / "test.txt", "run/a.mp4")
+        with pytest.raises(FileNotFoundError, match="has no annotations for the split 'train'"):
+            read(tmp_path, "test")
+
     @pytest.mark.parametrize("base", ["videos_val", "videos", "my own", "annotations"])
     def test_paths_may_begin_in_another_folder(self, tmp_path, base):
         write_text(tmp_path / "annotations" / "kinetics400_val_list_videos.txt", "c/a.mp4 0", "d/b.mp4 1")

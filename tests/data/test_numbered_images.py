@@ -29,6 +29,17 @@ def test_names_may_repeat_that_of_the_folder(tmp_path):
         assert np.array_equal(names.decode(tmp_path / folder, range), pictures(number))
 
 
+def test_one_folder_does_not_stand_for_all(tmp_path):
+    """Extractors leave empty folders behind, and frames get lost."""
+    for name in ("0", "1", "2", "3"):
+        write_images(tmp_path / name, pictures(0, 3), "img_{:05d}.png", first=2 if name == "1" else 1)
+    for file in (tmp_path / "0").iterdir():
+        file.unlink()
+    folders = [tmp_path / name for name in ("0", "1", "2", "3")]
+    assert ImageNames.found_in_most(folders) == ImageNames("img_{:05d}.png", 1)
+    assert ImageNames.found_in_most(folders[:1]) is ImageNames.found_in_most([]) is None
+
+
 def test_a_folder_without_numbered_images_has_no_names(tmp_path):
     (tmp_path / "cover.jpg").touch()
     (tmp_path / "1.txt").touch()
@@ -50,6 +61,10 @@ class TestErrors:
     def test_a_missing_folder(self, tmp_path):
         with pytest.raises(DecodeError, match="there is no such folder of frames"):
             self.names.decode(tmp_path / "gone", lambda count: [0])
+
+    def test_a_folder_that_the_file_system_does_not_tell_of(self, tmp_path):
+        with pytest.raises(DecodeError, match=r"it cannot be reached \(File name too long\)"):
+            self.names.decode(tmp_path / ("x" * 300), lambda count: [0])
 
     def test_a_folder_of_other_images(self, tmp_path):
         write_images(tmp_path, pictures(0), "img_{:05d}.png")

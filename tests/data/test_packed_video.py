@@ -108,6 +108,11 @@ class TestFrameFolders:
             index = index_of(tmp_path / "video", images=images, **settings)
             assert np.array_equal(packed(index).decode(range), index.decode(0, range))
 
+    def test_whose_names_repeat_that_of_the_folder_are_packed(self, tmp_path):
+        write_images(tmp_path / "78687", pictures(0, 12), "78687_{:06d}.png")
+        index = index_of(tmp_path / "78687", images=ImageNames.found_in(tmp_path / "78687"))
+        assert np.array_equal(packed(index).decode(range), pictures(0, 12))
+
     def test_that_lack_frames_are_damaged_where_those_are_wanted(self, tmp_path):
         write_images(tmp_path / "video", pictures(0, 5))
         index = index_of(tmp_path / "video", images=ImageNames("{:05d}.jpg", 1), lengths=np.array([8], dtype=np.int32))

@@ -17,6 +17,7 @@ from timm_video_psn.data.advice import advise
 from timm_video_psn.data.decode import VideoReader
 from timm_video_psn.data.health import ListedVideo, VideoHealth, check_video, summarize
 from timm_video_psn.data.prepare import main
+from timm_video_psn.data.sampling import tsm_indices, uniform_indices
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 
 
@@ -50,9 +51,21 @@ class TestCheck:
             texts.append(path.read_text())
         assert texts[0] == texts[1]
 
+    def test_goes_on_where_the_file_system_does_not_tell_of_a_file(self, small_videos, tmp_path):
+        lines = ["turn_left/0.mp4 0", f"{'x' * 300}.mp4 1"]
+        miniatures.write_text(tmp_path / "train.txt", *lines)
+        miniatures.write_text(tmp_path / "val.txt", *lines)
+        code, splits = checked(tmp_path, "list", small_videos / "val", *lists_in(tmp_path))
+        assert (code, splits["train"]["readable"], splits["train"]["missing"]) == (1, 1, [])
+        assert splits["train"]["broken"][0]["reason"] == "it cannot be reached (File name too long)"
+
     def test_of_a_missing_folder_is_an_error(self, tmp_path, capsys):
         assert main(["check", "--data-dir", str(tmp_path / "gone"), "--report", str(tmp_path / "r.json")]) == 2
         assert "prepare check: error: data_dir=" in capsys.readouterr().err
+
+
+def lists_in(folder):
+    return [f"--{split}-list={folder / split}.txt" for split in ("train", "val")]
 
 
 def checked(tmp_path, dataset, root, *more):
@@ -106,6 +119,18 @@ class TestCheckOfKnownDataSets:
         assert "test: no annotations, which only predicting it would need" in output
         assert "officially there are 19906 in the release of 2017, 19906 in the mirror of the CVDF, 18035" in output
         assert "say beside results how many validation videos were there" in output
+
+    def test_of_validation_videos_alone(self, tmp_path, capsys):
+        root = miniatures.k400(tmp_path / "data")
+        (root / "kinetics-400_train.csv").unlink()
+        code, splits = checked(tmp_path, "k400", root)
+        assert (code, splits["val"]["readable"]) == (0, 4)
+        assert "has no annotations for the split 'train'" in splits["train"]["absent"]
+        (root / "kinetics-400_val.csv").unlink()
+        capsys.readouterr()
+        assert main(["check", "--dataset", "k400", "--data-dir", str(root), "--report", str(tmp_path / "r.json")]) == 2
+        assert "error: " in capsys.readouterr().err
+        assert not (tmp_path / "r.json").exists()
 
     def test_every_frame_of_a_file_is_decoded_where_asked(self, small_videos, tmp_path):
         path = small_videos / "val" / "turn_left" / "0.mp4"
@@ -210,15 +235,16 @@ class TestResize:
         assert "turn_right/0.mp4: the file is empty" in output.err
         assert len(list((tmp_path / "small").rglob("*.*"))) == 5
 
-    def test_leaves_no_half_copy_where_it_dies(self, small_videos, tmp_path, monkeypatch):
+    def test_leaves_no_half_copy_where_it_is_stopped(self, small_videos, tmp_path, monkeypatch, capsys):
         def dies(reader):
             yield from reader.read([0, 1, 2])
             raise KeyboardInterrupt
 
         monkeypatch.setattr(reencode, "_all_frames", dies)
-        with pytest.raises(KeyboardInterrupt):
-            main(self.arguments(small_videos / "val", tmp_path / "small"))
+        assert main(self.arguments(small_videos / "val", tmp_path / "small")) == 130
         assert list((tmp_path / "small").rglob("*.*")) == []
+        stopped = "prepare resize: stopped; what is finished is kept, the same command goes on\n"
+        assert capsys.readouterr().err.endswith(stopped)
 
     def test_never_enlarges(self, small_videos, tmp_path):
         main([*self.arguments(small_videos / "val", tmp_path / "large"), "--short-side", "256"])
@@ -239,7 +265,7 @@ class TestResize:
 
 class TestFrames:
     def test_are_those_of_the_video(self, small_videos, tmp_path, capsys):
-        argv = ["frames", "--data-dir", str(small_videos / "val"), "--output", str(tmp_path / "jpg"), "-j", "2"]
+        argv = ["frames", "--data-dir", str(small_videos / "val"), "--output", str(tmp_path / "jpg"), "-j", "1"]
         assert main(argv) == 0
         folder = tmp_path / "jpg" / "turn_left" / "0"
         assert sorted(path.name for path in folder.iterdir()) == [f"{number:05d}.jpg" for number in range(1, 11)]
@@ -254,12 +280,39 @@ class TestFrames:
 class TestShow:
     def test_draws_the_frames_that_validation_takes(self, small_videos, tmp_path):
         path, output = small_videos / "val" / "turn_left" / "0.mp4", tmp_path / "sheet.png"
-        assert main(["show", str(path), "--output", str(output), "--num-frames", "4", "--draws", "2"]) == 0
-        with Image.open(output) as sheet:
-            picture = np.asarray(sheet)
-        frame = Image.fromarray(decoded_plainly(path)[1]).resize((128, 96))  # 10 frames, 4 parts: the first middle
-        np.testing.assert_array_equal(picture[48:144, 96:224], np.asarray(frame))
+        assert main(["show", str(path), "--output", str(output), "--num-frames", "4", "--draws", "0"]) == 0
+        # 10 frames, 4 parts: the first middle is frame 1, in validation and in the test
+        self.assert_shows(output, path, [1, 1])
         assert [path.name for path in tmp_path.glob("*.png")] == ["sheet.png"]
+
+    def test_draws_what_training_may_take_and_the_clips_of_a_test(self, small_videos, tmp_path):
+        path, output = small_videos / "val" / "turn_left" / "0.mp4", tmp_path / "sheet.png"
+        shown = ["show", str(path), "--output", str(output), "--num-frames", "2", "--draws", "1"]
+        assert main([*shown, "--sampling", "tsm", "--test-sampling", "twice"]) == 0
+        drawn = int(tsm_indices(10, 2, np.random.default_rng((0, 0)))[0])
+        self.assert_shows(output, path, [drawn, 2, 2, 0])
+        assert main([*shown, "--sampling", "uniform", "--test-sampling", "segments", "--test-clips", "5"]) == 0
+        drawn = int(uniform_indices(10, 2, np.random.default_rng((0, 0)))[0])
+        self.assert_shows(output, path, [drawn, 2, 0, 1, 2, 3, 4])
+
+    @staticmethod
+    def assert_shows(sheet, video, first_frames):
+        """Every row of the sheet begins with that frame, and there are no more rows."""
+        frames = decoded_plainly(video)
+        with Image.open(sheet) as opened:
+            picture = np.asarray(opened)
+        assert len(picture) == 32 + 134 * len(first_frames)
+        for row, frame in enumerate(first_frames):
+            top = 48 + 134 * row
+            expected = np.asarray(Image.fromarray(frames[frame]).resize((128, 96)))
+            np.testing.assert_array_equal(picture[top : top + 96, 96:224], expected, err_msg=f"row {row}")
+
+    def test_of_clips_that_a_sampling_does_not_have_is_an_error(self, small_videos, tmp_path, capsys):
+        path = str(small_videos / "val" / "turn_left" / "0.mp4")
+        assert main(["show", path, "--output", str(tmp_path / "s.png"), "--sampling", "tsm", "--test-clips", "2"]) == 2
+        assert "2 clips asked for of sampling 'tsm', which has 1" in capsys.readouterr().err
+        assert main(["show", path, "--output", str(tmp_path / "s.png"), "--num-frames", "0"]) == 2
+        assert "a clip has at least 1 frame" in capsys.readouterr().err
 
     def test_of_no_video_is_an_error(self, tmp_path, capsys):
         assert main(["show", str(tmp_path / "gone.mp4"), "--output", str(tmp_path / "sheet.png")]) == 2

@@ -66,6 +66,10 @@ def test_the_order_of_the_files_does_not_matter(tmp_path):
     labels.unlink()
     for split in ("train", "val"):
         assert read_index("sthv1", root, split).class_names == before.class_names
+    (root / "something-something-v1-train.csv").unlink()  # to test a model on the validation videos alone
+    assert read_index("sthv1", root, "val").class_names == before.class_names
+    with pytest.raises(FileNotFoundError, match="has no annotations for the split 'train'"):
+        read_index("sthv1", root, "test")
 
 
 def test_a_mirrored_clip_gets_the_label_of_the_other_side(tmp_path):

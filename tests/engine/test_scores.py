@@ -1,5 +1,7 @@
 """Score files: written, read without pickles, aligned, joined by hand-made numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,21 @@ def test_files_that_do_not_fit_together_say_how(other, message):
         align([FIRST, other], ("one", "two"))
     with pytest.raises(ValueError, match=message):
         ensemble([FIRST, other], ("one", "two"))
+
+
+def test_results_on_two_versions_of_the_annotations_do_not_meet(tmp_path):
+    first, second = replace(FIRST, dataset_version="V1"), replace(FIRST, dataset_version="V2")
+    save_scores(tmp_path / "scores.npz", second)
+    with pytest.raises(ValueError, match="one is of the annotations V1, two of V2: results on the two do not compare"):
+        align([first, load_scores(tmp_path / "scores.npz")], ("one", "two"))
+    assert ensemble([FIRST, second], ("one", "two")).dataset_version == "V2"
+    assert second.take(np.array([1])).dataset_version == "V2"
+
+
+def test_a_file_of_before_the_version_was_kept_is_read(tmp_path):
+    with (tmp_path / "scores.npz").open("wb") as file:
+        np.savez(file, **{name: value for name, value in vars(FIRST).items() if name != "dataset_version"})
+    assert load_scores(tmp_path / "scores.npz").dataset_version == ""
 
 
 def test_an_ensemble_is_the_weighted_mean_of_logits():

@@ -13,7 +13,7 @@ from timm_video_psn.data.video_places import AT_MOST, list_folder, some
 
 
 class NoAnnotationsError(FileNotFoundError):
-    """A data set has no annotations for a split."""
+    """A data set has no annotations, or no folder, for a split."""
 
 
 class Complaints:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from timm_video_psn.data.annotation_file import NoAnnotationsError
 from timm_video_psn.data.decode import VIDEO_EXTENSIONS, is_frame_image
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 from timm_video_psn.data.video_places import list_folder, some
@@ -56,7 +57,7 @@ def _has_split_folders(root: Path, wanted: str) -> bool:
     if len(present) == 1 and _holds_classes(root / present[0]):
         if present == ["val"] == [wanted]:
             return True
-        raise FileNotFoundError(
+        raise NoAnnotationsError(
             f"{root} has a folder {present[0]} but not both of {' and '.join(_SPLITS)}; "
             f"found: {some(list_folder(root)[0])}; accepted is {_LAYOUT}; rename or add the other"
         )

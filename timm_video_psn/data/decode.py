@@ -63,7 +63,8 @@ class VideoReader:
         self, path: str | os.PathLike[str], decoder: Decoder = "auto", source: FrameSource | None = None
     ) -> None:
         self.path = Path(path)
-        self._source = _open_source(self.path, decoder) if source is None else source
+        with _no_file_errors(self.path):
+            self._source = _open_source(self.path, decoder) if source is None else source
         self.num_frames = self._source.num_frames
         self.fps = self._source.fps
 
@@ -99,7 +100,8 @@ class VideoReader:
                 f"frame {outside[0]} of {self.path} asked for, but it has {self.num_frames} frames; "
                 f"use indices from 0 to {self.num_frames - 1}"
             )
-        frames = self._source.read(sorted(set(wanted)))
+        with _no_file_errors(self.path):
+            frames = self._source.read(sorted(set(wanted)))
         sizes = sorted({frame.shape[:2] for frame in frames.values()})
         if len(sizes) > 1:
             reason = f"its frames differ in size, (height, width) is {sizes}; re-encode it to one size"
@@ -161,9 +163,9 @@ class FrameSource(Protocol):
 def _open_source(path: Path, decoder: Decoder) -> FrameSource:
     if decoder not in get_args(Decoder):
         check_decoder(decoder)
-    if path.is_dir():
+    if is_folder(path):
         return FrameFolder(path)
-    if not path.exists():
+    if not is_there(path):
         raise DecodeError(path, "there is no such file or folder; check the name and the data folder")
     if decoder == "torchcodec":
         from timm_video_psn.data.torchcodec_file import TorchcodecFile
@@ -192,6 +194,26 @@ class FrameFolder:
 
     def _read_image(self, name: str) -> np.ndarray:
         return read_image(self._path, name, self._path / name)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder of that name; a `DecodeError` where the file system does not tell.
+
+    Args:
+        path: of the video.
+    """
+    with in_plain_words(path, "it cannot be reached"):
+        return path.exists()
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of that name; a `DecodeError` where the file system does not tell.
+
+    Args:
+        path: of the video.
+    """
+    with in_plain_words(path, "it cannot be reached"):
+        return path.is_dir()
 
 
 def frame_names(folder: Path) -> list[str]:
@@ -250,6 +272,15 @@ def in_plain_words(path: Path, reason: str, *library_errors: type[Exception]) ->
         raise
     except expected as error:
         raise DecodeError(path, f"{reason} ({short_message(error)})") from error
+
+
+@contextmanager
+def _no_file_errors(path: Path) -> Iterator[None]:
+    """Turns what the file system raises, as where a network disk goes away, into a `DecodeError`."""
+    try:
+        yield
+    except OSError as error:
+        raise DecodeError(path, f"it cannot be read ({short_message(error)})") from error
 
 
 def short_message(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from timm_video_psn.data.decode import DecodeError, VideoReader
+from timm_video_psn.data.decode import DecodeError, VideoReader, is_there
 from timm_video_psn.data.labels import label_fingerprint
 from timm_video_psn.data.numbered_images import ImageNames
 from timm_video_psn.data.official import SPLIT_SIZES, known_label_order, label_order_digest, matching_releases
@@ -54,9 +54,9 @@ def check_video(video: ListedVideo, thorough: bool = False) -> VideoHealth:
         thorough: decode every frame.
     """
     path = video.path
-    if not path.exists():
-        return VideoHealth(path, reason="there is no such file or folder", is_missing=True)
     try:
+        if not is_there(path):
+            return VideoHealth(path, reason="there is no such file or folder", is_missing=True)
         if video.images is not None:
             return _check_images(video, video.images, thorough)
         with VideoReader(path) as reader:

@@ -11,17 +11,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from timm_video_psn.data.annotation_file import Complaints, data_folder, find_file, read_text, unknown_name
+from timm_video_psn.data.annotation_file import (
+    Complaints,
+    NoAnnotationsError,
+    data_folder,
+    find_file,
+    read_text,
+    unknown_name,
+)
 from timm_video_psn.data.decode import VIDEO_EXTENSIONS
 from timm_video_psn.data.list_file import (
     LIST_FOLDERS,
     check_labels,
     find_list,
     index_of_list,
-    named_by_file,
-    names_by_folder,
     parse_list,
+    training_rows,
 )
+from timm_video_psn.data.list_names import named_by_file, names_by_folder
 from timm_video_psn.data.numbered_images import ImageNames
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 from timm_video_psn.data.video_places import some
@@ -58,7 +65,9 @@ def read_k400(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
       lies in a folder whose name has "replacement" in it takes the place of its damaged namesake. Clips that are not
       there stay in the index and are reported when they are read, so that accuracies say "n of N videos".
 
-    Labels follow the sorted class names, also where a list numbers them otherwise.
+    Where there are no training annotations, those of validation name the classes, so that they can be tested on alone.
+    Labels follow the sorted class names, also where a list numbers them otherwise; folders of a list that write them
+    with underscores are taken for the classes of the csv.
 
     Args:
         data_dir: folder of the data set.
@@ -74,10 +83,10 @@ def read_k400(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     if not _is_official(path):
         return _read_path_list(root, path, split, files)
     rows = _read_csv(path, labelled=split != "test")
-    train_path = path if split == "train" else _annotation(root, "train", files)
+    train_path = _names_path(root, path, split, files)
     if not _is_official(train_path):
         raise ValueError(f"{path} has a csv header, but {train_path} is a list of paths; use one form for both")
-    train = rows if split == "train" else _read_csv(train_path, labelled=True)
+    train = rows if train_path == path else _read_csv(train_path, labelled=True)
     class_names = tuple(sorted(set(train.names)))
     paths, images, missing = _find_clips(root, rows)
     note = f"{missing} of {len(rows.ids)} {split} videos of {path.name} are not there"
@@ -89,6 +98,16 @@ def read_k400(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
         images=images,
         notes=(note,) if missing else (),
     )
+
+
+def _names_path(root: Path, path: Path, split: str, files: Mapping[str, Path]) -> Path:
+    """The csv that names the classes: that of training, which the validation videos alone can do without."""
+    try:
+        return path if split == "train" else _annotation(root, "train", files)
+    except NoAnnotationsError:
+        if split == "test":
+            raise
+        return path
 
 
 def _annotation(root: Path, split: str, files: Mapping[str, Path]) -> Path:
@@ -183,7 +202,8 @@ def _find_clips(root: Path, rows: _Rows) -> tuple[PathTable, ImageNames | None, 
     folder = f"{present.rpartition('/')[0]}/" if "/" in present else ""  # only for naming what is missing
     paths = (found.get(key) or f"{folder}{name}" for key, name in zip(keys, official, strict=True))
     is_folder = (root / present).is_dir()
-    images = ImageNames.found_in(root / present) if is_folder else None
+    folders = (root / found[key] for key in keys if key in found)
+    images = ImageNames.found_in_most(filter(Path.is_dir, folders)) if is_folder else None
     return PathTable.from_paths(paths), images, sum(key not in found for key in keys)
 
 
@@ -204,11 +224,10 @@ def _clips(root: Path, folder: str, depth: int) -> Iterator[tuple[str, str]]:
 def _read_path_list(root: Path, path: Path, split: str, files: Mapping[str, Path]) -> VideoIndex:
     """A list `path label`, its labels renumbered in the order of the sorted class names."""
     rows = parse_list(path, labelled=split != "test")
-    names = named_by_file(root, path)
+    names = named_by_file(root, path, LIST_FOLDERS)
     if names is None:
-        names = names_by_folder(
-            rows if split == "train" else parse_list(find_list(root, "train", files, _FOLDERS, _WHAT), labelled=True)
-        )
+        train = rows if split == "train" else training_rows(root, split, files, _FOLDERS, _WHAT, rows)
+        names = names_by_folder(train.paths, train.labels)
     if names is None:
         raise ValueError(
             f"{path} numbers the classes of {_WHAT}, and nothing names them: the videos do not lie in a folder for "
@@ -216,6 +235,7 @@ def _read_path_list(root: Path, path: Path, split: str, files: Mapping[str, Path
             "orders)"
         )
     check_labels(rows, len(names))
+    names = [name.replace("_", " ") for name in names]  # folders often have underscores, no class of the csv has
     order = sorted(names)
     canonical = np.array([*(order.index(name) for name in names), -1], dtype=np.int64)  # the last is that of label -1
     labels = canonical[np.array(rows.labels, dtype=np.int64)]

@@ -7,21 +7,19 @@ import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from timm_video_psn.data.annotation_file import Complaints, annotation_of, data_folder, find_file, read_names
+from timm_video_psn.data.annotation_file import Complaints, NoAnnotationsError, annotation_of, data_folder, find_file
 from timm_video_psn.data.decode import VIDEO_EXTENSIONS, DecodeError, VideoReader
+from timm_video_psn.data.list_names import NAME_FILES, named_by_file, names_by_folder
 from timm_video_psn.data.numbered_images import ImageNames
 from timm_video_psn.data.video_index import PathTable, VideoIndex
 from timm_video_psn.data.video_places import evenly, list_folder, some
 
 LIST_FOLDERS = ("", "annotations", "labels", "lists")
-NAME_FILES = (
-    *("classes.txt", "category.txt", "categories.txt", "label_map.txt", "labels.txt", "class_names.txt"),
-    *("labels.json", "classes.json", "classids.json", "kinetics_classnames.json"),
-)
 _LINE = re.compile(r"(?P<path>.+?)(?P<numbers>(?:[ \t,]+-?\d+)*)[ \t]*$")
 _BASES = ("", "videos", "rawframes", "frames", "img")  # folders in which the listed paths may begin
 _COLUMNS = {  # numbers after the path -> what they are, for files and for frame folders
@@ -29,7 +27,7 @@ _COLUMNS = {  # numbers after the path -> what they are, for files and for frame
     False: {0: "path", 1: "path label", 2: "path frames label", 3: "path first_frame frames label"},
 }
 _MOST = 2**31 - 1
-_PROBES = 5  # video files whose frames are counted
+_PROBES = 9  # videos that are looked at
 
 
 @dataclass
@@ -74,10 +72,11 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     `labels/` or `lists/`; or the files that `--train-list` and `--val-list` name. Paths are absolute, or begin in the
     data folder, in the folder of the list, or in a folder of the data folder such as `videos/` or `rawframes/`.
 
-    How images are named is read off the first frame folder that is there. Class names come from a file with a name a
+    How images are named is read off the first frame folders that are there. Class names come from a file with a name a
     line (`classes.txt`, `category.txt`, `label_map.txt`, ...; or JSON `{name: label}`) beside the list or in the data
     folder; else from the folders of the videos, if each label has one folder of its own; else classes are numbers, and
-    are never mirrored, because nothing tells which of them speak of left and right.
+    are never mirrored, because nothing tells which of them speak of left and right. The training list tells the
+    classes; where there is none, a validation list tells its own, to test a model on it alone.
 
     Args:
         data_dir: folder of the data set.
@@ -91,12 +90,12 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     what = "the list data set"
     root = data_folder(data_dir, files, what)
     path = find_list(root, split, files, LIST_FOLDERS, what)
-    names = named_by_file(root, path)
+    names = named_by_file(root, path, LIST_FOLDERS)
     rows = parse_list(path, labelled=split != "test")
     if names is None:
         # Validation alone may lack classes, so that the training list always says what there is.
-        train = rows if split == "train" else parse_list(find_list(root, "train", files, LIST_FOLDERS, what), True)
-        names = names_by_folder(train)
+        train = rows if split == "train" else training_rows(root, split, files, LIST_FOLDERS, what, rows)
+        names = names_by_folder(train.paths, train.labels)
         count = max(train.labels, default=-1) + 1
     named, notes = names is not None, []
     class_names = tuple(names or (str(label).zfill(len(str(count - 1))) for label in range(count)))
@@ -135,6 +134,27 @@ def find_list(root: Path, split: str, files: Mapping[str, Path], folders: Sequen
             if not star and (found := find_file(root, folders, (name,))):
                 return found
     return annotation_of(split, files, root, folders, names, what)
+
+
+def training_rows(
+    root: Path, split: str, files: Mapping[str, Path], folders: Sequence[str], what: str, rows: Rows
+) -> Rows:
+    """The training list, which tells the classes; where there is none, a validation list has to tell its own.
+
+    Args:
+        root: of the data set.
+        split: that is read, "val" or "test".
+        files: list files that lie elsewhere.
+        folders: in which lists may lie.
+        what: the data set.
+        rows: of the split.
+    """
+    try:
+        return parse_list(find_list(root, "train", files, folders, what), labelled=True)
+    except NoAnnotationsError:
+        if split == "test":
+            raise
+        return rows
 
 
 def parse_list(path: Path, labelled: bool) -> Rows:
@@ -239,23 +259,6 @@ def _misfit(line: str, is_file: bool, numbers: list[int]) -> str:
     return f"{shown} has {len(numbers)} numbers; expected one of {', '.join(list(_COLUMNS[False].values())[1:])}"
 
 
-def named_by_file(root: Path, path: Path) -> list[str] | None:
-    """Class names from a file beside the list or in the data folder, if there is one."""
-    found = find_file(path.parent, ("",), NAME_FILES) or find_file(root, LIST_FOLDERS, NAME_FILES)
-    return read_names(found) if found else None
-
-
-def names_by_folder(rows: Rows) -> list[str] | None:
-    """Class names from the folders of the videos, if each label has a folder of its own, and each folder a label."""
-    folder_of: dict[int, str] = {}
-    for path, label in zip(rows.paths, rows.labels, strict=True):
-        folder = path.rpartition("/")[0].rpartition("/")[2]
-        if not folder or folder_of.setdefault(label, folder) != folder:
-            return None
-    names = [folder_of.get(label, "") for label in range(max(folder_of, default=-1) + 1)]
-    return names if len(set(names)) == len(names) > 1 and all(names) else None
-
-
 def check_labels(rows: Rows, num_classes: int) -> None:
     """Raises for labels beyond the classes, by line."""
     if max(rows.labels, default=-1) < num_classes:
@@ -280,13 +283,13 @@ def index_of_list(
 ) -> VideoIndex:
     """The index of a parsed list, once it is known where the videos lie."""
     base, present = _locate(root, rows, split)
-    images = None if rows.are_files else ImageNames.found_in(base / present)
+    images = None if rows.are_files else ImageNames.found_in_most(base / path for path in present)
     stated, skipped = any(rows.lengths), any(rows.first_frames)
     if rows.are_files and "first_frame" not in rows.form and stated:
         _check_stated_frames(base, rows)
         stated = False
     if not rows.are_files and images is None and (stated or skipped):
-        raise ValueError(f"{base / present} holds no numbered images, but {rows.path} counts frames; see --data-dir")
+        raise ValueError(f"{base / present[0]} holds no numbered images, but {rows.path} counts frames; see --data-dir")
     return VideoIndex(
         paths=rows.paths,
         labels=labels,
@@ -320,16 +323,16 @@ def _check_stated_frames(base: Path, rows: Rows) -> None:
         )
 
 
-def _locate(root: Path, rows: Rows, split: str) -> tuple[Path, str]:
-    """The folder in which the paths begin, and the first path that is there."""
+def _locate(root: Path, rows: Rows, split: str) -> tuple[Path, list[str]]:
+    """The folder in which the paths begin, and some of those that are there."""
     inner = dict.fromkeys([*_BASES, f"videos_{split}", f"rawframes_{split}", split, *list_folder(root)[0]])
     bases = [root, rows.path.parent, *(root / name for name in inner)]
     bases = [base for base in dict.fromkeys(bases) if base.is_dir()]
     probes = evenly(rows.paths)
     for paths in (probes, rows.paths):  # all of them only where none of some is there
         for base in bases:
-            present = next((path for path in paths if _exists(base, path, rows.are_files)), None)
-            if present is not None:
+            present = [*islice((path for path in paths if _exists(base, path, rows.are_files)), _PROBES)]
+            if present:
                 return base, present
     kind = "video files" if rows.are_files else "frame folders"
     raise FileNotFoundError(

@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +37,7 @@ from tqdm import tqdm
 from timm_video_psn.data.encode import write_video
 from timm_video_psn.data.motion_actions import ACTIONS
 from timm_video_psn.data.motion_render import render
+from timm_video_psn.data.parallel import end_with_parent
 
 MOTION_CLASSES = tuple(sorted(ACTIONS))
 MOTION_PAIRS = tuple(  # labels that only the order of the frames tells apart
@@ -207,22 +207,11 @@ def _mapping(workers: int) -> Iterator[Callable[..., Iterable[None]]]:
     if workers <= 1:
         yield map
         return
-    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(workers, initializer=end_with_parent, initargs=(os.getpid(),))
     try:
         yield partial(pool.map, chunksize=8)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent(parent: int) -> None:
-    """A worker of a process that was killed would wait for work for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _write_clip(folder: Path, seed: int, job: tuple[str, int, int]) -> None:

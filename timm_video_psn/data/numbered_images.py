@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from timm_video_psn.data.decode import DecodeError, in_plain_words, is_frame_image
+from timm_video_psn.data.decode import DecodeError, in_plain_words, is_folder, is_frame_image
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?P<suffix>\.\w+)", re.DOTALL)
+_PROBES = 9  # folders by which names are told
 _NO_FRAMES = re.compile(r"flow|^[xyuv]_?$", re.IGNORECASE)  # optical flow lies beside the frames in many copies
 
 
@@ -44,6 +46,18 @@ class ImageNames(NamedTuple):
             literal[0] = "{folder}" + prefix[len(folder.name) :]
         return cls(f"{literal[0]}{{:0{width}d}}{literal[1]}", min(map(int, written)))
 
+    @classmethod
+    def found_in_most(cls, folders: Iterable[Path]) -> ImageNames | None:
+        """The names that the images of most of some folders have.
+
+        One that is empty, or lacks its first frame, does not stand for all.
+
+        Args:
+            folders: of frames; the first few are looked at.
+        """
+        found = [names for folder in islice(folders, _PROBES) if (names := cls.found_in(folder)) is not None]
+        return Counter(found).most_common(1)[0][0] if found else None
+
     def name(self, folder: Path, number: int) -> str:
         """Name of an image.
 
@@ -70,7 +84,7 @@ class ImageNames(NamedTuple):
         Raises:
             DecodeError: the folder or a wanted image is missing or damaged, or images differ in size.
         """
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise DecodeError(folder, "there is no such folder of frames; check the name and the data folder")
         wanted = [int(index) for index in choose(length or self._count(folder, skip))]
         frames = {index: self._read(folder, self.first + skip + index, length) for index in sorted(set(wanted))}
@@ -90,10 +104,10 @@ class ImageNames(NamedTuple):
         Raises:
             DecodeError: the folder is missing, or holds no image of the video.
         """
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise DecodeError(folder, "there is no such folder of frames; check the name and the data folder")
         count = length or self._count(folder, skip)
-        return [folder / self.template.format(self.first + skip + index) for index in range(count)]
+        return [folder / self.name(folder, self.first + skip + index) for index in range(count)]
 
     def _count(self, folder: Path, skip: int) -> int:
         """Images in a row from the video's first frame on."""

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from timm_video_psn.data.decode import DecodeError, VideoReader, frame_names, in_plain_words, read_image
+from timm_video_psn.data.decode import DecodeError, VideoReader, frame_names, in_plain_words, is_folder, read_image
 from timm_video_psn.data.video_index import VideoIndex
 
 Member = tuple[str, bytes]  # what follows the key and a dot in its name, and its content
@@ -84,7 +84,7 @@ def _read(index: VideoIndex, number: int) -> tuple[list[Member], int | None]:
     path = index.root / index.paths[number]
     if index.images is not None:
         files = index.images.files(path, *_part(index, number))
-    elif path.is_dir():
+    elif is_folder(path):
         files = [path / name for name in frame_names(path)]
     else:
         with in_plain_words(path, "the file cannot be read"):

@@ -4,7 +4,7 @@
             counts and order of the classes are the official ones
     resize  re-encodes the videos to a short side of 256 or 320 pixels, so that training decodes less
     frames  makes a folder of JPEG images of each video
-    show    draws which frames of one video training and validation look at
+    show    draws which frames of one video training, validation and a test look at
     shards  packs a data set into tar files, which training reads in a stream, from a folder or a web server
 
 The originals are never written to. Outputs get their names when they are whole, so that a command that was stopped goes
@@ -16,22 +16,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from timm_video_psn.data.advice import advise
 from timm_video_psn.data.annotation_file import NoAnnotationsError
 from timm_video_psn.data.annotations import ANNOTATED, DATASETS, read_index, splits_of
 from timm_video_psn.data.contact_sheet import contact_sheet
 from timm_video_psn.data.health import check_video, listed_videos, summarize
+from timm_video_psn.data.parallel import in_parallel
 from timm_video_psn.data.reencode import Outcome, extract_frames, pairs_below, resize_video
+from timm_video_psn.data.sampling import SAMPLINGS, TEST_SAMPLINGS
 from timm_video_psn.data.shard_writer import Limits, write_shards
 from timm_video_psn.data.video_index import VideoIndex
 
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments; None for those of the process.
 
     Returns:
-        The exit code: 0, 1 where videos are broken or could not be converted, 2 for an error.
+        The exit code: 0, 1 where videos are broken or could not be converted, 2 for an error, 130 after Ctrl-C.
     """
     options = _parser().parse_args(argv)
     try:
@@ -53,26 +52,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _USER_ERRORS as error:
         print(f"prepare {options.command}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        again = "" if options.command in ("check", "show") else "; what is finished is kept, the same command goes on"
+        print(f"prepare {options.command}: stopped{again}", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def check(options: argparse.Namespace) -> int:
     """Reads every video of a data set; prints a summary and what to do, and writes the JSON report."""
-    files = {split: path for split in ("train", "val", "test") if (path := getattr(options, f"{split}_list"))}
+    files = _given_lists(options)
     reports: dict[str, Any] = {}
     for split in splits_of(options.dataset):
         try:
             index = read_index(options.dataset, options.data_dir, split, files)
         except _USER_ERRORS as error:
-            if split == "train":
-                raise  # without it, nothing is known
-            absent = split == "test" and isinstance(error, NoAnnotationsError)
-            print(f"{split}: " + ("no annotations, which only predicting it would need" if absent else f"{error}"))
+            absent = split != "val" and isinstance(error, NoAnnotationsError)
+            if split == "train" and not absent:
+                raise  # the other splits are not understood without it
+            says_enough = split == "test" and absent
+            print(f"{split}: {'no annotations, which only predicting it would need' if says_enough else error}")
             reports[split] = {"absent" if absent else "error": str(error)}
             continue
         reports[split] = _check_split(options, split, index)
         if index.shared_split:
             print("train and val are the same videos: the data set does not part them")
             break
+    if all("videos" not in part for part in reports.values()):
+        raise ValueError(next(iter(reports["train"].values())))
     report = {"dataset": options.dataset, "data_dir": os.fspath(options.data_dir or ""), "splits": reports}
     _write_whole(options.report, json.dumps(report, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
     print(f"report: {options.report}")
@@ -82,7 +88,7 @@ def check(options: argparse.Namespace) -> int:
 def _check_split(options: argparse.Namespace, split: str, index: VideoIndex) -> dict[str, Any]:
     """The report of a split, printed, too."""
     look = partial(check_video, thorough=options.thorough)
-    results = list(_in_parallel(look, list(listed_videos(index)), options.workers, f"check {split}"))
+    results = list(in_parallel(look, list(listed_videos(index)), options.workers, f"check {split}"))
     report = summarize(options.dataset, split, index, results)
     report["advice"] = advise(options.dataset, split, report, index.class_names)
     print(f"{split}: {_in_words(report)}")
@@ -105,7 +111,10 @@ def frames(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Draws a contact sheet of one video."""
-    sheet = contact_sheet(options.video, options.num_frames, options.draws, options.seed)
+    sheet = contact_sheet(
+        *(options.video, options.num_frames, options.draws, options.seed),
+        *(options.sampling, options.test_sampling, options.test_clips),
+    )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     temporary = options.output.with_name(f".{options.output.name}.{os.getpid()}.tmp")
     try:
@@ -119,8 +128,7 @@ def show(options: argparse.Namespace) -> int:
 
 def shards(options: argparse.Namespace) -> int:
     """Packs a data set into tar shards."""
-    files = {"train": options.train_list, "val": options.val_list}
-    given = {split: path for split, path in files.items() if path is not None}
+    given = _given_lists(options)
     splits = {split: read_index(options.dataset, options.data_dir, split, given) for split in options.split}
     limits = Limits(options.max_videos_per_shard, options.max_shard_bytes)
     written = write_shards(options.dataset, splits, options.out, limits)
@@ -141,7 +149,7 @@ def _convert_all(
 ) -> int:
     """Converts all videos below `data_dir` to the same places below `output`."""
     pairs = pairs_below(options.data_dir, options.output, rename)
-    results = list(_in_parallel(convert, pairs, options.workers, options.command))
+    results = list(in_parallel(convert, pairs, options.workers, options.command))
     failed = [result for result in results if result.error]
     for result in failed[:20]:
         print(f"{result.path}: {result.error}", file=sys.stderr)
@@ -150,16 +158,6 @@ def _convert_all(
     there = sum(result.was_there for result in results)
     print(f"{len(results) - len(failed) - there} converted, {there} were there already, {len(failed)} failed")
     return int(bool(failed))
-
-
-def _in_parallel(work: Callable[[Any], Any], items: Sequence[Any], workers: int, what: str) -> Iterator[Any]:
-    """Results in the order of the items, with a progress bar."""
-    bar = partial(tqdm, total=len(items), desc=what, unit="video", disable=None)
-    if workers < 2:
-        yield from bar(map(work, items))
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        yield from bar(pool.map(work, items, chunksize=4))
 
 
 def _in_words(report: dict[str, Any]) -> str:
@@ -176,6 +174,11 @@ def _in_words(report: dict[str, Any]) -> str:
         + f"{report['frames']['median']:g} frames in the middle ({report['frames']['least']} to "
         f"{report['frames']['most']}), sizes {sizes or 'none'}, frames a second {rates or 'none'}"
     )
+
+
+def _given_lists(options: argparse.Namespace) -> dict[str, Path]:
+    """Annotation files by split, of those that were named."""
+    return {split: path for split in ("train", "val", "test") if (path := getattr(options, f"{split}_list"))}
 
 
 def _write_whole(path: Path, content: bytes) -> None:
@@ -228,6 +231,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--num-frames", type=int, default=8, metavar="T", help="frames of a clip; default: %(default)s")
     add("--draws", type=int, default=3, help="rows of training samples; default: %(default)s")
     add("--seed", type=int, default=0, help="of the training samples; default: %(default)s")
+    add("--sampling", choices=list(SAMPLINGS), default="segments", help="of train and val; default: %(default)s")
+    add("--test-sampling", choices=list(TEST_SAMPLINGS), help="of the test; default: that of --sampling")
+    add("--test-clips", type=int, metavar="N", help="clips of the test; default: as many as are usual")
     commands.choices["show"].set_defaults(run=show)
 
     add = commands.add_parser("shards", help="pack the videos into tar files").add_argument
@@ -235,8 +241,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-dir", type=Path, required=True, metavar="DIR", help="folder of the data set")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write the shards and their index to")
     add("--split", type=_names, default=["train", "val"], metavar="NAME,NAME", help="splits; default: train,val")
-    add("--train-list", type=Path, metavar="FILE", help="training annotations, where they lie elsewhere")
-    add("--val-list", type=Path, metavar="FILE", help="validation annotations, likewise")
+    for split in ("train", "val", "test"):
+        add(f"--{split}-list", type=Path, metavar="FILE", help=f"{split} annotations that lie elsewhere")
     add("--max-videos-per-shard", type=int, default=256, metavar="N", help="default: %(default)s")
     add("--max-shard-bytes", type=int, default=256 * 2**20, metavar="N", help="default: %(default)s")
     commands.choices["shards"].set_defaults(run=shards)

@@ -11,6 +11,7 @@ import numpy as np
 
 from timm_video_psn.data.annotation_file import (
     Complaints,
+    NoAnnotationsError,
     annotation_of,
     complain_of_items,
     data_folder,
@@ -107,13 +108,21 @@ def _read(
         path = annotation_of(wanted, files, root, _ANNOTATION_FOLDERS, names, what)
         return path, read(path, labelled=wanted != "test")
 
+    def training_rows() -> tuple[Path, _Rows]:
+        try:
+            return rows_of("train")
+        except NoAnnotationsError:  # the validation videos alone can do without
+            if split == "test":
+                raise
+            return path, rows
+
     path, rows = rows_of(split)
     label_files = names_of("labels")
     listed = find_file(path.parent, ("",), label_files) or find_file(root, _ANNOTATION_FOLDERS, label_files)
     if listed:
         named_in, known = listed, read_names(listed)
     else:
-        named_in, train = (path, rows) if split == "train" else rows_of("train")
+        named_in, train = (path, rows) if split == "train" else training_rows()
         known = train.templates
     class_names = tuple(sorted({plain_template(name) for name in known}))
     labels = _labels(path, rows, class_names, named_in, official_json=kind == "json")

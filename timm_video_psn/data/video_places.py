@@ -68,11 +68,11 @@ def evenly(names: Sequence[str]) -> list[str]:
 
 
 def _with_images(root: Path, names: Iterable[str], pair: tuple[str, str]) -> VideoPlace:
-    """The place, with the names of the images in the first frame folder that is there."""
+    """The place, with the names of the images in the first frame folders that are there."""
     if pair[1]:
         return VideoPlace(*pair)
-    present = next(name for name in names if _is_present(root, name, pair))
-    return VideoPlace(*pair, ImageNames.found_in(root / f"{pair[0]}{present}"))
+    present = (root / f"{pair[0]}{name}" for name in names if _is_present(root, name, pair))
+    return VideoPlace(*pair, ImageNames.found_in_most(present))
 
 
 def _is_present(root: Path, name: str, pair: tuple[str, str]) -> bool:

@@ -162,7 +162,9 @@ def _from_training(name: str | None, path: Path) -> TrainedModel:
     config = {"video": {"sampling": options["sampling"]}}
     protocol = _protocol(config, model, cfg)
     return TrainedModel(
-        model, str(path), tuple(state["class_names"]), protocol, *_preprocessing(cfg), dataset=options["dataset"]
+        *(model, str(path), tuple(state["class_names"]), protocol, *_preprocessing(cfg)),
+        dataset=options["dataset"],
+        dataset_version=state.get("dataset_version", ""),
     )
 
 

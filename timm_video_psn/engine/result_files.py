@@ -144,7 +144,8 @@ def _write_predictions(path: Path, scores: Scores) -> None:
 
 def _row(result: Result) -> dict[str, Any]:
     """The protocol's row of results.csv."""
-    row: dict[str, Any] = {"protocol": result.scores.protocol}
+    version = result.scores.dataset_version
+    row: dict[str, Any] = {"protocol": result.scores.protocol, **({"dataset_version": version} if version else {})}
     if result.accuracy is not None:
         for name, interval in metrics_of(result.accuracy).items():
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), _rounded(interval), strict=True))

@@ -39,6 +39,7 @@ def save_run(trainer: "Trainer") -> None:
     state = {
         "options": trainer.run.options,
         "class_names": list(trainer.train_index.class_names),
+        "dataset_version": trainer.train_index.version,
         "videos": _fingerprints(trainer),
         "epoch": trainer.epoch,
         "step": trainer.step,

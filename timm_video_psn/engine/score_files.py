@@ -37,6 +37,7 @@ def run_ensemble(options: argparse.Namespace) -> Result:
     if options.output:
         about = {
             "ensemble": names,
+            "dataset_version": joined.dataset_version,
             "label_fingerprint": label_fingerprint(joined.class_names),
             "bootstrap": {"resamples": options.bootstrap, "seed": options.seed, "level": LEVEL},
             "versions": package_versions(),

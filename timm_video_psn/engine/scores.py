@@ -29,6 +29,7 @@ class Scores:
         protocol: how the videos were looked at.
         fusion: what the scores are, `logits` or `probabilities`.
         num_expected: videos that there should be.
+        dataset_version: of the annotations; "" where there is one only, or it is not known.
     """
 
     scores: npt.NDArray[np.float32]
@@ -38,6 +39,7 @@ class Scores:
     protocol: str
     fusion: str
     num_expected: int
+    dataset_version: str = ""
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -61,7 +63,7 @@ class Scores:
             self.scores[rows],
             self.labels[rows],
             tuple(self.videos[row] for row in rows.tolist()),
-            *(self.class_names, self.protocol, self.fusion, self.num_expected),
+            *(self.class_names, self.protocol, self.fusion, self.num_expected, self.dataset_version),
         )
 
 
@@ -93,6 +95,7 @@ def save_scores(path: Path, scores: Scores) -> None:
             protocol=np.array(scores.protocol),
             fusion=np.array(scores.fusion),
             num_expected=np.array(scores.num_expected),
+            dataset_version=np.array(scores.dataset_version),
         )
 
 
@@ -111,6 +114,7 @@ def load_scores(path: Path) -> Scores:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in _ARRAYS}
+            version = str(file["dataset_version"]) if "dataset_version" in file else ""  # files of before have none
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged or no score file of validate_video.py: {error}") from error
     scores, labels = found["scores"], found["labels"]
@@ -128,6 +132,7 @@ def load_scores(path: Path) -> Scores:
         str(found["protocol"]),
         str(found["fusion"]),
         int(found["num_expected"]),
+        version,
     )
 
 
@@ -139,11 +144,16 @@ def align(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
         names: of the parts, for messages.
 
     Raises:
-        ValueError: classes, videos or labels differ; the message shows how.
+        ValueError: classes, versions of the annotations, videos or labels differ; the message shows how.
     """
     first, aligned = parts[0], [parts[0]]
     for part, name in zip(parts[1:], names[1:], strict=True):
         check_class_names(first.class_names, part.class_names, names[0], name)
+        if "" not in (first.dataset_version, part.dataset_version) and first.dataset_version != part.dataset_version:
+            raise ValueError(
+                f"{names[0]} is of the annotations {first.dataset_version}, {name} of {part.dataset_version}: results "
+                "on the two do not compare; test both models on one of them"
+            )
         row_of = {video: row for row, video in enumerate(part.videos)}
         only_first = [video for video in first.videos if video not in row_of]
         only_other = sorted(set(part.videos) - set(first.videos))
@@ -202,6 +212,7 @@ def ensemble(
         f"ensemble by {fusion}: {terms}",
         fusion,
         max(part.num_expected for part in parts),
+        next((part.dataset_version for part in parts if part.dataset_version), ""),
     )
 
 

@@ -132,6 +132,7 @@ class Validation:
                 str(protocol),
                 protocol.fusion,
                 len(self.index),
+                self.index.version,
             )
             for place, protocol in enumerate(protocols)
         ]
