@@ -14,7 +14,7 @@ from timm_video_psn.data.parallel import in_parallel
 
 # A file of its own, whose processes import what they work with and nothing else: they begin in no time.
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from parallel import in_parallel
 
@@ -34,6 +34,7 @@ def wait(number):
         path.unlink()
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have jobs in the background ignore it
     print(*in_parallel(globals()[sys.argv[1]], range(70), 2, sys.argv[1]))
 """
 
