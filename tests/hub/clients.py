@@ -6,6 +6,7 @@ Nothing of huggingface_hub or timm may be imported before `set_up` has run: they
 import faulthandler
 import os
 import runpy
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -29,6 +30,7 @@ def set_up(settings: dict[str, str]) -> None:
     for key in [key for key in os.environ if key.startswith("HF_")]:
         del os.environ[key]
     os.environ.update(settings)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with it ignored
     sys.path.insert(0, str(ROOT / "hub"))  # as `python hub/publish.py` has it
 
 
