@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_runs import LONG_NAMES, assert_all_is_in_the_picture
 
 from timm_video_psn.engine.scores import Scores
 from timm_video_psn.insights.class_gain import (
@@ -83,6 +84,18 @@ def test_the_ends_the_picture_and_the_table(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == [one.name for one in gains]
     assert [float(row["gain"]) for row in rows] == pytest.approx([one.gain for one in gains])
+
+
+def test_long_names_leave_room_for_the_bars(tmp_path, figures):
+    labels = np.arange(60) % 30
+    right, wrong = (
+        Scores(np.eye(30)[said], labels, tuple(map(str, range(60))), LONG_NAMES, "4x1x1", "logits", 60)
+        for said in (labels, (labels + 1) % 30)
+    )
+    draw_class_gains(class_gains(wrong, right), tmp_path / "gains.png")
+    (figure,) = figures
+    assert figure.axes[0].get_position().width * figure.get_size_inches()[0] > 4
+    assert_all_is_in_the_picture(figure)
 
 
 def test_videos_without_labels_are_said_so():
