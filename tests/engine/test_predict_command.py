@@ -1,5 +1,6 @@
 """predict_video.py on files, folders and windows, through its main function."""
 
+import _thread
 import csv
 import http.server
 import json
@@ -86,24 +87,11 @@ def test_windows_of_a_video(videos, model_folder, capsys, tmp_path, sec):
     assert [(answer["start_sec"], answer["end_sec"]) for answer in json_lines(capsys)] == [(0, 2)]
 
 
-class Stalling(http.server.BaseHTTPRequestHandler):
-    """Sends the first three seconds of a video, and nothing more, until the test ends."""
-
-    video, over = b"", threading.Event()
-
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.video)
-        self.wfile.flush()
-        self.over.wait(60)
-
-    def log_message(self, *args):
-        pass
-
-
-def test_a_stream_that_falls_silent_ends_and_its_answers_are_kept(model_folder, capsys, tmp_path, monkeypatch):
+@pytest.fixture
+def silent_stream(tmp_path, monkeypatch):
+    """The URL of a stream that sends 3.6 seconds, and then nothing."""
     monkeypatch.setattr(frame_stream, "_SILENT_SEC", 0.3)
+    over = threading.Event()
     with av.open(str(tmp_path / "video.ts"), "w", format="mpegts") as container:
         stream = container.add_stream("libx264", rate=10, options={"tune": "zerolatency"})
         stream.width = stream.height = 32
@@ -111,13 +99,29 @@ def test_a_stream_that_falls_silent_ends_and_its_answers_are_kept(model_folder, 
             picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 7 * number, np.uint8), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
-    Stalling.video = (tmp_path / "video.ts").read_bytes()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalling) as server:
+    video = (tmp_path / "video.ts").read_bytes()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(video)
+            self.wfile.flush()
+            over.wait(60)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url, table = f"http://127.0.0.1:{server.server_port}/video.ts", tmp_path / "table.csv"
-        assert predict_main([url, "--model", model_folder, "--json", "--top", "1", "--csv", str(table)]) == 2
-        Stalling.over.set()
+        yield f"http://127.0.0.1:{server.server_port}/video.ts"
+        over.set()
         server.shutdown()
+
+
+def test_a_stream_that_falls_silent_ends_and_its_answers_are_kept(silent_stream, model_folder, capsys, tmp_path):
+    url, table = silent_stream, tmp_path / "table.csv"
+    assert predict_main([url, "--model", model_folder, "--json", "--top", "1", "--csv", str(table)]) == 2
     captured = capsys.readouterr()
     assert f"error: cannot decode {url}: it broke off, or sent nothing for 0.3 s" in captured.err
     assert len(captured.err.splitlines()) == 1
@@ -128,6 +132,25 @@ def test_a_stream_that_falls_silent_ends_and_its_answers_are_kept(model_folder, 
         rows = list(csv.DictReader(file))
     assert [(row["start_sec"], row["rank"]) for row in rows] == [("0.0", "1"), ("1.0", "1"), ("", "")]
     assert rows[-1]["error"] == last["error"]
+
+
+def test_an_interrupt_ends_a_stream_as_its_end_would(silent_stream, model_folder, capsys, tmp_path, monkeypatch):
+    table, said, predict_clips = tmp_path / "table.csv", [], Predictor.predict_clips
+
+    def predict_and_press(self, *arguments):
+        said.append(predict_clips(self, *arguments))
+        if len(said) == 2:
+            _thread.interrupt_main()
+        return said[-1]
+
+    monkeypatch.setattr(Predictor, "predict_clips", predict_and_press)
+    assert predict_main([silent_stream, "--model", model_folder, "--top", "1", "--csv", str(table)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["start_sec"] == "0.0"
+    assert len(rows) == len(captured.out.splitlines()) <= 2
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,13 @@ def test_intervals_hold_the_truth_in_about_95_of_100_cases():
         assert 0.93 <= held / 1000 <= 0.99
 
 
+def test_the_interval_is_that_of_the_paper():
+    """Newcombe 1998, Table II: 36 pairs right in both, 12 in the one alone, 2 in the other alone, 0 in neither."""
+    cells = np.repeat(np.arange(4), (36, 12, 2, 0))
+    low, high = paired_interval(np.isin(cells, (0, 2)), np.isin(cells, (0, 1)))
+    assert (round(low, 4), round(high, 4)) == (0.0569, 0.3404)
+
+
 def test_intervals_turn_round_with_the_models_and_are_never_empty():
     rng = np.random.default_rng(1)
     old, new = rng.random(30) < 0.4, rng.random(30) < 0.7
