@@ -10,6 +10,8 @@ a quiet machine with 2 cores. Every number on the page is computed here.
 
 import argparse
 import copy
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,19 +20,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 from appearance_data import write_appearance
 from PIL import Image
 
 from timm_video_psn.data import VideoIndex, read_index
 from timm_video_psn.engine.evaluate import pair_accuracy
-from timm_video_psn.engine.scores import Scores
+from timm_video_psn.engine.scores import Scores, save_scores
 from timm_video_psn.insights.activation_map import activation_map
 from timm_video_psn.insights.class_gain import class_gains, draw_class_gains
-from timm_video_psn.insights.commands import make_cam, make_evolution, make_shapes
+from timm_video_psn.insights.commands import make_cam, make_evolution, make_interactions, make_shapes
 from timm_video_psn.insights.embedding import create_feature_loader, draw_embedding, embed, extract_features
-from timm_video_psn.insights.kernel_map import draw_kernel_maps, kernel_maps
+from timm_video_psn.insights.kernel_map import draw_kernel_maps, kernel_maps, read_history
 from timm_video_psn.insights.kernel_shapes import ReceptiveField, synthesizer_fields
 from timm_video_psn.insights.temporal_evolution import temporal_evolution
 from timm_video_psn.insights.viewer import Viewer, open_viewer, watch
@@ -41,6 +42,7 @@ ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "timm_video_psn" / "recipes" / "motion.yaml"
 KINDS = {"temporal convolutions": "T-C", "temporal pools": "T-M", "identities": "T-I"}
 FIELD_CLIPS = 24  # at whose features receptive fields are measured
+MOST_BYTES = 300_000  # of a picture
 
 
 def main() -> None:
@@ -91,9 +93,12 @@ that says what it shows; `--help` lists everything. `embedding` needs `pip insta
 | `shapes RUN [--video FILE]` | shapes of the synthesized kernels by weight, effective receptive fields | PSN |
 | `cam RUN FILE [--layer, --label, --method]` | class activation maps, frame by frame | any model |
 | `evolution RUN FILE` | class probabilities as the frames arrive | any model |
-| `embedding RUN [RUN ...] --dataset NAME` | videos as points, picture and page | any model |
+| `embedding RUN [RUN ...] [--dataset NAME]` | videos as points, picture and page | any model |
 | `gains BEFORE.npz AFTER.npz` | classes that gained and lost most between two files of scores | any model |
-| `report RUN --video FILE --dataset NAME` | all of it in one page that needs no other file | any model |
+| `report RUN [--video FILE] [--scores BEFORE.npz AFTER.npz]` | all of it in one page that needs no other file | \
+any model |
+
+A run knows the data set that it was validated on, so that `report RUN` alone shows all but the gains.
 
 What follows is drawn by `python benchmarks/insights_page.py` from the demo's model, a tiny network trained for minutes
 on generated videos: it shows what the commands show, and says nothing about real ones. Training with another number
@@ -126,6 +131,17 @@ class Subject:
         """Percent, when only the two classes of a pair compete."""
         return pair_accuracy(torch.from_numpy(scores), torch.from_numpy(self.labels), self.index.reversal_pairs)
 
+    def maps(self, entry: int) -> dict[str, InteractionMap]:
+        """The mean |weight| of every path in an entry of what the run has logged: 0 is before training, -1 its end."""
+        found = kernel_maps(self.viewer.model, per_element=True)
+        history = read_history(self.run)
+        for site, one in found.items():
+            rows = [history.temporal_labels[site].index(label) for label in one.temporal_labels]
+            columns = [history.spatial_labels[site].index(label) for label in one.spatial_labels]
+            norms = history.norms[site][entry][np.ix_(rows, columns)]
+            found[site] = replace(one, norms=norms / one.sizes)
+        return found
+
     def fields(self) -> dict[str, ReceptiveField]:
         """Receptive fields at the features of some of the videos."""
         some = np.linspace(0, len(self.frames) - 1, FIELD_CLIPS).round().astype(int)
@@ -143,13 +159,23 @@ class Page:
         self.parts.append(text)
 
     def picture(self, file: Path, name: str, alt: str) -> None:
-        """Take a PNG over, with 256 colours."""
+        """Take a PNG over, with 256 colours if it is large."""
         target = self.docs / "images" / f"insights_{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         with Image.open(file) as image:
             full = image.convert("RGB")
-            full.quantize(palette=full.quantize(256), dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
-        assert target.stat().st_size < 300_000, f"{target} has {target.stat().st_size} bytes"
+            full.save(target, optimize=True)
+            if target.stat().st_size > MOST_BYTES:
+                palette = full.quantize(256)
+                full.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
+        assert target.stat().st_size <= MOST_BYTES, f"{target} has {target.stat().st_size} bytes"
+        self.parts.append(f"![{alt}](images/{target.name})")
+
+    def film(self, file: Path, name: str, alt: str) -> None:
+        """Take a GIF over as it is."""
+        target = self.docs / "images" / f"insights_{name}.gif"
+        shutil.copyfile(file, target)
+        assert target.stat().st_size <= MOST_BYTES, f"{target} has {target.stat().st_size} bytes"
         self.parts.append(f"![{alt}](images/{target.name})")
 
     def write(self) -> None:
@@ -177,7 +203,7 @@ def describe_motion(page: Page, subject: Subject) -> None:
         f"The model, PSN on `test_resnet`, names {subject.top1(whole):.1f} % of the {len(whole)} validation videos of "
         f"`motion` rightly, and {subject.within_pairs(whole):.1f} % when only the two classes of a pair compete."
     )
-    show_interactions(page, viewer)
+    show_interactions(page, subject)
     page.text("## Kernel shapes and receptive fields")
     label = subject.index.class_names.index("hop_then_pulse")
     video = subject.index.root / subject.videos[int(np.flatnonzero(subject.labels == label)[0])]
@@ -190,30 +216,27 @@ def describe_motion(page: Page, subject: Subject) -> None:
         f"energy that comes from other frames than the centre's own, over {FIELD_CLIPS} videos: {off}."
     )
     show_video(page, subject, video)
-    show_classes(page, subject, whole)
+    show_costs(page, subject.run, video, show_classes(page, subject, whole))
 
 
-def show_interactions(page: Page, viewer: Viewer) -> None:
-    names = {"trained": viewer.model, "untrained": fresh(viewer)}
-    maps = {name: kernel_maps(model, per_element=True) for name, model in names.items()}
-    file = draw_kernel_maps(maps, page.scratch / "interactions.png", "||T_ij||$_1$ / elements of T_ij")
+def show_interactions(page: Page, subject: Subject) -> None:
+    start, end = subject.maps(0), subject.maps(-1)
+    title = "||T_ij||$_1$ / elements of T_ij"
+    file = draw_kernel_maps({"trained": end, "before training": start}, page.scratch / "interactions.png", title)
     page.text("## Filter interactions (Fig. 5)")
-    page.picture(file, "interactions", "Interaction maps of the trained model and of an untrained one")
-    change = [np.abs(maps["trained"][site].norms / start.norms - 1).mean() for site, start in maps["untrained"].items()]
+    page.picture(file, "interactions", "Interaction maps of the model, trained and before training")
+    spread = ", ".join(f"{100 * one.norms.std() / one.norms.mean():.0f} %" for one in start.values())
+    moved = ", ".join(f"{100 * np.abs(end[site].norms / one.norms - 1).mean():.0f} %" for site, one in start.items())
     page.text(
-        "The mean |weight| of every path from a spatial (column) to a temporal kernel (row); below, the same network "
-        "with other random weights. A dense T begins with all of its paths, evenly but for chance: the mean difference "
-        f"between the two rows of maps is {', '.join(f'{100 * c:.0f} %' for c in change)} of a path's strength "
-        f"({', '.join(maps['trained'])}), and in maps of so few channels much of the pattern is chance. What a path is "
-        "worth is better asked by cutting it, as below."
+        "The mean |weight| of every path from a spatial (column) to a temporal kernel (row). A dense T begins with all "
+        f"of its paths, evenly but for chance, which spreads them by {spread} of their mean ({', '.join(start)}); "
+        f"training has moved a path by {moved} of its strength on average. In maps of so few channels the pattern is "
+        "therefore much of it chance: what training has made is seen against the start, and what a path is worth by "
+        "cutting it, both below."
     )
-
-
-def fresh(viewer: Viewer) -> torch.nn.Module:
-    """The same network with random weights."""
-    torch.manual_seed(0)
-    settings = {"proportion": 0.5, "expand_init": 1.0, "num_classes": len(viewer.label_names)}
-    return timm.create_model("psn_test_resnet", **settings)
+    *_, film = make_interactions([str(subject.run)], page.scratch)
+    page.film(film.path, "epochs", "Interaction maps of the trained model, epoch by epoch")
+    page.text("The norms of the same model from before training, epoch 0, to its end, as the run has logged them.")
 
 
 def off_centre(field: ReceptiveField) -> float:
@@ -254,8 +277,8 @@ def show_video(page: Page, subject: Subject, video: Path) -> None:
     )
 
 
-def show_classes(page: Page, subject: Subject, whole: np.ndarray) -> None:
-    """Embedding and gains: the model, and what is left of it without its temporal convolutions."""
+def show_classes(page: Page, subject: Subject, whole: np.ndarray) -> tuple[Path, Path]:
+    """Embedding and gains: the model, and what is left of it without its temporal convolutions; their scores."""
     viewer, index = subject.viewer, subject.index
     cut = without(viewer.model, "T-C")
     models = {}
@@ -273,8 +296,9 @@ def show_classes(page: Page, subject: Subject, whole: np.ndarray) -> None:
         f"the 5 nearest others {100 * less.neighbour_accuracy:.0f} % and {100 * more.neighbour_accuracy:.0f} %."
     )
     scores = subject.scores(cut)
-    about = (subject.labels, subject.videos, index.class_names, "", "probabilities", len(subject.labels))
-    gains = class_gains(Scores(scores, *about), Scores(whole, *about))
+    about = (subject.labels, subject.videos, index.class_names, "8x1x1", "probabilities", len(subject.labels))
+    before, after = Scores(scores, *about), Scores(whole, *about)
+    gains = class_gains(before, after)
     page.text("## Gains of classes\n\nWhat each class gains by the temporal convolutions, on the same comparison:")
     title = "temporal convolutions cut off, to whole"
     page.picture(draw_class_gains(gains, page.scratch / "g.png", title), "gains", "Gains of classes")
@@ -284,12 +308,40 @@ def show_classes(page: Page, subject: Subject, whole: np.ndarray) -> None:
         f"have an interval above zero, `{gains[0].name}` most, `{gains[-1].name}` least. The network was "
         "trained with these paths, and not given the chance to do without them."
     )
+    files = page.scratch / "before.npz", page.scratch / "after.npz"
+    for path, each in zip(files, (before, after), strict=True):
+        save_scores(path, each)
+    return files
+
+
+def show_costs(page: Page, run: Path, video: Path, scores: tuple[Path, Path]) -> None:
+    """Each command as a user gives it, from its start to its end."""
+    commands: dict[str, Sequence[str | Path]] = {
+        "interactions": [run],
+        "shapes": [run, "--video", video],
+        "cam": [run, video],
+        "evolution": [run, video],
+        "embedding": [run, "--dataset", "motion"],
+        "gains": scores,
+        "report": [run, "--dataset", "motion", "--video", video, "--scores", *scores],
+    }
+    seconds = {}
+    for name, arguments in commands.items():
+        before = os.times()
+        command = [sys.executable, "-m", "timm_video_psn.insights", name, *arguments, "--out", page.scratch / name]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        after = os.times()
+        seconds[name] = sum(after[2:4]) - sum(before[2:4])  # user and system time of children
+    page.text(
+        "## Cost\n\nProcessor time of the commands on this model and the 600 videos, all threads and processes "
+        f"together: {', '.join(f'`{name}` {value:.0f} s' for name, value in seconds.items())}."
+    )
 
 
 def compare(page: Page, motion: Subject, appearance: Subject) -> None:
     """Order-only classes against appearance-only ones."""
     subjects = {"motion": motion, "appearance": appearance}
-    maps = {name: kernel_maps(subject.viewer.model, per_element=True) for name, subject in subjects.items()}
+    maps, starts = ({name: subject.maps(entry) for name, subject in subjects.items()} for entry in (-1, 0))
     page.text(
         "## Order or appearance\n\nThe same network with the same recipe, once on `motion`, whose 12 classes are only "
         "in the order of the frames, once on `appearance` (`benchmarks/appearance_data.py`), whose 6 classes are the "
@@ -298,11 +350,17 @@ def compare(page: Page, motion: Subject, appearance: Subject) -> None:
     title = "||T_ij||$_1$ / elements of T_ij"
     file = draw_kernel_maps(maps, page.scratch / "both.png", title)
     page.picture(file, "order_or_appearance", "Interaction maps of the two models")
-    page.text("| share of the mean weight of T, % | " + " | ".join(maps["motion"]) + " |\n" + rule(len(maps["motion"])))
-    page.parts[-1] += "".join(
-        f"\n| {name}, {kind} | " + " | ".join(f"{100 * share_of(one, prefix):.0f}" for one in sites.values()) + " |"
+    page.text(f"| grown by training, % | {' | '.join(maps['motion'])} |\n" + rule(len(maps["motion"])))
+    grown = {
+        (kind, name): [
+            100 * (weight_of(one, prefix) / weight_of(starts[name][site], prefix) - 1) for site, one in sites.items()
+        ]
         for kind, prefix in KINDS.items()
         for name, sites in maps.items()
+    }
+    page.parts[-1] += "".join(
+        f"\n| {name}, paths into {kind} | " + " | ".join(f"{value:+.0f}" for value in values) + " |"
+        for (kind, name), values in grown.items()
     )
     page.text(f"| top-1, % | whole | {' | '.join(f'{kind} cut off' for kind in KINDS)} |\n" + rule(1 + len(KINDS)))
     lost = {}
@@ -316,10 +374,14 @@ def compare(page: Page, motion: Subject, appearance: Subject) -> None:
         name: np.mean([off_centre(field) for field in subject.fields().values()]) for name, subject in subjects.items()
     }
     stronger = {name: np.mean([share_of(one, "T-C") for one in sites.values()]) for name, sites in maps.items()}
+    added = [float(np.mean(grown["temporal convolutions", name])) for name in subjects]
     page.text(
-        "Are the paths into temporal convolutions stronger where only order tells the classes apart? By the weights "
-        f"of T alone: {100 * stronger['motion']:.1f} % of the mean weight against {100 * stronger['appearance']:.1f} % "
-        "(one run each; an even T would give 60 %, three of five rows). By the gradients: "
+        "Are the paths into temporal convolutions stronger where only order tells the classes apart? As a share of the "
+        f"mean weight of T, {than(stronger['motion'], stronger['appearance'], 0.01)}: "
+        f"{100 * stronger['motion']:.1f} % against {100 * stronger['appearance']:.1f} % (one run each; an even T would "
+        "give 60 %, three of five rows), and much of that is the chance of the start. By what training has made of "
+        f"them, {than(*added, 2)}: they have grown by {added[0]:.1f} % against {added[1]:.1f} %, mean of the sites. "
+        "By the gradients: "
         f"{100 * off['motion']:.0f} % of the energy of what the synthesizers add comes from other frames against "
         f"{100 * off['appearance']:.0f} %. By what is lost when these paths are cut: {lost['motion']:.1f} points of "
         f"top-1 against {lost['appearance']:.1f}. Chance is 8.3 % on motion and 16.7 % on appearance."
@@ -330,10 +392,20 @@ def rule(columns: int) -> str:
     return "|---" * (columns + 1) + "|"
 
 
+def weight_of(one: InteractionMap, prefix: str) -> float:
+    """Sum of the rows of a kind."""
+    return float(one.norms[[label.startswith(prefix) for label in one.temporal_labels]].sum())
+
+
 def share_of(one: InteractionMap, prefix: str) -> float:
     """Share of the rows of a kind in the sum of a map."""
-    rows = [label.startswith(prefix) for label in one.temporal_labels]
-    return float(one.norms[rows].sum() / one.norms.sum())
+    return weight_of(one, prefix) / float(one.norms.sum())
+
+
+def than(motion: float, appearance: float, margin: float) -> str:
+    """Whether the one is more than the other, by a margin that is worth a word."""
+    difference = motion - appearance
+    return "hardly" if abs(difference) < margin else "yes" if difference > 0 else "no, weaker"
 
 
 if __name__ == "__main__":

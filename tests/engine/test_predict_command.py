@@ -1,15 +1,19 @@
 """predict_video.py on files, folders and windows, through its main function."""
 
+import _thread
 import csv
+import http.server
 import json
 import shutil
+import threading
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from timm_video_psn.data import FrameStream, VideoReader, write_video
+from timm_video_psn.data import FrameStream, VideoReader, frame_stream, write_video
 from timm_video_psn.engine.cli import predict_main
 from timm_video_psn.engine.predict import Predictor
 from timm_video_psn.engine.predict_command import expand_inputs, parse_predict_options
@@ -83,6 +87,100 @@ def test_windows_of_a_video(videos, model_folder, capsys, tmp_path, sec):
     assert [(answer["start_sec"], answer["end_sec"]) for answer in json_lines(capsys)] == [(0, 2)]
 
 
+@pytest.fixture
+def silent_stream(tmp_path, monkeypatch):
+    """The URL of a stream that sends 3.6 seconds, and then nothing."""
+    monkeypatch.setattr(frame_stream, "_SILENT_SEC", 0.3)
+    over = threading.Event()
+    with av.open(str(tmp_path / "video.ts"), "w", format="mpegts") as container:
+        stream = container.add_stream("libx264", rate=10, options={"tune": "zerolatency"})
+        stream.width = stream.height = 32
+        for number in range(36):
+            picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 7 * number, np.uint8), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    video = (tmp_path / "video.ts").read_bytes()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(video)
+            self.wfile.flush()
+            over.wait(60)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/video.ts"
+        over.set()
+        server.shutdown()
+
+
+def test_a_stream_that_falls_silent_ends_and_its_answers_are_kept(silent_stream, model_folder, capsys, tmp_path):
+    url, table = silent_stream, tmp_path / "table.csv"
+    assert predict_main([url, "--model", model_folder, "--json", "--top", "1", "--csv", str(table)]) == 2
+    captured = capsys.readouterr()
+    assert f"error: cannot decode {url}: it broke off, or sent nothing for 0.3 s" in captured.err
+    assert len(captured.err.splitlines()) == 1
+    *answers, last = [json.loads(line) for line in captured.out.splitlines()]
+    assert [(answer["start_sec"], answer["end_sec"]) for answer in answers] == [(0, 2), (1, 3)]
+    assert last["error"].startswith("it broke off")
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["start_sec"], row["rank"]) for row in rows] == [("0.0", "1"), ("1.0", "1"), ("", "")]
+    assert rows[-1]["error"] == last["error"]
+
+
+def test_an_interrupt_ends_a_stream_as_its_end_would(silent_stream, model_folder, capsys, tmp_path, monkeypatch):
+    table, said, predict_clips = tmp_path / "table.csv", [], Predictor.predict_clips
+
+    def predict_and_press(self, *arguments):
+        said.append(predict_clips(self, *arguments))
+        if len(said) == 2:
+            _thread.interrupt_main()
+        return said[-1]
+
+    monkeypatch.setattr(Predictor, "predict_clips", predict_and_press)
+    assert predict_main([silent_stream, "--model", model_folder, "--top", "1", "--csv", str(table)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["start_sec"] == "0.0"
+    assert len(rows) == len(captured.out.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--video-out", "a.mp4"], "--video-out a.mp4 would overwrite the input"),
+        (["--csv", "deep/../a.mp4"], "would overwrite the input"),
+        (["--csv", "deep"], "--csv deep would overwrite a folder"),
+        (["--csv", "x.mp4", "--video-out", "./x.mp4"], "--video-out x.mp4 would overwrite the file of --csv"),
+        (["--video-out", "none/x.mp4"], "--video-out none/x.mp4: there is no folder none"),
+        (["--csv", "none/x.csv"], "--csv none/x.csv: there is no folder none"),
+    ],
+)
+def test_nothing_is_overwritten_and_nothing_predicted_in_vain(videos, model_folder, capsys, monkeypatch, more, message):
+    monkeypatch.chdir(videos)
+    before = (videos / "a.mp4").read_bytes()
+    assert predict_main([str(videos / "a.mp4"), "--model", model_folder, *more]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert (videos / "a.mp4").read_bytes() == before
+    assert sorted(path.name for path in videos.iterdir()) == ["a.mp4", "b.mp4", "deep", "notes.txt"]
+
+
+def test_the_copy_is_an_mp4(capsys):
+    with pytest.raises(SystemExit):
+        predict_main(["x.mp4", "--model", "m", "--video-out", "x.avi"])
+    assert "what is written is an mp4; end the name in .mp4" in capsys.readouterr().err
+
+
 def test_a_whole_video_can_be_annotated(videos, model_folder, tmp_path):
     copy = tmp_path / "copy.mp4"
     assert predict_main([str(videos / "a.mp4"), "--model", model_folder, "--video-out", str(copy)]) == 0
@@ -94,7 +192,7 @@ def test_a_whole_video_can_be_annotated(videos, model_folder, tmp_path):
     ("more", "message"),
     [
         (["--video-out", "x.mp4"], "copies one video file; found 3 inputs"),
-        (["--csv", "no/such/folder/x.csv"], "could not write"),
+        (["--csv", "no/such/folder/x.csv"], "there is no folder no/such/folder"),
     ],
 )
 def test_what_cannot_be_done_is_said(videos, model_folder, capsys, more, message):
@@ -111,11 +209,14 @@ def test_images_without_a_rate_are_refused_before_anything_is_predicted(tmp_path
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("flag", ["--top", "--window", "--batch-size", "--fps"])
-def test_lengths_and_numbers_must_be_positive(flag, capsys):
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--top", "0"), ("--window", "0"), ("--batch-size", "0"), ("--fps", "0"), ("--window", "inf"), ("--fps", "nan")],
+)
+def test_lengths_and_numbers_must_be_positive_and_finite(flag, value, capsys):
     with pytest.raises(SystemExit):
-        predict_main(["x.mp4", "--model", "m", flag, "0"])
-    assert "must be above 0" in capsys.readouterr().err
+        predict_main(["x.mp4", "--model", "m", flag, value])
+    assert "must be above 0, and finite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--stride", "--duration"])
@@ -146,6 +247,14 @@ def test_real_clips_are_predicted_whole_in_windows_and_annotated(model_folder, c
             times = [frame.time_sec for frame in stream if frame.time_sec < 3]
             assert reader.num_frames == len(times)
         assert spans[-1][1] == pytest.approx(times[-1], abs=0.1)
+
+
+def test_hidden_files_of_a_folder_are_no_videos(videos):
+    (videos / "._a.mp4").write_bytes(b"of macOS")
+    (videos / ".trash").mkdir()
+    shutil.copy(videos / "a.mp4", videos / ".trash")
+    assert expand_inputs([str(videos)]) == [str(videos / name) for name in ("a.mp4", "b.mp4", "deep/c.mp4")]
+    assert expand_inputs([str(videos / ".trash")]) == [str(videos / ".trash" / "a.mp4")]  # asked for by its name
 
 
 def test_folders_are_told_apart(videos, tmp_path):

@@ -6,6 +6,15 @@ import pytest
 from tiny_runs import CLASSES, SETTINGS, export, moving_square
 
 from timm_video_psn.data import write_video
+from timm_video_psn.insights import (
+    activation_map,
+    class_gain,
+    embedding,
+    kernel_map,
+    kernel_shapes,
+    pictures,
+    temporal_evolution,
+)
 from timm_video_psn.insights.viewer import Viewer, open_viewer
 
 
@@ -30,6 +39,20 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("videos") / "moving square.mp4"
     write_video(path, moving_square(0))
     return path
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The figures that are written while a test runs."""
+    written: list = []
+
+    def save_figure(figure, path):
+        written.append(figure)
+        return pictures.save_figure(figure, path)
+
+    for module in (activation_map, class_gain, embedding, kernel_map, kernel_shapes, temporal_evolution):
+        monkeypatch.setattr(module, "save_figure", save_figure)
+    return written
 
 
 @pytest.fixture(scope="session")

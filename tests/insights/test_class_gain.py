@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_runs import LONG_NAMES, assert_all_is_in_the_picture
 
 from timm_video_psn.engine.scores import Scores
 from timm_video_psn.insights.class_gain import (
@@ -46,6 +47,13 @@ def test_intervals_hold_the_truth_in_about_95_of_100_cases():
         assert 0.93 <= held / 1000 <= 0.99
 
 
+def test_the_interval_is_that_of_the_paper():
+    """Newcombe 1998, Table II: 36 pairs right in both, 12 in the one alone, 2 in the other alone, 0 in neither."""
+    cells = np.repeat(np.arange(4), (36, 12, 2, 0))
+    low, high = paired_interval(np.isin(cells, (0, 2)), np.isin(cells, (0, 1)))
+    assert (round(low, 4), round(high, 4)) == (0.0569, 0.3404)
+
+
 def test_intervals_turn_round_with_the_models_and_are_never_empty():
     rng = np.random.default_rng(1)
     old, new = rng.random(30) < 0.4, rng.random(30) < 0.7
@@ -83,6 +91,18 @@ def test_the_ends_the_picture_and_the_table(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == [one.name for one in gains]
     assert [float(row["gain"]) for row in rows] == pytest.approx([one.gain for one in gains])
+
+
+def test_long_names_leave_room_for_the_bars(tmp_path, figures):
+    labels = np.arange(60) % 30
+    right, wrong = (
+        Scores(np.eye(30)[said], labels, tuple(map(str, range(60))), LONG_NAMES, "4x1x1", "logits", 60)
+        for said in (labels, (labels + 1) % 30)
+    )
+    draw_class_gains(class_gains(wrong, right), tmp_path / "gains.png")
+    (figure,) = figures
+    assert figure.axes[0].get_position().width * figure.get_size_inches()[0] > 4
+    assert_all_is_in_the_picture(figure)
 
 
 def test_videos_without_labels_are_said_so():

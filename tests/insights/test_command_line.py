@@ -1,17 +1,20 @@
 """The commands on a tiny model, as a user calls them; each file that is named is there."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from tiny_runs import CLASSES, export
 
 from timm_video_psn.engine.scores import Scores, save_scores
 from timm_video_psn.insights import commands
 from timm_video_psn.insights.command_line import main
+from timm_video_psn.insights.viewer import open_viewer, read_videos
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 
@@ -82,6 +85,53 @@ def test_embedding_of_two_models(model_folder, other_folder, class_folders, tmp_
     files = run(capsys, "embedding", model_folder, other_folder, *arguments)
     assert names(files) == ["embedding.png", "embedding.html"]
     assert "plain: 6 videos" in files[1].read_text()
+
+
+def test_a_run_knows_its_videos(model_folder, class_folders, tmp_path, capsys):
+    run_folder = shutil.copytree(model_folder.parent, tmp_path / "run")
+    shutil.copytree(run_folder / "best", run_folder / "best-epochs" / "epoch-0001")
+    for label, name in enumerate(CLASSES):
+        shutil.copytree(class_folders / name, tmp_path / "flat" / name)
+        with (tmp_path / "val.txt").open("a") as file:
+            file.writelines(f"{name.replace(' & ', '_')}/{number}.mp4 {label}\n" for number in (0, 2))
+    (tmp_path / "flat" / "spin & turn").rename(tmp_path / "flat" / "spin_turn")
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    for options in (
+        {"dataset": "folder", "data_dir": str(class_folders)},
+        {"dataset": "list", "data_dir": str(tmp_path / "flat"), "val_list": str(tmp_path / "val.txt")},
+    ):
+        (run_folder / "args.yaml").write_text(yaml.safe_dump(options))
+        for source in (run_folder, run_folder / "best", run_folder / "best-epochs" / "epoch-0001"):
+            dataset, index = read_videos(open_viewer(str(source)))
+            assert dataset == options["dataset"]
+            assert len(index) == {"folder": 9, "list": 6}[dataset]
+    files = run(capsys, "embedding", run_folder, "--out", tmp_path / "out")
+    assert "run: 6 videos" in files[1].read_text()
+    with pytest.raises(FileNotFoundError, match=r"data_dir=.*other is no folder"):  # what is given goes before
+        read_videos(open_viewer(str(run_folder)), "folder", tmp_path / "other")
+    (run_folder / "args.yaml").write_text("dataset: [")
+    assert main(["embedding", str(run_folder)]) == 2
+    error = capsys.readouterr().err
+    assert "args.yaml is damaged" in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"), [("embedding", "--limit"), ("evolution", "--steps"), ("gains", "--count")]
+)
+def test_numbers_are_counted_from_one(command, flag, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "a", "b", flag, "0"])
+    assert "invalid positive_integer value: '0'" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_no_traceback(model_folder, monkeypatch, capsys):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "load_scores", interrupted)
+    assert main(["gains", "a.npz", "b.npz"]) == 130
+    assert capsys.readouterr().err == "timm_video_psn.insights: interrupted\n"
 
 
 def test_gains_of_files_that_a_test_wrote_are_told_apart_by_their_folders(tmp_path, capsys):

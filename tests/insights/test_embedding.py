@@ -7,10 +7,12 @@ import pytest
 import torch
 from browser import requested_hosts
 from PIL import Image
-from tiny_runs import CLASSES
+from tiny_runs import CLASSES, LONG_NAMES, assert_all_is_in_the_picture
 
 from timm_video_psn.data import read_index
+from timm_video_psn.data.shard_writer import Limits, write_shards
 from timm_video_psn.insights.embedding import (
+    Embedding,
     Features,
     cluster_scores,
     create_feature_loader,
@@ -54,6 +56,17 @@ def test_videos_without_labels_are_not_given_the_last_class(viewer, index):
     unknown = replace(index, labels=np.full_like(index.labels, -1))
     with pytest.raises(ValueError, match="this split has videos without labels"):
         extract_features(viewer, create_feature_loader(viewer, unknown, limit=2))
+
+
+def test_videos_of_shards_give_the_features_that_files_give(viewer, index, class_folders, tmp_path):
+    write_shards("folder", {"val": index}, tmp_path / "shards", Limits(4, 1 << 20))
+    packed = read_index("shards", tmp_path / "shards", "val")
+    for limit, numbers in ((None, range(9)), (3, (0, 4, 8))):
+        features = extract_features(viewer, create_feature_loader(viewer, packed, limit, workers=0))
+        expected = extract_features(viewer, create_feature_loader(viewer, index, limit, workers=0))
+        order = np.argsort(features.index)
+        assert features.index[order].tolist() == expected.index.tolist() == list(numbers)
+        np.testing.assert_allclose(features.values[order], expected.values, atol=1e-5)
 
 
 def test_a_limit_spreads_over_the_data_set_and_broken_videos_are_counted(viewer, index, class_folders, tmp_path):
@@ -109,6 +122,18 @@ def test_neighbours_in_the_features_are_neighbours_in_the_picture():
         embed(
             Features(*(column[:3] for column in (features.values, features.labels, features.index, features.predicted)))
         )
+
+
+@pytest.mark.parametrize(("count", "legends"), [(20, 1), (21, 0)])
+def test_a_legend_has_a_colour_for_each_class_and_its_place(count, legends, tmp_path, figures):
+    labels = np.arange(60) % count
+    features = Features(np.zeros((60, 2)), labels, np.arange(60), labels)
+    found = Embedding(np.random.default_rng(0).random((60, 2)), 0.5, 0.5)
+    draw_embedding({"one": (features, found), "two": (features, found)}, LONG_NAMES[:count], tmp_path / "e.png")
+    (figure,) = figures
+    assert sum(axes.get_legend() is not None for axes in figure.axes) == legends
+    assert all(axes.get_position().width > 0.3 for axes in figure.axes)
+    assert_all_is_in_the_picture(figure)
 
 
 def test_the_page_shows_both_models_and_asks_nobody(index, tmp_path, browser):

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from tiny_runs import assert_all_is_in_the_picture
 from torch import nn
 
 from timm_video_psn.insights.kernel_map import (
@@ -51,6 +52,26 @@ def test_per_element_divides_by_the_size_of_each_block():
     shares = kernel_maps(model, per_element=True)["stem"].norms
     block = fusion.weight.detach().abs()[:4, :4]  # identity to identity, which comes last
     assert shares[-1, -1] == pytest.approx(block.mean().item(), rel=1e-6)
+
+
+def test_every_row_has_its_name_and_sites_come_in_their_order(tmp_path, figures):
+    every, one = (kernel_maps(timm.create_model("psn_test_resnet", proportion=0.5, sites=s)) for s in (None, "layer2"))
+    draw_kernel_maps({"with one site": one, "a name that is longer than its row is high": every}, tmp_path / "maps.png")
+    (figure,) = figures
+    shown = [axes for axes in figure.axes if axes.yaxis.label.get_text()]
+    assert [axes.yaxis.label.get_text().replace("\n", " ") for axes in shown] == [
+        "with one site",
+        "a name that is longer than its row is high",
+    ]
+    upper, lower = (axes.yaxis.label.get_window_extent() for axes in shown)
+    assert upper.y0 > lower.y1
+    assert [axes.get_title() for axes in figure.axes[:4]] == ["stem", "layer1", "layer2", "layer3"]
+    assert_all_is_in_the_picture(figure)
+
+
+def test_the_title_of_a_single_map_is_not_cut(tmp_path, figures):
+    draw_kernel_maps({"one": kernel_maps(timm.create_model("psn_test_resnet", sites="layer2"))}, tmp_path / "maps.png")
+    assert_all_is_in_the_picture(*figures)
 
 
 def test_axes_are_those_of_fig_5():

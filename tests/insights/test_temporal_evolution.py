@@ -4,10 +4,10 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import CLASSES, moving_square, write_frames
+from tiny_runs import CLASSES, LONG_NAMES, assert_all_is_in_the_picture, moving_square, write_frames
 
 from timm_video_psn.engine.predict import Predictor
-from timm_video_psn.insights.temporal_evolution import draw_evolution, film_evolution, temporal_evolution
+from timm_video_psn.insights.temporal_evolution import Evolution, draw_evolution, film_evolution, temporal_evolution
 
 
 def test_a_constant_video_has_a_flat_evolution(viewer, tmp_path):
@@ -49,6 +49,17 @@ def test_the_picture_and_the_film(viewer, video, tmp_path):
     differences = [np.abs(frame - still).mean() for frame in frames]
     assert differences == sorted(differences, reverse=True)  # it grows until it is the picture
     assert differences[-1] < 3 < differences[0]
+
+
+def test_long_names_leave_room_for_the_curves(tmp_path, figures):
+    shares = np.random.default_rng(0).dirichlet(np.ones(30), 6)
+    found = Evolution(np.arange(1, 7), shares, shares, 3, 6, np.zeros((6, 32, 32, 3), np.uint8))
+    draw_evolution(found, LONG_NAMES, tmp_path / "evolution.png")
+    (figure,) = figures
+    curves = figure.axes[-2:]
+    assert all(axes.get_window_extent().width > 400 for axes in curves)
+    assert all(axes.get_window_extent().height > 150 for axes in curves)
+    assert_all_is_in_the_picture(figure)
 
 
 def test_steps_and_windows_are_counted_from_one(viewer, video):

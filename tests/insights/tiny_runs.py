@@ -41,3 +41,14 @@ def write_frames(folder: Path, frames: np.ndarray) -> Path:
     for number, frame in enumerate(frames):
         Image.fromarray(frame).save(folder / f"{number:03d}.png")
     return folder
+
+
+def assert_all_is_in_the_picture(figure) -> None:
+    """Titles, names and legends lie within a figure."""
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(box.x0, box.y0) >= -0.01, box
+    assert max(box.x1 - width, box.y1 - height) <= 0.01, (box, width, height)
+
+
+# as long as those of Something-Something
+LONG_NAMES = tuple(f"Pretending to put something number {n} next to something, and letting it fall" for n in range(30))

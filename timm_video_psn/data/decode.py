@@ -34,7 +34,7 @@ class DecodeError(ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"cannot decode {self.path}: {self.reason}"
+        return f"cannot decode {self.args[0]}: {self.reason}"  # as it was given: a path has no // as URLs have
 
 
 class VideoReader:
@@ -263,7 +263,7 @@ def _natural_key(name: str) -> tuple[list[int | str], str]:
 
 
 @contextmanager
-def in_plain_words(path: Path, reason: str, *library_errors: type[Exception]) -> Iterator[None]:
+def in_plain_words(path: str | Path, reason: str, *library_errors: type[Exception]) -> Iterator[None]:
     """Turns what a decoding library or the file system raises into a `DecodeError`."""
     expected: tuple[type[Exception], ...] = (OSError, ValueError, *library_errors)
     try:

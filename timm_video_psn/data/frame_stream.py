@@ -19,6 +19,7 @@ from timm_video_psn.data.decode import DecodeError, VideoReader, in_plain_words,
 
 _URL = re.compile(r"^(rtsp|rtmp|rtp|udp|tcp|srt|https?)://", re.IGNORECASE)
 _USUAL_FPS = 25.0  # of sources that state no rate, for the length of their last frame alone
+_OPEN_SEC, _SILENT_SEC = 30.0, 10.0  # that a live source may take; while FFmpeg waits, Python hears no interrupt
 
 
 class TimedFrame:
@@ -100,7 +101,8 @@ class FrameStream:
         import av
 
         first, latest = None, -1 / self.fps
-        with in_plain_words(Path(self.source), "it is damaged, or broke off", av.FFmpegError):
+        reason = f"it broke off, or sent nothing for {_SILENT_SEC:g} s" if self.live else "it is damaged, or broke off"
+        with in_plain_words(self.source, reason, av.FFmpegError):
             for frame in container.decode(stream):
                 first = frame.time if first is None else first
                 # a source without times, or one whose clock jumps back, is counted on at its rate
@@ -123,12 +125,13 @@ def _open(source: str) -> Any:
     import av
 
     where, form = source, None
+    timeout = (_OPEN_SEC, _SILENT_SEC) if is_live(source) else None
     if not is_live(source):
         where = f"file:{source}"
     elif source.isdigit():
         where, form = _camera(int(source))
     try:
-        return av.open(where, format=form, metadata_errors="ignore")
+        return av.open(where, format=form, metadata_errors="ignore", timeout=timeout)
     except (av.FFmpegError, OSError, ValueError) as error:
         kind = "camera" if form else "source"
         raise DecodeError(source, f"the {kind} cannot be opened as {where} ({short_message(error)})") from error

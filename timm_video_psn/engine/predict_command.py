@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -50,8 +51,10 @@ def parse_predict_options(argv: Sequence[str] | None = None) -> argparse.Namespa
     options = parser.parse_args(argv)
     for name in ("top", "batch_size", "workers", "window", "stride", "duration", "fps"):
         value = getattr(options, name)
-        if value is not None and not value > 0:
-            parser.error(f"--{name.replace('_', '-')} {value}: must be above 0")
+        if value is not None and not 0 < value < math.inf:
+            parser.error(f"--{name.replace('_', '-')} {value}: must be above 0, and finite")
+    if options.video_out and options.video_out.suffix.lower() != ".mp4":
+        parser.error(f"--video-out {options.video_out}: what is written is an mp4; end the name in .mp4")
     if options.window is None and not any(map(is_live, options.inputs)):
         for name in ("stride", "duration"):
             if getattr(options, name) is not None:
@@ -70,7 +73,7 @@ def predict(options: argparse.Namespace) -> int:
 
     Raises:
         ValueError: the options or the model do not fit the inputs.
-        DecodeError: a single input cannot be read.
+        DecodeError: a single input cannot be read; what was answered before it broke off is in the CSV file.
     """
     from timm_video_psn.engine.predict import Predictor
 
@@ -78,19 +81,19 @@ def predict(options: argparse.Namespace) -> int:
     if options.video_out and (len(inputs) > 1 or is_live(inputs[0])):
         raise ValueError(f"--video-out copies one video file; found {len(inputs)} inputs, the first {inputs[0]}")
     _check_rates(inputs, options)
+    _check_outputs(inputs, options)
     predictor = Predictor(options.model, options.device)
-    failed = 0
+    failures: list[DecodeError] = []
     with _Answers(options, several=len(inputs) > 1) as answers:
         for path, outcome in _outcomes(predictor, inputs, options, answers):
-            if not isinstance(outcome, DecodeError):
-                continue
-            if len(inputs) == 1:
-                raise outcome
-            failed += 1
-            answers.error(path, outcome)
-    if failed:
-        print(f"predict_video.py: {failed} of {len(inputs)} inputs could not be read", file=sys.stderr)
-    return 0 if not failed else 1 if failed < len(inputs) else 2
+            if outcome is not None:
+                failures.append(outcome)
+                answers.error(path, outcome)
+    if failures and len(inputs) == 1:
+        raise failures[0]
+    if failures:
+        print(f"predict_video.py: {len(failures)} of {len(inputs)} inputs could not be read", file=sys.stderr)
+    return 0 if not failures else 1 if len(failures) < len(inputs) else 2
 
 
 def _check_rates(inputs: Sequence[str], options: argparse.Namespace) -> None:
@@ -101,8 +104,22 @@ def _check_rates(inputs: Sequence[str], options: argparse.Namespace) -> None:
         raise ValueError(f"{folders[0]} is a folder of images, which tells no frame rate; give one, as --fps 12")
 
 
+def _check_outputs(inputs: Sequence[str], options: argparse.Namespace) -> None:
+    """Raise, before anything is predicted, if a file to write has no folder, or would take the place of another."""
+    taken = {Path(path).resolve(): f"the input {path}" for path in inputs if not is_live(path)}
+    for flag, path in (("--csv", options.csv), ("--video-out", options.video_out)):
+        if path is None:
+            continue
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{flag} {path}: there is no folder {path.parent}; make it, or write elsewhere")
+        if path.is_dir() or path.resolve() in taken:
+            what = taken.get(path.resolve(), "a folder")
+            raise ValueError(f"{flag} {path} would overwrite {what}; give another name")
+        taken[path.resolve()] = f"the file of {flag}"
+
+
 def expand_inputs(inputs: Sequence[str]) -> list[str]:
-    """Folders of videos replaced by the videos in them, in the order of their names.
+    """Folders of videos replaced by the videos in them, in the order of their names; hidden ones are left out.
 
     Args:
         inputs: as the user gave them.
@@ -116,7 +133,7 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
         if is_live(given) or not path.is_dir():
             found.append(given)
             continue
-        videos = sorted(item for item in path.rglob("*") if item.suffix.lower() in VIDEO_EXTENSIONS)
+        videos = sorted(item for item in path.rglob("*") if _is_visible_video(item.relative_to(path)))
         if any(is_frame_image(item.name) for item in path.iterdir()):
             if videos:
                 raise ValueError(
@@ -131,6 +148,11 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
                 )
             found.extend(map(str, videos))
     return found
+
+
+def _is_visible_video(path: Path) -> bool:
+    """Whether a file of a folder is a video; `._a.mp4` of macOS is none."""
+    return path.suffix.lower() in VIDEO_EXTENSIONS and not any(part.startswith(".") for part in path.parts)
 
 
 def _outcomes(
@@ -238,8 +260,9 @@ class _Answers:
         print(f"{name}{span.start_sec:8.2f} - {span.end_sec:.2f} s  {classes}", flush=True)
 
     def error(self, path: str, error: DecodeError) -> None:
-        """An input that could not be read, or broke off."""
-        print(f"predict_video.py: {error}", file=sys.stderr)
+        """An input that could not be read, or broke off; a single one is told of by the program's own error."""
+        if self.several:
+            print(f"predict_video.py: {error}", file=sys.stderr)
         if self.options.json:
             print(json.dumps({"file": path, "model": self.options.model, "error": error.reason}))
         if self._csv:

@@ -26,6 +26,8 @@ from timm_video_psn.models.backbones import feature_levels
 
 Method = Literal["gradcam", "hirescam"]
 _SHOWN_PX = 256  # height of a frame in a film, at least
+_LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue
+_MAP = "turbo"
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def _layers(model: nn.Module, layer: str | None) -> dict[str, tuple[nn.Module, V
 
 
 def overlay(footage: Footage, found: ActivationMap) -> np.ndarray:
-    """The frames with their maps over them: warmer is more, and nothing stays as it is.
+    """The frames in grey with their maps over them, the only colours: warmer is more, and grey is nothing.
 
     Args:
         footage: the clip's frames.
@@ -194,11 +196,11 @@ def overlay(footage: Footage, found: ActivationMap) -> np.ndarray:
     """
     from matplotlib import colormaps
 
-    frames = footage.frames.numpy() / 255.0
-    shares = found.enlarged(*frames.shape[1:3])
-    colours = colormaps["turbo"](shares)[..., :3]
+    grey = footage.frames.numpy() @ _LUMA / 255.0  # (T, H, W)
+    shares = found.enlarged(*grey.shape[1:])
+    colours = colormaps[_MAP](shares)[..., :3]
     weight = 0.65 * shares[..., None]
-    return np.rint(255 * ((1 - weight) * frames + weight * colours)).astype(np.uint8)
+    return np.rint(255 * ((1 - weight) * grey[..., None] + weight * colours)).astype(np.uint8)
 
 
 def draw_activation_map(footage: Footage, found: ActivationMap, path: Path, title: str = "") -> Path:
@@ -210,8 +212,10 @@ def draw_activation_map(footage: Footage, found: ActivationMap, path: Path, titl
         path: the PNG file.
         title: above the picture.
     """
+    from matplotlib.cm import ScalarMappable
+
     covered, count = overlay(footage, found), len(footage.indices)
-    figure = new_figure(1.25 * count + 0.2, 3.1)
+    figure = new_figure(1.25 * count + 0.8, 3.1)
     axes = figure.subplots(2, count, squeeze=False)
     for column, index in enumerate(footage.indices.tolist()):
         axes[0, column].imshow(footage.frames[column].numpy())
@@ -219,6 +223,9 @@ def draw_activation_map(footage: Footage, found: ActivationMap, path: Path, titl
         axes[0, column].set_title(f"frame {index}", fontsize=8)
         for axis in axes[:, column]:
             axis.set_axis_off()
+    bar = figure.colorbar(ScalarMappable(cmap=_MAP), ax=list(axes[1]), fraction=0.02, pad=0.01)
+    bar.set_label("of the largest", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
     figure.suptitle(title or f"class {found.label}, {found.layer}", fontsize=9)
     return save_figure(figure, path)
 

@@ -131,14 +131,15 @@ def draw_class_gains(gains: list[ClassGain], path: Path, title: str = "", count:
         count: classes at either end.
     """
     shown = most_changed(gains, count)
-    figure = new_figure(8, 1.2 + 0.3 * len(shown))
+    names = [f"{one.name} ({one.before:.0f} to {one.after:.0f} %, n={one.num_videos})" for one in shown]
+    width = max(8.0, 4.5 + 0.065 * max(map(len, names)))  # inches; the names have theirs beside the bars
+    figure = new_figure(width, 1.2 + 0.3 * len(shown))
     axis = figure.subplots()
     rows = np.arange(len(shown))[::-1]
     values = np.array([one.gain for one in shown])
     errors = np.array([(one.gain - one.low, one.high - one.gain) for one in shown]).T
     colours = ["tab:green" if value > 0 else "tab:red" if value < 0 else "tab:gray" for value in values]
     axis.barh(rows, values, color=colours, alpha=0.7, xerr=errors.clip(min=0), error_kw={"elinewidth": 1, "capsize": 2})
-    names = [f"{one.name} ({one.before:.0f} to {one.after:.0f} %, n={one.num_videos})" for one in shown]
     axis.set_yticks(rows, names, fontsize=8)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_xlabel("gain in top-1 accuracy, percentage points, with 95 % intervals")

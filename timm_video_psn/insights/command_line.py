@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
+from timm_video_psn.engine.options import positive_integer
 from timm_video_psn.insights.activation_map import Method
 from timm_video_psn.insights.commands import (
     Made,
@@ -16,7 +17,7 @@ from timm_video_psn.insights.commands import (
     make_interactions,
     make_shapes,
 )
-from timm_video_psn.insights.report import make_report
+from timm_video_psn.insights.report import REPORT_LIMIT, make_report
 
 _NAME = "timm_video_psn.insights"
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments; None for those of the process.
 
     Returns:
-        The exit code: 0, or 2 for an error.
+        The exit code: 0, 2 for an error, 130 when it was interrupted.
     """
     options = build_parser().parse_args(argv)
     try:
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"{_NAME}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{_NAME}: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -71,12 +75,13 @@ def _model(parser: argparse.ArgumentParser, several: bool = False) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
 
 
-def _dataset(parser: argparse.ArgumentParser, required: bool) -> None:
+def _dataset(parser: argparse.ArgumentParser, limit: int | None) -> None:
     parser.add_argument(
-        "--dataset", required=required, metavar="NAME", help="of the embedding: motion, folder, sthv2, ..."
+        "--dataset", metavar="NAME", help="of the embedding: motion, folder, sthv2, ...; default: the run's own"
     )
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of the data set")
-    parser.add_argument("--limit", type=int, metavar="N", help="at most so many videos, spread evenly")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of the data set; default: where the run found it")
+    text = "at most so many videos, spread evenly"
+    parser.add_argument("--limit", type=positive_integer, default=limit, metavar="N", help=text)
 
 
 def _interactions(commands: argparse._SubParsersAction) -> None:
@@ -121,8 +126,10 @@ def _evolution(commands: argparse._SubParsersAction) -> None:
     )
     _model(parser)
     parser.add_argument("video", type=Path, help="video file, or folder of frame images")
-    parser.add_argument("--steps", type=int, default=24, help="how often the model is asked")
-    parser.add_argument("--window", type=int, help="frames of the sliding window; default: a third of the video")
+    parser.add_argument("--steps", type=positive_integer, default=24, help="how often the model is asked")
+    parser.add_argument(
+        "--window", type=positive_integer, help="frames of the sliding window; default: a third of the video"
+    )
 
 
 def _embedding(commands: argparse._SubParsersAction) -> None:
@@ -131,10 +138,10 @@ def _embedding(commands: argparse._SubParsersAction) -> None:
         commands,
         "embedding",
         text,
-        lambda o: make_embedding(o.models, o.dataset, o.data_dir, o.out, o.split, o.limit, o.seed, o.device),
+        lambda o: make_embedding(o.models, o.out, o.dataset, o.data_dir, o.split, o.limit, o.seed, o.device),
     )
     _model(parser, several=True)
-    _dataset(parser, required=True)
+    _dataset(parser, limit=None)
     parser.add_argument("--split", default="val", help="of the data set")
     parser.add_argument("--seed", type=int, default=0, help="of t-SNE")
 
@@ -144,11 +151,11 @@ def _gains(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "gains", text, lambda o: make_gains(o.before, o.after, o.out, o.count))
     parser.add_argument("before", type=Path, help="scores of the one model, .npz")
     parser.add_argument("after", type=Path, help="scores of the other on the same videos")
-    parser.add_argument("--count", type=int, default=10, help="classes at either end")
+    parser.add_argument("--count", type=positive_integer, default=10, help="classes at either end")
 
 
 def _report(commands: argparse._SubParsersAction) -> None:
-    text = "all of it for one model as one HTML page"
+    text = "all of it for one model as one HTML page; a run's folder is enough for all but the gains"
     parser = _command(
         commands,
         "report",
@@ -156,8 +163,9 @@ def _report(commands: argparse._SubParsersAction) -> None:
         lambda o: make_report(o.model, o.out, o.video, o.dataset, o.data_dir, o.limit, o.scores, o.device),
     )
     _model(parser)
-    parser.add_argument("--video", type=Path, action="append", default=[], help="may be given more than once")
-    _dataset(parser, required=False)
+    text = "may be given more than once; default: the first of the data set"
+    parser.add_argument("--video", type=Path, action="append", default=[], help=text)
+    _dataset(parser, limit=REPORT_LIMIT)
     parser.add_argument(
         "--scores", type=Path, nargs=2, metavar=("BEFORE", "AFTER"), help="two files of scores, for the gains"
     )

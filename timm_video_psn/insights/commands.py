@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import torch
 
-from timm_video_psn.data import read_index
 from timm_video_psn.engine.scores import load_scores
 from timm_video_psn.insights.activation_map import Method, activation_map, draw_activation_map, film_activation_map
 from timm_video_psn.insights.class_gain import class_gains, draw_class_gains, save_class_gains
 from timm_video_psn.insights.embedding import (
+    NUM_COLOURS,
     Embedding,
     Features,
     create_feature_loader,
@@ -35,7 +35,15 @@ from timm_video_psn.insights.kernel_shapes import (
     synthesizer_fields,
 )
 from timm_video_psn.insights.temporal_evolution import draw_evolution, film_evolution, temporal_evolution
-from timm_video_psn.insights.viewer import Viewer, open_viewer, watch
+from timm_video_psn.insights.viewer import (
+    Viewer,
+    check_classes,
+    kept_by_run,
+    open_viewer,
+    place_of,
+    read_videos,
+    watch,
+)
 
 
 class Made(NamedTuple):
@@ -74,9 +82,7 @@ def make_interactions(sources: Sequence[str], out: Path, device: str = "cpu") ->
         Made(save_kernel_maps(plain, table), "The numbers of both pictures."),
     ]
     for name, source in _named(sources).items():
-        place = _place(source)
-        kept = (folder / "interactions.npz" for folder in (place, place.parent))
-        history = next(filter(Path.is_file, kept), None)
+        history = kept_by_run(source, "interactions.npz")
         if history is not None:
             film = out / f"interactions_{_as_file(name)}.gif"
             made.append(
@@ -175,9 +181,9 @@ def make_evolution(
 
 def make_embedding(
     sources: Sequence[str],
-    dataset: str,
-    data_dir: Path | None,
     out: Path,
+    dataset: str | None = None,
+    data_dir: str | Path | None = None,
     split: str = "val",
     limit: int | None = None,
     seed: int = 0,
@@ -187,23 +193,21 @@ def make_embedding(
 
     Args:
         sources: model folders, or runs.
-        dataset: name of the data set.
-        data_dir: where it lies.
         out: folder for the files.
+        dataset: name of the data set; None for that of the first run.
+        data_dir: where it lies; None for where that run has found it.
         split: of the data set.
         limit: at most so many videos, spread evenly.
         seed: of t-SNE.
         device: where the models run.
     """
-    index = read_index(dataset, data_dir, split)
+    viewers = {name: open_viewer(source, device) for name, source in _named(sources).items()}
+    first, *others = viewers.values()
+    dataset, index = read_videos(first, dataset, data_dir, split)
+    for viewer in others:
+        check_classes(viewer, dataset, index)
     models: dict[str, tuple[Features, Embedding]] = {}
-    for name, source in _named(sources).items():
-        viewer = open_viewer(source, device)
-        if viewer.label_names != index.class_names:
-            raise ValueError(
-                f"{source} knows {len(viewer.label_names)} classes, data set {dataset!r} has other ones "
-                f"({len(index.class_names)}); use the data set that the model was trained on"
-            )
+    for name, viewer in viewers.items():
         features = extract_features(viewer, create_feature_loader(viewer, index, limit))
         models[name] = features, embed(features, seed)
     picture = draw_embedding(models, index.class_names, out / "embedding.png")
@@ -211,7 +215,11 @@ def make_embedding(
     caption = (
         f"Features of {split} videos of {dataset}, laid out by t-SNE, coloured by class. Silhouette and the accuracy "
         "of the 5 nearest others are those of the features, not of the picture."
-    ) + (f" {broken} videos could not be read." if broken else "")
+    )
+    if len(index.class_names) > NUM_COLOURS:
+        caption += f" Colours come again after {NUM_COLOURS} classes."
+    if broken:
+        caption += f" {broken} videos could not be read."
     page = save_embedding_page(models, index, out / "embedding.html")
     return [Made(picture, caption), Made(page, "The same to look into: every point tells its video.")]
 
@@ -261,13 +269,8 @@ def short_name(source: str) -> str:
     Args:
         source: model folder, run, or hf-hub:user/name.
     """
-    path = _place(source)
+    path = place_of(source)
     return path.parent.name if path.name == "best" and path.parent.name else path.name
-
-
-def _place(source: str) -> Path:
-    """A model folder with all its parents, however it was written; of a repository on the Hub the last part is one."""
-    return Path(source.removeprefix("local-dir:")).resolve()
 
 
 def _named(sources: Sequence[str]) -> dict[str, str]:

@@ -6,19 +6,31 @@ silhouette, and the share of videos whose nearest others are mostly of their cla
 
 import html
 import json
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from timm_video_psn.data import Batch, VideoDataset, VideoIndex, create_video_loader
+from timm_video_psn.data import (
+    Batch,
+    ShardedIndex,
+    VideoDataset,
+    VideoIndex,
+    collate,
+    create_shard_loader,
+    create_video_loader,
+)
 from timm_video_psn.insights.pictures import new_figure, save_figure, save_text
 from timm_video_psn.insights.viewer import Viewer
 
 _NEIGHBOURS = 5
+NUM_COLOURS = 20
+_BATCH = 16
 _PAGE = Path(__file__).with_name("embedding.html")
 
 
@@ -58,9 +70,13 @@ def create_feature_loader(viewer: Viewer, index: VideoIndex, limit: int | None =
         workers: processes that decode.
     """
     dataset: Any = VideoDataset(index, viewer.model.num_frames, viewer.transform, False, 0, viewer.sampling)
+    part = None
     if limit is not None and limit < len(index):
-        return _Part(dataset, np.linspace(0, len(index) - 1, limit).round().astype(int).tolist())
-    return create_video_loader(dataset, 16, False, workers)
+        part = np.linspace(0, len(index) - 1, limit).round().astype(int).tolist()
+    if isinstance(index, ShardedIndex):
+        batches = create_shard_loader(dataset, _BATCH, False, workers)
+        return batches if part is None else map(partial(_only, torch.tensor(part)), batches)
+    return create_video_loader(dataset, _BATCH, False, workers) if part is None else _Part(dataset, part)
 
 
 class _Part:
@@ -69,11 +85,16 @@ class _Part:
     def __init__(self, dataset: VideoDataset, numbers: list[int]):
         self.dataset, self.numbers = dataset, numbers
 
-    def __iter__(self) -> Any:
-        from timm_video_psn.data import collate
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self.numbers), _BATCH):
+            yield collate([self.dataset[number] for number in self.numbers[start : start + _BATCH]])
 
-        for start in range(0, len(self.numbers), 16):
-            yield collate([self.dataset[number] for number in self.numbers[start : start + 16]])
+
+def _only(numbers: torch.Tensor, batch: Batch) -> Batch:
+    """What a batch has of some videos; shards are read from start to end, whatever is wanted of them."""
+    kept = torch.isin(batch.index, numbers)
+    broken = [one for one in batch.broken if one.index in numbers]
+    return Batch(batch.clip[kept], batch.label[kept], batch.index[kept], batch.num_frames[kept], broken)
 
 
 @torch.inference_mode()
@@ -153,11 +174,11 @@ def cluster_scores(values: np.ndarray, labels: np.ndarray) -> tuple[float, float
 
 
 def _colours(count: int) -> list[str]:
-    """A colour for each class; they repeat after twenty."""
+    """A colour for each class; they repeat after `NUM_COLOURS`."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    return [to_hex(colormaps["tab20"](number % 20)) for number in range(count)]
+    return [to_hex(colormaps["tab20"](number % NUM_COLOURS)) for number in range(count)]
 
 
 def _caption(name: str, features: Features, found: Embedding) -> str:
@@ -169,7 +190,7 @@ def _caption(name: str, features: Features, found: Embedding) -> str:
 
 
 def draw_embedding(models: Mapping[str, tuple[Features, Embedding]], class_names: tuple[str, ...], path: Path) -> Path:
-    """Draw one or more models side by side.
+    """Draw one or more models side by side; with a legend, unless there are more classes than colours.
 
     Args:
         models: features and points by the name of the model.
@@ -182,10 +203,11 @@ def draw_embedding(models: Mapping[str, tuple[Features, Embedding]], class_names
     for axis, (name, (features, found)) in zip(axes, models.items(), strict=True):
         for label in np.unique(features.labels):
             x, y = found.points[features.labels == label].T
-            axis.scatter(x, y, s=12, color=colours[label], label=class_names[label])
+            axis.scatter(x, y, s=12, color=colours[label], label=textwrap.shorten(class_names[label], 32))
         axis.set_title(_caption(name, features, found).replace(": ", "\n"), fontsize=8)
         axis.set(xticks=[], yticks=[])
-    axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, ncols=1 + len(class_names) // 40)
+    if len(class_names) <= NUM_COLOURS:
+        axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
     return save_figure(figure, path)
 
 

@@ -5,6 +5,7 @@ T_ij of Eq. 2. A norm grows with the elements of its block, and our groups are n
 divides by them, so that blocks and sites can be compared.
 """
 
+import textwrap
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from timm_video_psn.insights.pictures import heat_map, new_figure, pixels_of, sa
 from timm_video_psn.interactions import InteractionMap, interaction_map
 
 Maps = Mapping[str, InteractionMap]  # site -> map
+_NAME_CHARS = 24  # of a model's name that fit beside its row
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,12 @@ def save_kernel_maps(maps: Mapping[str, Maps], path: Path) -> Path:
 
 
 def _size(maps: Mapping[str, Maps]) -> tuple[float, float]:
-    return 0.6 + 2.4 * len(_sites(maps)), 0.5 + 1.9 * len(maps)
+    return max(5.2, 0.6 + 2.4 * len(_sites(maps))), 0.5 + 1.9 * len(maps)  # no narrower than the title
 
 
 def _sites(maps: Mapping[str, Maps]) -> list[str]:
-    """The sites of all models, in their order."""
-    return list(dict.fromkeys(site for sites in maps.values() for site in sites))
+    """The sites of all models, in the order of the one that has most."""
+    return list(dict.fromkeys(site for sites in sorted(maps.values(), key=len, reverse=True) for site in sites))
 
 
 def _draw(figure: Any, maps: Mapping[str, Maps], title: str, tops: Mapping[str, float] | None = None) -> None:
@@ -118,10 +120,11 @@ def _draw(figure: Any, maps: Mapping[str, Maps], title: str, tops: Mapping[str, 
         for row, one in present:
             heat_map(axes[row, column], one.norms, one.temporal_labels, one.spatial_labels, top, 0.0)
         for row in set(range(len(maps))) - {row for row, _ in present}:
-            axes[row, column].set_axis_off()
+            axes[row, column].set(xticks=[], yticks=[])  # empty, but the first of a row carries its name
+            axes[row, column].spines[:].set_visible(False)
         axes[0, column].set_title(site, fontsize=9)
     for row, name in enumerate(maps):
-        axes[row, 0].set_ylabel(name, fontsize=8)
+        axes[row, 0].set_ylabel(textwrap.fill(name, _NAME_CHARS), fontsize=8)
     figure.suptitle(title or "||T_ij||$_1$, temporal kernels (rows) by spatial kernels (columns)", fontsize=9)
 
 

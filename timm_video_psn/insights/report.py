@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from timm_video_psn.data import ShardedIndex
 from timm_video_psn.insights.commands import (
     Made,
     make_cam,
@@ -18,9 +19,11 @@ from timm_video_psn.insights.commands import (
     short_name,
 )
 from timm_video_psn.insights.pictures import save_text
-from timm_video_psn.insights.viewer import open_viewer
+from timm_video_psn.insights.viewer import Viewer, open_viewer, read_videos
 
+REPORT_LIMIT = 600  # videos of the embedding
 _TYPES = {".png": "image/png", ".gif": "image/gif", ".mp4": "video/mp4"}
+_REASONS = (ValueError, ImportError, FileNotFoundError)  # why a part is not there, which the page tells
 _STYLE = """
 body { font: 16px/1.5 sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
 img, video { max-width: 100%; border: 1px solid #ddd }
@@ -44,28 +47,35 @@ def make_report(
     out: Path,
     videos: Sequence[Path] = (),
     dataset: str | None = None,
-    data_dir: Path | None = None,
-    limit: int | None = None,
+    data_dir: str | Path | None = None,
+    limit: int | None = REPORT_LIMIT,
     scores: tuple[Path, Path] | None = None,
     device: str = "cpu",
 ) -> list[Made]:
     """Write `report.html`, and beside it, in `files/`, what went into it.
 
-    A part that the model or what was given does not allow says so in the page instead.
+    A run knows its data set, so that its folder is enough for all parts but the gains. A part that the model or what
+    was given does not allow says so in the page instead.
 
     Args:
         source: model folder, or run.
         out: folder for the files.
-        videos: for class activation maps and predictions over time.
-        dataset: for the embedding.
-        data_dir: where it lies.
-        limit: at most so many videos of it.
+        videos: for class activation maps and predictions over time; none for the first of the data set.
+        dataset: for the embedding; None for that of the run.
+        data_dir: where it lies; None for where the run has found it.
+        limit: at most so many videos of it, spread evenly.
         scores: two files of scores, before and after.
         device: where the model runs.
     """
     files = out / "files"
+    viewer = open_viewer(source, device)  # first: where there is no model, there is no report
+    missing = ""
+    if not videos:
+        try:
+            videos = [_first_video(viewer, dataset, data_dir)]
+        except _REASONS as error:
+            missing = f"no video was given, as --video FILE, and of the data set there is none: {error}"
     first = videos[0] if videos else None
-    summary = _summary(source, device)  # first: where there is no model, there is no report
     parts = [
         _part("Filter interactions", lambda: make_interactions([source], files, device)),
         _part("Kernel shapes", lambda: make_shapes(source, files, first, device)),
@@ -76,28 +86,42 @@ def make_report(
         evolution = partial(make_evolution, source, video, place, device=device)
         parts.append(_part(f"Activation maps of {video.name}", cam))
         parts.append(_part(f"Prediction over time, {video.name}", evolution))
-    if dataset:
-        parts.append(
-            _part("Embedding", lambda: make_embedding([source], dataset, data_dir, files, limit=limit, device=device))
-        )
+    if missing:
+        parts.append(Part("Activation maps and prediction over time", (), missing))
+    embedding = partial(make_embedding, [source], files, dataset, data_dir, limit=limit, device=device)
+    parts.append(_part("Embedding", embedding))
     if scores:
         parts.append(_part("Gains of classes", lambda: make_gains(*scores, files)))
+    else:
+        parts.append(
+            Part("Gains of classes", (), "no two files of scores were given, as --scores BEFORE.npz AFTER.npz")
+        )
     title = f"Insights into {short_name(source)}"
-    path = save_text(report_page(title, summary, parts), out / "report.html")
+    path = save_text(report_page(title, _summary(viewer, source), parts), out / "report.html")
     return [Made(path, f"{sum(len(part.made) for part in parts)} pictures, films and tables in one page.")]
 
 
 def _part(title: str, make: Callable[[], list[Made]]) -> Part:
-    """What was made, or the reason why not, which is the page's to tell."""
+    """What was made, or the reason why not."""
     try:
         return Part(title, tuple(make()))
-    except (ValueError, ImportError, FileNotFoundError) as error:
+    except _REASONS as error:
         return Part(title, (), str(error))
 
 
-def _summary(source: str, device: str) -> dict[str, str]:
+def _first_video(viewer: Viewer, dataset: str | None, data_dir: str | Path | None) -> Path:
+    """A video to look at where none was given."""
+    dataset, index = read_videos(viewer, dataset, data_dir)
+    if isinstance(index, ShardedIndex):
+        raise ValueError("its videos lie in shards")
+    number = next((number for number in range(len(index)) if index.part(number)[0] == 0), None)
+    if number is None:
+        raise ValueError(f"the videos of {dataset} are parts of longer ones")
+    return index.root / index.paths[number]
+
+
+def _summary(viewer: Viewer, source: str) -> dict[str, str]:
     """Lines about the model."""
-    viewer = open_viewer(source, device)
     model, size = viewer.model, viewer.transform.img_size
     count = sum(parameter.numel() for parameter in model.parameters())
     return {

@@ -133,7 +133,9 @@ class _Picture:
             axis.set(title=name, xlabel="frames that have arrived", ylim=(-0.02, 1.02), xlim=(0, found.num_frames + 1))
             axis.grid(alpha=0.3)
         axes[0].set_ylabel("probability")
-        axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+        columns = 150 // (8 + max(len(names[label]) for label in found.leading()))  # as many as fit into the width
+        handles = axes[1].get_lines()
+        lower.legend(handles=handles, loc="outside lower center", fontsize=8, ncols=max(1, min(5, columns)))
         self.figure.suptitle(title, fontsize=10)
 
     def at(self, step: int) -> np.ndarray:

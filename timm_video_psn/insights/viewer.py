@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
-from timm_video_psn.data import EvalTransform, VideoReader
+from timm_video_psn.data import EvalTransform, VideoIndex, VideoReader, read_index
 from timm_video_psn.data.sampling import Sampling
+from timm_video_psn.engine.model_folder import read_config
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.engine.predict import Predictor
 from timm_video_psn.models import VideoNet
@@ -28,6 +31,7 @@ class Viewer:
         precision: bytes to normalised clips.
         transform: frames (T, H, W, 3) to those that the model sees, (T, S, S, 3).
         sampling: which frames those are.
+        source: where the model came from.
     """
 
     model: VideoNet
@@ -35,6 +39,7 @@ class Viewer:
     precision: Precision
     transform: EvalTransform
     sampling: Sampling
+    source: str
 
     def clips(self, frames: Tensor) -> Tensor:
         """Frames as the model takes them.
@@ -85,8 +90,89 @@ def open_viewer(source: str, device: str = "cpu") -> Viewer:
     """
     best = Path(source) / "best"
     is_run = not (Path(source) / "config.json").is_file() and (best / "config.json").is_file()
-    predictor = Predictor(str(best) if is_run else source, device)
-    return Viewer(predictor.model, predictor.label_names, predictor.precision, predictor.transform, predictor.sampling)
+    folder = str(best) if is_run else source
+    seen = Predictor(folder, device)
+    return Viewer(seen.model, seen.label_names, seen.precision, seen.transform, seen.sampling, folder)
+
+
+def place_of(source: str) -> Path:
+    """A model folder with all its parents, however it was written; of a repository on the Hub the last part is one.
+
+    Args:
+        source: model folder, run, or hf-hub:user/name.
+    """
+    return Path(source.removeprefix("local-dir:")).resolve()
+
+
+def kept_by_run(source: str, name: str) -> Path | None:
+    """A file of the run that a model belongs to, if it is there.
+
+    Args:
+        source: the run, its `best/` or one of its `best-epochs/`; or any other model, which has none.
+        name: of the file.
+    """
+    place = place_of(source)
+    folders = (place, place.parent, *([place.parent.parent] if place.parent.name == "best-epochs" else []))
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def read_videos(
+    viewer: Viewer, dataset: str | None = None, data_dir: str | Path | None = None, split: str = "val"
+) -> tuple[str, VideoIndex]:
+    """The videos of a data set that a model knows the classes of, by default those that its run was validated on.
+
+    Args:
+        viewer: the model.
+        dataset: name of the data set; None for the run's own, or the one that the model's config names.
+        data_dir: where it lies; None for where the run has found its own.
+        split: of the data set.
+
+    Returns:
+        The name of the data set, and its videos.
+
+    Raises:
+        ValueError: the model does not say what it was trained on, the data set is unknown or has other classes.
+        FileNotFoundError: it is not there.
+    """
+    own = _data_options(viewer)
+    if dataset in (None, own["dataset"]):
+        dataset, data_dir = own["dataset"], data_dir or own.get("data_dir")
+    else:
+        own = {}
+    if dataset is None:
+        raise ValueError(f"{viewer.source} does not say what it was trained on; name the data set, with --dataset NAME")
+    annotations = own.get(f"{split}_list")
+    index = read_index(dataset, data_dir, split, {split: annotations} if annotations else None)
+    check_classes(viewer, dataset, index)
+    return dataset, index
+
+
+def check_classes(viewer: Viewer, dataset: str, index: VideoIndex) -> None:
+    """Raise if a model knows other classes than those of the videos.
+
+    Args:
+        viewer: the model.
+        dataset: name of the data set.
+        index: its videos.
+    """
+    if viewer.label_names != index.class_names:
+        raise ValueError(
+            f"{viewer.source} knows {len(viewer.label_names)} classes, data set {dataset!r} has other ones "
+            f"({len(index.class_names)}); use the data set that the model was trained on"
+        )
+
+
+def _data_options(viewer: Viewer) -> dict[str, Any]:
+    """What training was told of its data; where no run is left, the name in config.json."""
+    kept = kept_by_run(viewer.source, "args.yaml")
+    if kept is None:
+        return {"dataset": read_config(viewer.source, viewer.model).get("dataset")}
+    try:
+        options = yaml.safe_load(kept.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{kept} is damaged ({reason}); delete it, and name the data set, with --dataset") from error
+    return {"dataset": None, **(options if isinstance(options, dict) else {})}
 
 
 def watch(viewer: Viewer, path: Path, indices: Sequence[int] | None = None) -> Footage:
