@@ -14,12 +14,11 @@ is the time by the clock, and on a busy one it is much steadier. Every repeat ti
 machine does hits all of them; a ratio is the median of the repeats' own ratios. Each way has a process of its own, tied
 to one core, since the memory that one way has got from the system would speed up another, and warms the core's caches
 before it is timed. At last the whole loader, with transforms, collation and worker processes, beside decoding alone in
-as many processes, which begin and end with every pass.
+as many processes.
 """
 
 import argparse
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -36,10 +35,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
+from torch.utils.data import get_worker_info
 from tqdm import tqdm
 
 from timm_video_psn.data import (
+    Broken,
     PathTable,
+    Sample,
     TrainTransform,
     VideoDataset,
     VideoIndex,
@@ -192,23 +194,33 @@ def report_aims(results: dict[Path, dict[str, Times]]) -> None:
 
 def report_loader(video: Path, args: argparse.Namespace) -> None:
     """Clips per second and core of the whole loader and of decoding alone, each in `workers` processes."""
-    index = VideoIndex(
-        PathTable.from_paths([video] * args.loader_clips), np.zeros(args.loader_clips, int), ("a",), video
-    )
-    whole = VideoDataset(index, NUM_FRAMES, TrainTransform(224), training=True)
-    passes = {"decoding alone": partial(all_alone, video, args), "whole loader": partial(all_loaded, whole, args)}
-    cpu: Times = {name: [] for name in passes}
-    wall: Times = {name: [] for name in passes}
-    for repeat in range(-1, 5):
-        for name, run in passes.items():
-            start, used = time.perf_counter(), cpu_seconds()
-            run()
+    paths = PathTable.from_paths([video] * args.loader_clips)
+    index = VideoIndex(paths, np.zeros(args.loader_clips, int), ("a",), video)
+    whole = ClockedDataset(index, NUM_FRAMES, TrainTransform(224), training=True)
+    whole.clocks = torch.zeros(args.workers, dtype=torch.float64).share_memory_()
+    loader = create_video_loader(whole, batch_size=8, shuffle=False, workers=args.workers)
+    cpu: Times = {"decoding alone": [], "whole loader": []}
+    wall: Times = {"decoding alone": [], "whole loader": []}
+    with ProcessPoolExecutor(args.workers) as pool:
+        shares = [range(worker, args.loader_clips, args.workers) for worker in range(args.workers)]
+        for repeat in range(-1, 5):
+            start = time.perf_counter()
+            used = sum(pool.map(decode_alone, [video] * args.workers, shares))
+            middle, clocks, own = time.perf_counter(), whole.clocks.sum().item(), time.process_time()
+            for _ in loader:
+                pass
+            end = time.perf_counter()
             if repeat >= 0:
-                cpu[name].append((cpu_seconds() - used) / args.loader_clips)
-                wall[name].append((time.perf_counter() - start) / args.loader_clips * args.workers)
+                loading = whole.clocks.sum().item() - clocks + time.process_time() - own
+                for name, seconds, clock in (
+                    ("decoding alone", used, middle - start),
+                    ("whole loader", loading, end - middle),
+                ):
+                    cpu[name].append(seconds / args.loader_clips)
+                    wall[name].append(clock * args.workers / args.loader_clips)
     print(f"\n{video.name}, {args.workers} processes, training clips of 224 px, batches of 8")
     print(f"{'':<16}{'CPU ms':>10}{'clips/s/core':>14}{'by the clock':>14}")
-    for name in passes:
+    for name in cpu:
         seconds, clock = statistics.median(cpu[name]), statistics.median(wall[name])
         print(f"{name:<16}{seconds * 1e3:>10.1f}{1 / seconds:>14.1f}{1 / clock:>14.1f}")
     loss = [1 - statistics.median(a / b for a, b in zip(*kind.values(), strict=True)) for kind in (cpu, wall)]
@@ -216,30 +228,26 @@ def report_loader(video: Path, args: argparse.Namespace) -> None:
     print(f"{'the loader loses':<24}{loss[0]:>16.1%}{loss[1]:>14.1%}  aim {LOADER_LOSS:.0%}: {verdict}")
 
 
-def cpu_seconds() -> float:
-    """What this process and those that it has seen end have used."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+class ClockedDataset(VideoDataset):
+    """Clips; what each worker has used of its CPU stands in `clocks` after each of them."""
+
+    clocks: torch.Tensor
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample | Broken:
+        item = super().__getitem__(key)
+        info = get_worker_info()
+        assert info is not None
+        self.clocks[info.id] = time.process_time()
+        return item
 
 
-def all_loaded(dataset: VideoDataset, args: argparse.Namespace) -> None:
-    """A pass over a loader, whose workers end with it."""
-    for _ in create_video_loader(dataset, batch_size=8, shuffle=False, workers=args.workers):
-        pass
-
-
-def all_alone(video: Path, args: argparse.Namespace) -> None:
-    """The same clips decoded in as many processes, with nothing done to them."""
-    with ProcessPoolExecutor(args.workers, get_context("fork")) as pool:
-        shares = [range(worker, args.loader_clips, args.workers) for worker in range(args.workers)]
-        list(pool.map(decode_alone, [video] * args.workers, shares))
-
-
-def decode_alone(video: Path, share: range) -> None:
-    """What the loader decodes, with nothing done to it."""
+def decode_alone(video: Path, share: range) -> float:
+    """CPU seconds for what the loader decodes, with nothing done to it."""
+    start = time.process_time()
     for number in share:
         rng = np.random.default_rng((0, 0, number))
         decode_clip(video, lambda num_frames, rng=rng: segment_indices(num_frames, NUM_FRAMES, rng).tolist())
+    return time.process_time() - start
 
 
 def make_videos(folder: Path) -> Iterator[Path]:
