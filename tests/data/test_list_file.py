@@ -1,7 +1,5 @@
 """List files of every form, right and wrong."""
 
-import json
-
 import miniatures
 import numpy as np
 import pytest
@@ -181,32 +179,6 @@ def _class_folder(root):
     (root / "frames" / "train_0_0").rename(root / "plain" / "c" / "v")
     (root / "frames" / "train_0_0").symlink_to(root / "plain" / "c" / "v")
     return root / "plain"
-
-
-class TestNames:
-    def test_come_from_a_file(self, tmp_path):
-        write_text(tmp_path / "train.txt", "a.mp4 1", "b.mp4 0")
-        write_text(tmp_path / "label_map.txt", "turn right", "turn left")
-        index = read(touch(tmp_path, "a.mp4"))
-        assert (index.class_names, index.named) == (("turn right", "turn left"), True)
-
-    def test_come_from_json(self, tmp_path):
-        write_text(tmp_path / "train.txt", "a.mp4 1", "b.mp4 0")
-        (tmp_path / "labels.json").write_text(json.dumps({"turn left": "1", "turn right": "0"}))
-        assert read(touch(tmp_path, "a.mp4")).class_names == ("turn right", "turn left")
-
-    def test_come_from_folders_that_have_one_label_each(self, tmp_path):
-        write_text(tmp_path / "train.txt", "x/run/a.mp4 1", "x/sit/b.mp4 0", "x/run/c.mp4 1")
-        write_text(tmp_path / "val.txt", "x/run/d.mp4 1")
-        touch(tmp_path, "x/run/a.mp4", "x/run/d.mp4")
-        assert read(tmp_path).class_names == read(tmp_path, "val").class_names == ("sit", "run")
-
-    @pytest.mark.parametrize("lines", [("run/a.mp4 1", "run/b.mp4 0"), ("run/a.mp4 1", "sit/a.mp4 1", "hop/b.mp4 0")])
-    def test_are_numbers_where_nothing_tells(self, tmp_path, lines):
-        write_text(tmp_path / "train.txt", *lines)
-        index = read(touch(tmp_path, "run/a.mp4"))
-        assert (index.class_names, index.named) == (("0", "1"), False)
-        assert "clips are not mirrored" in index.notes[0]
 
 
 def test_labels_that_do_not_begin_at_0_are_pointed_out(tmp_path):

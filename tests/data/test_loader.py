@@ -1,6 +1,9 @@
 """Batches: order, broken videos, and the same ones for any number of workers."""
 
 import gc
+import signal
+import subprocess
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import av
@@ -196,3 +199,37 @@ def test_decoding_starts_no_threads(dataset):
     assert len(list(Path("/proc/self/task").iterdir())) == before
     assert len(clips) == 3
     assert len(frames) == 10
+
+
+_kept = []
+
+
+def _leave_a_loader_behind(dataset):
+    """What a script does whose loader is a global variable, or is held by the traceback of an error."""
+    loader = create_video_loader(dataset, 3, shuffle=True, workers=1)
+    _kept.append((loader, list(loader)))
+
+
+def test_a_process_ends_though_a_loader_is_left(dataset):
+    gc.collect()  # what other tests have left, which a forked process must not free
+    process = get_context("fork").Process(target=_leave_a_loader_behind, args=(dataset,))
+    process.start()
+    process.join(60)
+    hangs = process.is_alive()
+    if hangs:
+        process.kill()
+    assert not hangs
+    assert process.exitcode == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system does not tell who sends a signal")
+def test_workers_live_on_where_a_signal_is_sent_to_every_process(dataset):
+    before = set(active_children())
+    loader = create_video_loader(dataset, 3, shuffle=True, workers=2)
+    loader.timeout = 60
+    expected = [batch.index.tolist() for batch in loader]
+    workers = [str(process.pid) for process in set(active_children()) - before]
+    assert len(workers) == 2
+    for name in ("TERM", "INT"):
+        subprocess.run(["kill", f"-{name}", *workers], check=True)
+    assert [batch.index.tolist() for batch in loader] == expected

@@ -47,7 +47,7 @@ class TestCheck:
         texts = []
         for workers in ("1", "2"):
             path = tmp_path / f"{workers}.json"
-            main(["check", "--data-dir", str(small_videos), "--report", str(path), "-j", workers])
+            main(["check", "--data-dir", str(small_videos / "train"), "--report", str(path), "-j", workers])
             texts.append(path.read_text())
         assert texts[0] == texts[1]
 

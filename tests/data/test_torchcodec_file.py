@@ -1,6 +1,5 @@
 """Torchcodec against the same judge as PyAV, where it can be loaded; what is said where it cannot."""
 
-import subprocess
 import sys
 
 import numpy as np
@@ -84,29 +83,22 @@ def test_files_that_are_none_get_the_same_answer(content, tmp_path):
     assert reasons[0] == reasons[1]
 
 
-def test_without_torchcodec_the_error_says_how_to_get_it():
-    code = (
-        "import sys; sys.modules['torchcodec'] = sys.modules['torchcodec.decoders'] = None\n"
-        "from timm_video_psn.data.decode import check_decoder\n"
-        "try: check_decoder('torchcodec')\n"
-        "except ImportError as error: print(error)"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "not installed; pip install 'timm-video-psn[torchcodec]', or use the decoder 'pyav'" in said
+def test_without_torchcodec_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    asked = "not installed; pip install 'timm-video-psn\\[torchcodec\\]', or use the decoder 'pyav'"
+    with pytest.raises(ImportError, match=asked):
+        check_decoder("torchcodec")
 
 
-def test_where_it_finds_no_ffmpeg_the_error_says_so(tmp_path):
+def test_where_it_finds_no_ffmpeg_the_error_says_so(tmp_path, monkeypatch):
     package = tmp_path / "torchcodec"
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('Could not load libtorchcodec.\\nTried FFmpeg 4 to 8.')")
-    code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from timm_video_psn.data.decode import check_decoder\n"
-        "try: check_decoder('torchcodec')\n"
-        "except ImportError as error: print(error)"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert r"does not load here (Could not load libtorchcodec.); it needs FFmpeg's shared libraries" in said
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchcodec"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=r"does not load here \(Could not load libtorchcodec.\); it needs FFmpeg's"):
+        check_decoder("torchcodec")
 
 
 def test_an_unknown_decoder_is_an_error(video):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, default_collate
 
 from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
 
@@ -114,7 +116,8 @@ def collate(items: Sequence[Sample | Broken]) -> Batch:
     broken = [item for item in items if isinstance(item, Broken)]
     clips = [sample.clip for sample in samples]
     return Batch(
-        clip=torch.stack(clips) if clips else torch.empty((0, 0, 0, 0, 3), dtype=torch.uint8),  # (B, T, S, S, 3)
+        # in a worker, default_collate stacks right into the memory that the main process shares
+        clip=default_collate(clips) if clips else torch.empty((0, 0, 0, 0, 3), dtype=torch.uint8),  # (B, T, S, S, 3)
         label=torch.tensor([sample.label for sample in samples], dtype=torch.int64),
         index=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
         num_frames=torch.tensor([sample.num_frames for sample in samples], dtype=torch.int64),
@@ -159,12 +162,23 @@ def create_video_loader(
 
 
 def _init_worker(worker: int) -> None:
-    """One thread, since workers are the parallelism; and no signals, which the main process answers for all.
+    """One thread, since workers are the parallelism; and no signals but the main process's, which answers for all.
 
     What a forked worker inherits is never collected: to free a frame whose scaler has threads waits for ever, since the
     threads have stayed in the process that it was forked from.
     """
     gc.freeze()
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):  # they may be sent to the whole process group
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it may be sent to the whole process group, and so may SIGTERM
+    if hasattr(signal, "sigwaitinfo"):
+        # All threads have it blocked, and one takes it and looks whose it is. Where the system does not tell, torch's
+        # own handler stays: a worker that is sent one ends, whoever has sent it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_if_told_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_if_told_by(parent: int) -> None:
+    """Ends this worker when its main process does, which first stops every process of its own with a SIGTERM."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -172,7 +172,7 @@ def _from_json(index: Mapping[str, Any], split: Mapping[str, Any], location: str
         named=bool(index["named"]),
         version=str(index["version"]),
         notes=(
-            f"shards of {index['dataset']} in {location}; a recipe for {index['dataset']} is read only from --config",
+            f"shards of {index['dataset']} in {location}; to train by its recipe, name that with --recipe",
             *index["notes"],
         ),
         dataset=str(index["dataset"]),
