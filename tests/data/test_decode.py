@@ -38,6 +38,12 @@ class TestExactFrames:
         assert len(truth) == NUM_FRAMES
         assert_reads(any_video, truth, [[i] for i in range(NUM_FRAMES)] + index_patterns(NUM_FRAMES))
 
+    def test_one_after_the_other_equal_those_of_a_plain_decode(self, any_video):
+        with VideoReader(any_video) as reader:
+            frames = list(reader.frames())
+            np.testing.assert_array_equal(np.stack(frames), decoded_plainly(any_video))
+            assert len(list(reader.frames())) == NUM_FRAMES  # and once more
+
     def test_of_real_clips_equal_those_of_a_plain_decode(self):
         clips = sorted(path for path in REAL_CLIPS.glob("*.*") if path.suffix in (".mp4", ".avi"))
         if not clips:
@@ -199,6 +205,10 @@ class TestDamagedFiles:
             np.testing.assert_array_equal(reader.read(intact), whole[intact])
             with pytest.raises(DecodeError, match="the file is damaged, and frames asked for do not come out of it"):
                 reader.read([0, 24])
+            given = []
+            with pytest.raises(DecodeError, match="damaged, and not all of its frames come out of it: 24 of 48"):
+                given.extend(reader.frames())
+            np.testing.assert_array_equal(np.stack(given), whole[:24])
 
     def test_whose_frames_change_size(self, tmp_path):
         parts = [
@@ -213,6 +223,8 @@ class TestDamagedFiles:
             assert reader.read([7]).shape == (1, 32, 32, 3)
             with pytest.raises(DecodeError, match=r"differ in size, \(height, width\) is \[\(32, 32\), \(48, 64\)\]"):
                 reader.read([1, 7])
+            with pytest.raises(DecodeError, match="differ in size"):
+                list(reader.frames())
 
     def test_are_named_by_an_error_that_travels_between_processes(self):
         error = pickle.loads(pickle.dumps(DecodeError("a/b.mp4", "it is gone")))
@@ -252,6 +264,8 @@ class TestFrameFolder:
 
     def test_is_read_in_natural_order(self, folder):
         assert_reads(folder, moving_noise(num_frames=12), index_patterns(12))
+        with VideoReader(folder) as reader:
+            np.testing.assert_array_equal(np.stack(list(reader.frames())), moving_noise(num_frames=12))
         with VideoReader(folder) as reader:
             assert reader.fps is None
 

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from sample_videos import decoded_plainly
 
-from timm_video_psn.data import reencode
 from timm_video_psn.data.advice import advise
 from timm_video_psn.data.decode import VideoReader
 from timm_video_psn.data.health import ListedVideo, VideoHealth, check_video, summarize
@@ -236,15 +235,15 @@ class TestResize:
         assert len(list((tmp_path / "small").rglob("*.*"))) == 5
 
     def test_leaves_no_half_copy_where_it_is_stopped(self, small_videos, tmp_path, monkeypatch, capsys):
-        def dies(reader):
+        def stopped(reader):
             yield from reader.read([0, 1, 2])
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(reencode, "_all_frames", dies)
+        monkeypatch.setattr(VideoReader, "frames", stopped)
         assert main(self.arguments(small_videos / "val", tmp_path / "small")) == 130
         assert list((tmp_path / "small").rglob("*.*")) == []
-        stopped = "prepare resize: stopped; what is finished is kept, the same command goes on\n"
-        assert capsys.readouterr().err.endswith(stopped)
+        line = "prepare resize: stopped; what is finished is kept, the same command goes on\n"
+        assert capsys.readouterr().err.endswith(line)
 
     def test_never_enlarges(self, small_videos, tmp_path):
         main([*self.arguments(small_videos / "val", tmp_path / "large"), "--short-side", "256"])

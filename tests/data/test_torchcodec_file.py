@@ -48,6 +48,10 @@ class TestExactFrames:
         nearest = [int(np.abs(truth - frame).mean((1, 2, 3)).argmin()) for frame in frames]
         assert nearest == list(range(NUM_FRAMES))
 
+    def test_one_after_the_other(self, video):
+        with VideoReader(video("b_frames.mp4"), "torchcodec") as reader:
+            np.testing.assert_array_equal(np.stack(list(reader.frames())), decoded_plainly(video("b_frames.mp4")))
+
     def test_of_a_single_frame(self, tmp_path):
         path = encoded(moving_noise(num_frames=1), "libx264", {}, "yuv420p", tmp_path / "one.mp4")
         np.testing.assert_array_equal(read(path, [0]), decoded_plainly(path))

@@ -103,11 +103,26 @@ class VideoReader:
             )
         with _no_file_errors(self.path):
             frames = self._source.read(sorted(set(wanted)))
-        sizes = sorted({frame.shape[:2] for frame in frames.values()})
-        if len(sizes) > 1:
-            reason = f"its frames differ in size, (height, width) is {sizes}; re-encode it to one size"
-            raise DecodeError(self.path, reason)
+        self._check_sizes({frame.shape[:2] for frame in frames.values()})
         return np.stack([frames[index] for index in wanted])  # (number of indices, H, W, 3)
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames (H, W, 3) in order, with few of them in memory; the file is gone through once.
+
+        Raises:
+            DecodeError: a frame cannot be decoded; those before it have been given.
+        """
+        size: tuple[int, ...] | None = None
+        with _no_file_errors(self.path):
+            for frame in self._source.frames():
+                self._check_sizes({size or frame.shape[:2], frame.shape[:2]})
+                size = frame.shape[:2]
+                yield frame
+
+    def _check_sizes(self, sizes: set[tuple[int, ...]]) -> None:
+        if len(sizes) > 1:
+            reason = f"its frames differ in size, (height, width) is {sorted(sizes)}; re-encode it to one size"
+            raise DecodeError(self.path, reason)
 
 
 def decode_clip(
@@ -157,6 +172,9 @@ class FrameSource(Protocol):
     def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
         """Frames (H, W, 3) by index; the indices are increasing and lie in the video."""
 
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames (H, W, 3) in order."""
+
     def close(self) -> None:
         """Lets go of the file."""
 
@@ -189,6 +207,10 @@ class FrameFolder:
     def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
         """Frames (H, W, 3) by index."""
         return {index: self._read_image(self._names[index]) for index in indices}
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames (H, W, 3) in order."""
+        return map(self._read_image, self._names)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -61,8 +61,8 @@ def check_video(video: ListedVideo, thorough: bool = False) -> VideoHealth:
             return _check_images(video, video.images, thorough)
         with VideoReader(path) as reader:
             check_part(path, reader.num_frames, video.first_frame, video.length)
-            shapes = {reader.read(indices).shape[1:3] for indices in _portions(reader.num_frames, thorough)}
-            height, width = shapes.pop()
+            frames = reader.frames() if thorough else reader.read(_probes(reader.num_frames))
+            ((height, width),) = {frame.shape[:2] for frame in frames}  # the reader gives no others than of one size
             return VideoHealth(path, reader.num_frames, reader.fps, width, height)
     except DecodeError as error:
         return VideoHealth(path, reason=error.reason)
@@ -79,15 +79,18 @@ def _check_images(video: ListedVideo, images: ImageNames, thorough: bool) -> Vid
 
     place = (video.path, video.first_frame, video.length)
     _, height, width, _ = images.decode(place[0], first_frame, *place[1:]).shape
-    for indices in _portions(count, thorough):
+    for indices in _portions(count) if thorough else [_probes(count)]:
         images.decode(place[0], lambda _, indices=indices: indices, *place[1:])  # type: ignore[misc]
     return VideoHealth(video.path, count, None, width, height)
 
 
-def _portions(num_frames: int, thorough: bool) -> list[list[int]]:
-    """The frames to decode, not too many at a time."""
-    if not thorough:
-        return [[0, (num_frames - 1) // 2, num_frames - 1]]
+def _probes(num_frames: int) -> list[int]:
+    """The first, the middle and the last frame."""
+    return [0, (num_frames - 1) // 2, num_frames - 1]
+
+
+def _portions(num_frames: int) -> list[list[int]]:
+    """All frames, not too many at a time."""
     return [list(range(start, min(start + _AT_A_TIME, num_frames))) for start in range(0, num_frames, _AT_A_TIME)]
 
 

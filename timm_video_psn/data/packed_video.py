@@ -20,7 +20,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -211,6 +211,10 @@ class PackedFrames:
             found = f"{len(self._images)} of the {self.num_frames} frames that its annotation states were there"
             raise DecodeError(self._path, f"frame {lost[0]} is missing: {found} when the shard was written")
         return {index: read_image(self._path, f"{index:06d}", io.BytesIO(self._images[index])) for index in indices}
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames (H, W, 3) in order."""
+        return (self.read([index])[index] for index in range(self.num_frames))
 
     def close(self) -> None:
         """Nothing is held open."""

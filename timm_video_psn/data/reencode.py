@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +13,6 @@ import numpy as np
 from PIL import Image
 
 from timm_video_psn.data.decode import VIDEO_EXTENSIONS, DecodeError, VideoReader
-
-_AT_ONCE = 32  # frames that are held in memory
 
 
 class Outcome(NamedTuple):
@@ -78,7 +76,7 @@ def extract_frames(pair: tuple[Path, Path], short_side: int, quality: int) -> Ou
 
 
 def _made_whole(pair: tuple[Path, Path], make: Callable[[VideoReader, Path], None]) -> Outcome:
-    """Makes a copy under another name, and renames it."""
+    """Makes a copy under another name, and renames it; one that lacks frames would pass for whole, so there is none."""
     source, target = pair
     if target.exists():
         return Outcome(source, was_there=True)
@@ -104,7 +102,7 @@ def _encode(source: VideoReader, target: Path, short_side: int, crf: int) -> Non
     with av.open(str(target), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "threads": "1"})
         stream.pix_fmt = "yuv420p"
-        for number, frame in enumerate(_all_frames(source)):
+        for number, frame in enumerate(source.frames()):
             height, width = (max(2, side // 2 * 2) for side in _smaller(frame, short_side))
             if number == 0:
                 stream.height, stream.width = height, width
@@ -115,16 +113,10 @@ def _encode(source: VideoReader, target: Path, short_side: int, crf: int) -> Non
 
 def _extract(source: VideoReader, target: Path, short_side: int, quality: int) -> None:
     target.mkdir()
-    for number, frame in enumerate(_all_frames(source), 1):
+    for number, frame in enumerate(source.frames(), 1):
         height, width = _smaller(frame, short_side)
         picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
         picture.save(target / f"{number:05d}.jpg", quality=quality)
-
-
-def _all_frames(source: VideoReader) -> Iterator[np.ndarray]:
-    """All frames (H, W, 3) in order. A damaged one ends the copy: a copy that lacks frames would pass for whole."""
-    for start in range(0, source.num_frames, _AT_ONCE):
-        yield from source.read(range(start, min(start + _AT_ONCE, source.num_frames)))
 
 
 def _smaller(frame: np.ndarray, short_side: int) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,8 @@ class TorchcodecFile:
             counts = f"PyAV {self._other.num_frames}, torchcodec {self.num_frames}"
             raise DecodeError(self._path, f"its decoders count different numbers of frames: {counts}; re-encode it")
         return self._other.read(indices)
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames (H, W, 3) in order, from PyAV, whose way through a file is as short."""
+        with closing(VideoFile(self._path)) as file:
+            yield from file.frames()

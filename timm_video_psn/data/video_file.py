@@ -84,6 +84,19 @@ class VideoFile:
         missing = [index for index in indices if index not in frames]
         return frames | self._read_plainly(missing) if missing else frames
 
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames (H, W, 3) in order, decoded once from the start."""
+        self._reformatter = VideoReformatter()
+        due, reason = 0, "the file is damaged, and not all of its frames come out of it"
+        with in_plain_words(self._path, reason, av.FFmpegError):
+            for index, frame in self._numbered(self._decode_plainly()):
+                if index != due or frame.is_corrupt:
+                    break
+                yield self._to_rgb(frame)
+                due += 1
+        if due < self.num_frames:
+            raise DecodeError(self._path, f"{reason}: {due} of {self.num_frames}")
+
     def _scan_packets(self) -> PacketTable | None:
         """Reads all packets without decoding them, and keeps them unless they are too many."""
         marks: list[PacketMark] = []
