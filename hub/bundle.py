@@ -192,7 +192,7 @@ def _published_config(config: dict[str, Any], weights: Path, license_id: str | N
 
 def _beside(best: Path, name: str) -> Path | None:
     """A file of the run, which lies beside `best/`, or in a folder that was published before."""
-    best = best.resolve()  # it may have been given as "."
+    best = best.absolute()  # it may have been given as ".", and a link is in the folder of its run
     places = (best / name, best.parent / name) if best.name == "best" else (best / name,)
     return next((place for place in places if place.is_file()), None)
 

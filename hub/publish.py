@@ -159,8 +159,8 @@ def _check_target(target: Path, best: Path) -> None:
 def _keep(folder: Path, target: Path) -> None:
     """Put what was built into the folder of a dry run."""
     target.mkdir(parents=True, exist_ok=True)
-    for path in target.iterdir():
-        path.unlink()
+    for name in (*REQUIRED, *OPTIONAL):
+        (target / name).unlink(missing_ok=True)
     for path in folder.iterdir():
         shutil.copyfile(path, target / path.name)
 

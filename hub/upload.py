@@ -185,14 +185,14 @@ class HubRepository:
         try:
             now = str(self.api.repo_info(self.repo_id, revision=self.revision).sha)
         except (HTTPError, OSError) as error:
-            known = f"; it was at {self.before[:8]} before" if self.before else ""
-            return f"{made}What {self.repo_id} holds now cannot be asked ({type(error).__name__}){known}."
+            known = f"it was at {self.before[:8]} before"
+            return f"{made}What {self.repo_id} holds now cannot be asked ({type(error).__name__}); {known}."
         if now == self.before:
             return f"{made}No commit has been made: {self.repo_id} is at {now[:8]} on {self.revision}, as it was."
         if now == self.after:
             return (
                 f"{made}The commit {now} is on {self.revision} of {self.repo_id}, complete; before it was at "
-                f"{str(self.before)[:8]}."
+                f"{self.before[:8]}."
             )
         return f"{made}{self.repo_id} is at {now[:8]} on {self.revision}, by a commit that this run cannot vouch for."
 

@@ -79,10 +79,13 @@ def test_validation_alone_tells_its_own_classes(tmp_path):
     (root / "kinetics-400_train.csv").unlink()
     index = read_index("k400", root, "val")
     assert (index.class_names, index.labels.tolist()) == (NAMES, expected.labels.tolist())
+    assert any("the classes are those of kinetics-400_val.csv" in note for note in index.notes)
+    assert not any("the classes are" in note for note in expected.notes)
     (root / "kinetics-400_val.csv").unlink()
     write_text(root / "val.csv", *(f"{path} {label}" for path, label in zip(index.paths, index.labels, strict=True)))
     index = read_index("k400", root, "val")
     assert (index.class_names, index.labels.tolist()) == (NAMES, expected.labels.tolist())
+    assert "there are no training annotations: the classes are those of val.csv, which may lack some" in index.notes
     with pytest.raises(FileNotFoundError, match="has no annotations for the split 'train'"):
         read_index("k400", root, "train")
 

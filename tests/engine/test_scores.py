@@ -90,6 +90,8 @@ def test_results_on_two_versions_of_the_annotations_do_not_meet(tmp_path):
     save_scores(tmp_path / "scores.npz", second)
     with pytest.raises(ValueError, match="one is of the annotations V1, two of V2: results on the two do not compare"):
         align([first, load_scores(tmp_path / "scores.npz")], ("one", "two"))
+    with pytest.raises(ValueError, match="two is of the annotations V1, three of V2"):
+        ensemble([FIRST, first, second], ("one", "two", "three"))
     assert ensemble([FIRST, second], ("one", "two")).dataset_version == "V2"
     assert second.take(np.array([1])).dataset_version == "V2"
 

@@ -84,11 +84,12 @@ def publish_impatiently(*arguments: str) -> int:
     """hub/publish.py that waits for no silent server."""
     import upload
 
-    before, upload.SILENCE_SEC = upload.SILENCE_SEC, 0.5
+    before, upload.SILENCE_SEC = upload.SILENCE_SEC, 3
     try:
         return publish(*arguments)
     finally:
         upload.SILENCE_SEC = before
+        upload.limit_waiting()  # else what comes next in this process would be as impatient
 
 
 def predict(*arguments: str) -> int:

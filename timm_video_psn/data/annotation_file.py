@@ -82,13 +82,17 @@ def annotation_of(
     found = find_file(root, folders, names)
     if found is None:
         inner, outer = list_folder(root)
-        option = f"name it with --{split}-list, or " if split in ("train", "val") else ""
         raise NoAnnotationsError(
             f"{root} has no annotations for the split {split!r} of {what}; looked for {', '.join(names)} in "
             f"{', '.join(folder or 'the folder itself' for folder in folders)}; found: {some([*inner, *outer])}; "
-            f"{option}put it there"
+            f"name it with --{split}-list, or put it there"
         )
     return found
+
+
+def note_of_names(path: Path) -> str:
+    """What is to be said where the annotations of a split had to name the classes themselves."""
+    return f"there are no training annotations: the classes are those of {path.name}, which may lack some"
 
 
 def read_text(path: Path) -> str:

@@ -16,6 +16,7 @@ from timm_video_psn.data.annotation_file import (
     NoAnnotationsError,
     data_folder,
     find_file,
+    note_of_names,
     read_text,
     unknown_name,
 )
@@ -89,14 +90,16 @@ def read_k400(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     train = rows if train_path == path else _read_csv(train_path, labelled=True)
     class_names = tuple(sorted(set(train.names)))
     paths, images, missing = _find_clips(root, rows)
-    note = f"{missing} of {len(rows.ids)} {split} videos of {path.name} are not there"
+    notes = [f"{missing} of {len(rows.ids)} {split} videos of {path.name} are not there"] if missing else []
+    if split != "train" and train_path == path:
+        notes.append(note_of_names(path))
     return VideoIndex(
         paths=paths,
         labels=_labels(path, rows, class_names, train_path),
         class_names=class_names,
         root=root,
         images=images,
-        notes=(note,) if missing else (),
+        notes=tuple(notes),
     )
 
 
@@ -225,9 +228,11 @@ def _read_path_list(root: Path, path: Path, split: str, files: Mapping[str, Path
     """A list `path label`, its labels renumbered in the order of the sorted class names."""
     rows = parse_list(path, labelled=split != "test")
     names = named_by_file(root, path, LIST_FOLDERS)
+    notes = []
     if names is None:
         train = rows if split == "train" else training_rows(root, split, files, _FOLDERS, _WHAT, rows)
         names = names_by_folder(train.paths, train.labels)
+        notes = [note_of_names(path)] if split != "train" and train is rows else []
     if names is None:
         raise ValueError(
             f"{path} numbers the classes of {_WHAT}, and nothing names them: the videos do not lie in a folder for "
@@ -239,4 +244,4 @@ def _read_path_list(root: Path, path: Path, split: str, files: Mapping[str, Path
     order = sorted(names)
     canonical = np.array([*(order.index(name) for name in names), -1], dtype=np.int64)  # the last is that of label -1
     labels = canonical[np.array(rows.labels, dtype=np.int64)]
-    return index_of_list(root, rows, tuple(order), labels, split, named=True, notes=())
+    return index_of_list(root, rows, tuple(order), labels, split, named=True, notes=tuple(notes))

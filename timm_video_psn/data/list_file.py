@@ -12,7 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from timm_video_psn.data.annotation_file import Complaints, NoAnnotationsError, annotation_of, data_folder, find_file
+from timm_video_psn.data.annotation_file import (
+    Complaints,
+    NoAnnotationsError,
+    annotation_of,
+    data_folder,
+    find_file,
+    note_of_names,
+)
 from timm_video_psn.data.decode import VIDEO_EXTENSIONS, DecodeError, VideoReader
 from timm_video_psn.data.list_names import NAME_FILES, named_by_file, names_by_folder
 from timm_video_psn.data.numbered_images import ImageNames
@@ -92,12 +99,14 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     path = find_list(root, split, files, LIST_FOLDERS, what)
     names = named_by_file(root, path, LIST_FOLDERS)
     rows = parse_list(path, labelled=split != "test")
+    notes = []
     if names is None:
-        # Validation alone may lack classes, so that the training list always says what there is.
+        # Validation may lack classes, so that the training list says what there is, wherever there is one.
         train = rows if split == "train" else training_rows(root, split, files, LIST_FOLDERS, what, rows)
         names = names_by_folder(train.paths, train.labels)
         count = max(train.labels, default=-1) + 1
-    named, notes = names is not None, []
+        notes += [note_of_names(path)] if split != "train" and train is rows else []
+    named = names is not None
     class_names = tuple(names or (str(label).zfill(len(str(count - 1))) for label in range(count)))
     check_labels(rows, len(class_names))
     if not named:

@@ -171,8 +171,8 @@ def _init_worker(worker: int) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it may be sent to the whole process group, and so may SIGTERM
     if hasattr(signal, "sigwaitinfo"):
-        # All threads have it blocked, and one takes it and looks whose it is. Where the system does not tell, torch's
-        # own handler stays: a worker that is sent one ends, whoever has sent it.
+        # One thread takes it and looks whose it is; a forked worker has no other one that could get it. Where the
+        # system does not tell, torch's own handler stays: a worker that is sent one ends, whoever has sent it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_if_told_by, args=(os.getppid(),), daemon=True).start()
 

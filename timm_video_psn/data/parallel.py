@@ -12,11 +12,13 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import active_children, get_context
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
 
+_CLEAN_UP_SEC = 5  # for processes that are to end, before they are killed
 _AHEAD = 16  # items for each process that are handed out before the first result is taken
 
 
@@ -43,13 +45,23 @@ def in_parallel(work: Callable[[Any], Any], items: Sequence[Any], workers: int, 
         try:
             yield from bar(_in_order(pool, work, items, _AHEAD * workers))
         except BaseException as error:
-            for process in set(active_children()) - before:
+            others = set(active_children()) - before
+            for process in others:
                 process.terminate()
             if isinstance(error, BrokenProcessPool):
+                _kill_in_time(others)
                 raise ChildProcessError(
                     f"{what}: one of {workers} worker processes died, perhaps for want of memory; use fewer --workers"
                 ) from error
             raise
+
+
+def _kill_in_time(processes: set[BaseProcess]) -> None:
+    """Ends processes that have been told to; they may wait for ever for a lock that a dead one held."""
+    until = time.monotonic() + _CLEAN_UP_SEC
+    for process in processes:
+        process.join(max(0, until - time.monotonic()))
+        process.kill()
 
 
 def _in_order(pool: ProcessPoolExecutor, work: Callable[[Any], Any], items: Sequence[Any], ahead: int) -> Iterator[Any]:
@@ -88,8 +100,9 @@ def end_with_parent(parent: int) -> None:
 def _begin_worker(parent: int) -> None:
     end_with_parent(parent)
     stop = _Stop()
-    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches every process of a terminal's job
-        signal.signal(number, stop)
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in a script's jobs in the background
+        signal.signal(signal.SIGINT, stop)  # Ctrl-C reaches every process of a terminal's job
 
 
 class _Stop:
@@ -109,7 +122,7 @@ class _Stop:
 
 def _within_worker(work: Callable[[Any], Any], item: Any) -> Any:
     """The result for an item, unless this process has been asked to stop."""
-    stop = signal.getsignal(signal.SIGINT)
+    stop = signal.getsignal(signal.SIGTERM)
     assert isinstance(stop, _Stop)
     stop.working = True
     try:

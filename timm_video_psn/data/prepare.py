@@ -78,7 +78,8 @@ def check(options: argparse.Namespace) -> int:
             print("train and val are the same videos: the data set does not part them")
             break
     if all("videos" not in part for part in reports.values()):
-        raise ValueError(next(iter(reports["train"].values())))
+        malformed = [part["error"] for part in reports.values() if "error" in part]
+        raise ValueError(malformed[0] if malformed else reports["train"]["absent"])
     report = {"dataset": options.dataset, "data_dir": os.fspath(options.data_dir or ""), "splits": reports}
     _write_whole(options.report, json.dumps(report, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
     print(f"report: {options.report}")

@@ -16,6 +16,7 @@ from timm_video_psn.data.annotation_file import (
     complain_of_items,
     data_folder,
     find_file,
+    note_of_names,
     parse_json,
     read_names,
     read_text,
@@ -125,6 +126,7 @@ def _read(
         named_in, train = (path, rows) if split == "train" else training_rows()
         known = train.templates
     class_names = tuple(sorted({plain_template(name) for name in known}))
+    notes = (note_of_names(path),) if split != "train" and named_in == path else ()
     labels = _labels(path, rows, class_names, named_in, official_json=kind == "json")
     if split == "test":
         labels = _answers(path.with_name("test-answers.csv"), rows, labels, class_names, named_in)
@@ -136,6 +138,7 @@ def _read(
         root=root,
         images=place.images,
         version=what.rpartition(" ")[2],  # V1 or V2
+        notes=notes,
     )
 
 

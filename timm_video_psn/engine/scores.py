@@ -147,13 +147,9 @@ def align(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
         ValueError: classes, versions of the annotations, videos or labels differ; the message shows how.
     """
     first, aligned = parts[0], [parts[0]]
+    _check_versions(parts, names)
     for part, name in zip(parts[1:], names[1:], strict=True):
         check_class_names(first.class_names, part.class_names, names[0], name)
-        if "" not in (first.dataset_version, part.dataset_version) and first.dataset_version != part.dataset_version:
-            raise ValueError(
-                f"{names[0]} is of the annotations {first.dataset_version}, {name} of {part.dataset_version}: results "
-                "on the two do not compare; test both models on one of them"
-            )
         row_of = {video: row for row, video in enumerate(part.videos)}
         only_first = [video for video in first.videos if video not in row_of]
         only_other = sorted(set(part.videos) - set(first.videos))
@@ -174,6 +170,17 @@ def align(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
             )
         aligned.append(part)
     return aligned
+
+
+def _check_versions(parts: Sequence[Scores], names: Sequence[str]) -> None:
+    """Raise unless all parts that know the version of their annotations know the same one."""
+    known = [(name, part.dataset_version) for name, part in zip(names, parts, strict=True) if part.dataset_version]
+    for name, version in known[1:]:
+        if version != known[0][1]:
+            raise ValueError(
+                f"{known[0][0]} is of the annotations {known[0][1]}, {name} of {version}: results on the two do not "
+                "compare; test both models on one of them"
+            )
 
 
 def ensemble(
