@@ -3,7 +3,7 @@
 import gc
 import signal
 import subprocess
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, set_start_method
 from pathlib import Path
 
 import av
@@ -204,15 +204,17 @@ def test_decoding_starts_no_threads(dataset):
 _kept = []
 
 
-def _leave_a_loader_behind(dataset):
+def _leave_a_loader_behind(dataset, method):
     """What a script does whose loader is a global variable, or is held by the traceback of an error."""
+    set_start_method(method, force=True)
     loader = create_video_loader(dataset, 3, shuffle=True, workers=1)
     _kept.append((loader, list(loader)))
 
 
-def test_a_process_ends_though_a_loader_is_left(dataset):
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_process_ends_though_a_loader_is_left(dataset, method):
     gc.collect()  # what other tests have left, which a forked process must not free
-    process = get_context("fork").Process(target=_leave_a_loader_behind, args=(dataset,))
+    process = get_context("fork").Process(target=_leave_a_loader_behind, args=(dataset, method))
     process.start()
     process.join(60)
     hangs = process.is_alive()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from timm_video_psn.data import FrameStream, TimedFrame, VideoReader, write_video
+from timm_video_psn.data import DecodeError, FrameStream, TimedFrame, VideoReader, write_video
 from timm_video_psn.engine.predict import Predictor
 from timm_video_psn.engine.sliding import predict_windows, slide
 
@@ -66,6 +66,18 @@ def test_a_window_is_predicted_as_its_frames_alone_are(model_folder, tmp_path):
         assert [item.label for item in span.predictions] == [item.label for item in alone]
         shares = [[item.probability for item in predictions] for predictions in (span.predictions, alone)]
         torch.testing.assert_close(*map(torch.tensor, shares))
+
+
+def test_what_comes_before_a_video_breaks_off_is_predicted(model_folder):
+    def breaks_off():
+        for i in range(34):
+            yield TimedFrame(i / 10, np.full((32, 32, 3), i, np.uint8))
+        raise DecodeError("video.mp4", "it is damaged")
+
+    spans = predict_windows(Predictor(model_folder), breaks_off(), 10, 1, 1, batch_size=8)
+    assert [next(spans).start_sec for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(DecodeError, match="it is damaged"):
+        next(spans)
 
 
 def test_long_windows_are_thinned_and_told_of(model_folder, caplog):

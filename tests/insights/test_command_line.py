@@ -96,8 +96,18 @@ def test_a_run_knows_its_videos(model_folder, class_folders, tmp_path, capsys):
             file.writelines(f"{name.replace(' & ', '_')}/{number}.mp4 {label}\n" for number in (0, 2))
     (tmp_path / "flat" / "spin & turn").rename(tmp_path / "flat" / "spin_turn")
     (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    lists = {split: tmp_path / "lists" / f"my_{split}.txt" for split in ("train", "val")}
+    lists["train"].parent.mkdir()
+    for split, known in (("train", CLASSES), ("val", CLASSES[:2])):  # that of training alone names all classes
+        lines = [f"{name}/{number}.mp4 {label}\n" for label, name in enumerate(known) for number in range(3)]
+        lists[split].write_text("".join(lines))
     for options in (
         {"dataset": "folder", "data_dir": str(class_folders)},
+        {
+            "dataset": "list",
+            "data_dir": str(class_folders),
+            **{f"{split}_list": str(path) for split, path in lists.items()},
+        },
         {"dataset": "list", "data_dir": str(tmp_path / "flat"), "val_list": str(tmp_path / "val.txt")},
     ):
         (run_folder / "args.yaml").write_text(yaml.safe_dump(options))

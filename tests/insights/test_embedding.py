@@ -131,7 +131,9 @@ def test_a_legend_has_a_colour_for_each_class_and_its_place(count, legends, tmp_
     found = Embedding(np.random.default_rng(0).random((60, 2)), 0.5, 0.5)
     draw_embedding({"one": (features, found), "two": (features, found)}, LONG_NAMES[:count], tmp_path / "e.png")
     (figure,) = figures
-    assert sum(axes.get_legend() is not None for axes in figure.axes) == legends
+    found = [axes.get_legend() for axes in figure.axes if axes.get_legend() is not None]
+    assert len(found) == legends
+    assert all(len({text.get_text() for text in legend.get_texts()}) == count for legend in found)
     assert all(axes.get_position().width > 0.3 for axes in figure.axes)
     assert_all_is_in_the_picture(figure)
 

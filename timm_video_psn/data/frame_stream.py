@@ -19,7 +19,8 @@ from timm_video_psn.data.decode import DecodeError, VideoReader, in_plain_words,
 
 _URL = re.compile(r"^(rtsp|rtmp|rtp|udp|tcp|srt|https?)://", re.IGNORECASE)
 _USUAL_FPS = 25.0  # of sources that state no rate, for the length of their last frame alone
-_OPEN_SEC, _SILENT_SEC = 30.0, 10.0  # that a live source may take; while FFmpeg waits, Python hears no interrupt
+# That a live source may take; FFmpeg waits for a segment of an HLS stream, often 10 s, and Python hears no interrupt.
+_OPEN_SEC, _SILENT_SEC = 30.0, 20.0
 
 
 class TimedFrame:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from multiprocessing import parent_process
 from typing import NamedTuple
 
 import numpy as np
@@ -174,7 +175,13 @@ def _init_worker(worker: int) -> None:
         # One thread takes it and looks whose it is; a forked worker has no other one that could get it. Where the
         # system does not tell, torch's own handler stays: a worker that is sent one ends, whoever has sent it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_if_told_by, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_if_told_by, args=(_main_process(),), daemon=True).start()
+
+
+def _main_process() -> int:
+    """Of a worker; its parent may be a server that forks workers."""
+    main = parent_process()
+    return os.getppid() if main is None or main.pid is None else main.pid
 
 
 def _end_if_told_by(parent: int) -> None:

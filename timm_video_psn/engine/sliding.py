@@ -6,15 +6,16 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
-from timm_video_psn.data import TimedFrame
+from timm_video_psn.data import DecodeError, TimedFrame
 from timm_video_psn.engine.predict import Prediction, Predictor
 
 _logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
 _MOST_FRAMES = 256  # of a window that are held in memory; the model looks at 8 or 16 of them
 
 
@@ -70,14 +71,27 @@ def predict_windows(
         _logger.warning(
             "windows of %g s at %.3g frames per second: one frame of %d is looked at", window_sec, fps, keep_every
         )
-    batch: list[tuple[_Window, torch.Tensor]] = []
-    for window in slide(frames, 1 / fps, window_sec, stride_sec, keep_every):
-        batch.append((window, predictor.prepare(_chosen(predictor, window.frames))))
-        if len(batch) == batch_size:
-            yield from _predict(predictor, batch, top)
-            batch = []
-    if batch:
+    windows = slide(frames, 1 / fps, window_sec, stride_sec, keep_every)
+    clips = ((window, predictor.prepare(_chosen(predictor, window.frames))) for window in windows)
+    for batch in _batches(clips, batch_size):
         yield from _predict(predictor, batch, top)
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of so many items; those from before a video breaks off are given, too."""
+    batch: list[Item] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except DecodeError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def slide(

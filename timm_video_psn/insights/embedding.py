@@ -30,6 +30,7 @@ from timm_video_psn.insights.viewer import Viewer
 
 _NEIGHBOURS = 5
 NUM_COLOURS = 20
+_LEGEND_CHARS, _LEGEND_LINE_INCHES = 40, 0.155
 _BATCH = 16
 _PAGE = Path(__file__).with_name("embedding.html")
 
@@ -197,18 +198,25 @@ def draw_embedding(models: Mapping[str, tuple[Features, Embedding]], class_names
         class_names: of the data set.
         path: the PNG file.
     """
-    figure = new_figure(5.2 * len(models) + 1.8, 5.2)
+    legend = [_in_legend(name) for name in class_names] if len(class_names) <= NUM_COLOURS else []
+    lines = sum(text.count("\n") + 1 for text in legend)
+    figure = new_figure(5.2 * len(models) + 1.8, max(5.2, _LEGEND_LINE_INCHES * lines))
     axes = figure.subplots(1, len(models), squeeze=False)[0]
     colours = _colours(len(class_names))
     for axis, (name, (features, found)) in zip(axes, models.items(), strict=True):
         for label in np.unique(features.labels):
             x, y = found.points[features.labels == label].T
-            axis.scatter(x, y, s=12, color=colours[label], label=textwrap.shorten(class_names[label], 32))
+            axis.scatter(x, y, s=12, color=colours[label], label=legend[label] if legend else None)
         axis.set_title(_caption(name, features, found).replace(": ", "\n"), fontsize=8)
         axis.set(xticks=[], yticks=[])
-    if len(class_names) <= NUM_COLOURS:
+    if legend:
         axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
     return save_figure(figure, path)
+
+
+def _in_legend(name: str) -> str:
+    """A name in two lines at most."""
+    return textwrap.fill(name, _LEGEND_CHARS, max_lines=2, placeholder=" …")
 
 
 def embedding_page(models: Mapping[str, tuple[Features, Embedding]], index: VideoIndex, page: bool = True) -> str:

@@ -141,8 +141,8 @@ def read_videos(
         own = {}
     if dataset is None:
         raise ValueError(f"{viewer.source} does not say what it was trained on; name the data set, with --dataset NAME")
-    annotations = own.get(f"{split}_list")
-    index = read_index(dataset, data_dir, split, {split: annotations} if annotations else None)
+    lists = {part: own[f"{part}_list"] for part in ("train", "val", "test") if own.get(f"{part}_list")}
+    index = read_index(dataset, data_dir, split, lists or None)  # classes may be named by training's list alone
     check_classes(viewer, dataset, index)
     return dataset, index
 
