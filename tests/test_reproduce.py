@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from timm_video_psn.engine.options import parse_options
+from timm_video_psn.engine.protocol import Protocol, protocol_of_training
+from timm_video_psn.engine.validate_options import parse_validate_options, protocols_of
 
-TEXT = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRAINING = re.findall(r"^python train_video\.py (.*)$", TEXT, re.MULTILINE)
 TESTS = re.findall(r"python validate_video\.py ([^`\n]*)", TEXT)
 
@@ -29,8 +33,38 @@ def test_a_training_command_has_the_frames_and_the_size_of_its_row(command):
 def test_a_test_command_is_accepted_and_tests_a_run_that_is_trained_above(command):
     found = re.search(r"output/([\w-]+)/best", command)
     assert found is None or any(f"--experiment {found[1]}" in f"{each} " for each in TRAINING)
-    validate_options = pytest.importorskip("timm_video_psn.engine.validate_options")
-    validate_options.parse_validate_options(shlex.split(command))
+    parse_validate_options(shlex.split(command))
+
+
+def trained_protocol(run: str) -> Protocol:
+    """How the model of a run above was validated."""
+    (command,) = (each for each in TRAINING if f"--experiment {run} " in f"{each} ")
+    options = parse_options(shlex.split(command))
+    options.img_size = options.img_size or 224
+    return protocol_of_training(options)
+
+
+def test_the_ensemble_joins_the_score_files_that_the_commands_before_it_write():
+    written = set()
+    for options in (parse_validate_options(shlex.split(command)) for command in TESTS):
+        if options.model and options.output:
+            (protocol,) = protocols_of(options, trained_protocol(Path(options.model).parent.name))
+            written.add(f"{options.output}/{protocol.slug}/scores.npz")
+    (joined,) = [
+        options.ensemble for options in map(parse_validate_options, map(shlex.split, TESTS)) if options.ensemble
+    ]
+    assert set(joined) == written
+
+
+def test_the_readme_has_the_same_commands_and_estimates():
+    common = ["--data-dir", "DATA", "--amp", "--amp-dtype", "bfloat16"]
+    assert f"`{shlex.join(common)}`" in README
+    rows = re.findall(r"^\| (Table .*?) \| `python train_video\.py (.*?)` \| (.*?) \| (\d+) \|$", README, re.MULTILINE)
+    assert [parse_options([*shlex.split(row[1]), *common]) for row in rows] == [
+        parse_options(shlex.split(command)) for command in TRAINING
+    ]
+    for name, _, memory, hours in rows:
+        assert f"| {name} | {memory} | {hours} |" in TEXT
 
 
 def test_every_row_of_the_paper_is_there():

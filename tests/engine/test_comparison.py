@@ -1,5 +1,6 @@
 """Comparisons against a hand-made example, exact fractions and a bootstrap of videos."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from timm_video_psn.engine.comparison import compare, mcnemar_p
+from timm_video_psn.engine.result_text import comparison_lines
 from timm_video_psn.engine.scores import Scores
 
 CLASSES = ("cut", "pour", "stir")
@@ -35,6 +37,15 @@ def test_a_hand_made_example():
     assert changes["stir"] == (3, pytest.approx(100 / 3), pytest.approx(200 / 3))
     assert [change.name for change in result.classes] == ["pour", "stir", "cut"]
     assert result.classes[0].gain == pytest.approx(200 / 3)
+
+
+def test_every_line_of_accuracy_says_of_how_many_videos_it_is():
+    first, second = (answers(given, [0, 1, 2, -1]) for given in ([0, 0, 0, 0], [0, 1, 0, 0]))
+    second = replace(second, num_expected=6)  # two of them could not be read
+    lines = list(comparison_lines(compare(first, second, ("a.npz", "b.npz"), resamples=200), ("a.npz", "b.npz")))
+    for beginning in ("A  8x1x1", "B  8x1x1", "B - A"):
+        (line,) = [line for line in lines if line.startswith(beginning)]
+        assert "(3 of 6 videos)" in line
 
 
 def test_the_difference_is_known_better_than_from_the_two_accuracies():

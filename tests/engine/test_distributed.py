@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from timm_video_psn.data import Batch, Broken
 from timm_video_psn.data.loader import EpochSampler
 from timm_video_psn.engine import distributed
 from timm_video_psn.engine.build import create_model
+from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.cli import train_main
 from timm_video_psn.engine.evaluate import evaluate
 from timm_video_psn.engine.options import parse_options
@@ -231,19 +233,38 @@ def torchrun(*argv: str) -> subprocess.Popen:
     return subprocess.Popen([*command, str(ROOT / "train_video.py"), *argv], env=environment, **pipes)
 
 
+def environment_of(process: str) -> list[str]:
+    """What a process was told when it began."""
+    return Path(f"/proc/{process}/environ").read_text().split("\0")
+
+
+def wait_for_saves(path: Path, count: int, run: subprocess.Popen) -> None:
+    """Until the file has been seen in so many versions, or the run is over."""
+    seen: set[int] = set()
+    while len(seen) < count and run.poll() is None:
+        if path.exists():
+            seen.add(path.stat().st_mtime_ns)
+        time.sleep(0.005)
+
+
 @pytest.mark.slow
-def test_torchrun_a_worker_that_is_killed_and_one_more_start(tiny_motion, tmp_path):
+def test_torchrun_a_worker_that_is_killed_three_times_and_one_more_start(tiny_motion, tmp_path):
     more = ("--batch-size", "3", "--drop", "0.2", "--model-ema", "--checkpoint-interval", "1", "--resume", "auto")
     whole = train_in(2, tmp_path / "log", arguments(tiny_motion, tmp_path, "whole", *more))
-    killed = torchrun(*arguments(tiny_motion, tmp_path, "killed", *more))
-    while not (tmp_path / "killed" / "last.pt").exists() and killed.poll() is None:
-        time.sleep(0.01)
-    children = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
-    os.kill(int(children[-1]), signal.SIGKILL)
-    out, error = killed.communicate(timeout=120)
-    assert killed.returncode != 0
-    assert "another process of this run is gone without a word" in error or "SIGKILL" in error
-    assert out.count("run       ") == 1  # the first process alone reports
+    last, dice = tmp_path / "killed" / "last.pt", random.Random(0)
+    for rank in (1, 0, 1):
+        killed = torchrun(*arguments(tiny_motion, tmp_path, "killed", *more))
+        wait_for_saves(last, 1 + dice.randint(1, 3) if last.exists() else dice.randint(1, 3), killed)
+        time.sleep(dice.uniform(0, 0.2))  # anywhere in an update, or while it writes
+        children = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
+        (worker,) = [child for child in children if f"RANK={rank}" in environment_of(child)]
+        os.kill(int(worker), signal.SIGKILL)
+        out, error = killed.communicate(timeout=120)
+        assert killed.returncode != 0
+        assert "another process of this run is gone without a word" in error or "SIGKILL" in error
+        assert out.count("run       ") <= 1  # the first process alone reports
+        state = load_checkpoint(last)
+        assert (0, 0) < (state["epoch"], state["step"]) < (2, 0)
     resumed = torchrun(*arguments(tiny_motion, tmp_path, "killed", *more))
     out, error = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, error

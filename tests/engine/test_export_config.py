@@ -31,7 +31,7 @@ def test_the_config_of_a_run_carries_everything_and_stays_timms(arguments, tmp_p
     names = config["label_names"]
     assert config["label_fingerprint"] == hashlib.sha256("\n".join(names).encode()).hexdigest()
     recipe = config["recipe"]
-    assert (recipe["opt"], recipe["crop_pct"], recipe["seed"]) == ("muon", 8 / 9, 42)
+    assert (recipe["config"], recipe["opt"], recipe["crop_pct"], recipe["seed"]) == ("motion.yaml", "muon", 8 / 9, 42)
     assert not {"data_dir", "output", "device"} & set(recipe)
     model = timm.create_model(f"local-dir:{best}", pretrained=True)
     assert (model.num_classes, model.pretrained_cfg["label_names"]) == (12, names)
@@ -39,9 +39,12 @@ def test_the_config_of_a_run_carries_everything_and_stays_timms(arguments, tmp_p
 
 def test_a_recipe_tells_no_places_of_the_machine():
     options = Namespace(
-        model="local-dir:/home/me/runs/best", initial_checkpoint="/home/me/last.pt", data_dir="/home/me"
+        model="local-dir:/home/me/runs/best",
+        initial_checkpoint="/home/me/last.pt",
+        config="/home/me/own.yaml",
+        data_dir="/home/me",
     )
-    assert _recipe(options) == {"model": "local-dir:best", "initial_checkpoint": "last.pt"}
+    assert _recipe(options) == {"model": "local-dir:best", "initial_checkpoint": "last.pt", "config": "own.yaml"}
 
 
 def test_the_order_of_classes_counts():
@@ -51,4 +54,4 @@ def test_the_order_of_classes_counts():
 def test_versions_are_those_installed():
     versions = package_versions()
     assert versions["timm"] == timm.__version__
-    assert {"python", "timm_video_psn", "torch", "av", "numpy"} <= set(versions)
+    assert {"python", "timm_video_psn", "torch", "av", "numpy", "pillow"} <= set(versions)

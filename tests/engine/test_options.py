@@ -95,6 +95,11 @@ def test_a_recipe_that_is_wrong_says_where(tmp_path, capsys, text, message):
     assert message in fails_with(capsys, "--config", recipe(tmp_path, text), "--model", "psn_resnet18")
 
 
+def test_tsn_is_another_name_of_segments(tmp_path):
+    assert parse_options(["--sampling", "tsn"]).sampling == "segments"
+    assert parse_options(["--config", recipe(tmp_path, "sampling: tsn")]).sampling == "segments"
+
+
 def test_a_missing_recipe_and_a_malformed_model_argument_are_named(capsys):
     assert "no such file" in fails_with(capsys, "--config", "nowhere.yaml")
     assert "'proportion' is not key=value" in fails_with(capsys, "--model-kwargs", "proportion")

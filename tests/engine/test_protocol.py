@@ -24,6 +24,7 @@ DEFAULT = Protocol(8, 1, 1, 224, 256, "segments")
         ("16x10x3@224 dense logits", "16x10x3@224/256 dense logits"),
         ("2x3@256 twice probabilities", "8x2x3@256/256 twice probabilities"),
         ("2x3@256/293 probabilities twice", "8x2x3@256/293 twice probabilities"),
+        ("3x1 tsn", "8x3x1@224/256 segments logits"),
         ("@288", "8x1x1@288/288 segments logits"),
         ("twice", "8x2x1@224/256 twice logits"),
         ("dense", "8x10x1@224/256 dense logits"),

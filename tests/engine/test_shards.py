@@ -70,7 +70,7 @@ def test_the_script_trains_from_shards_and_its_best_model_can_be_used(arguments,
 
     output = run("train_video.py", *arguments, "--workers", "2").stdout
     assert "shards of motion in" in output
-    assert "(12 of 12 videos)" in output
+    assert "(12 of 12 videos, " in output
     config = json.loads((tmp_path / "run" / "best" / "config.json").read_text())
     assert config["dataset"] == "motion"
     video = next(tiny_motion.rglob("val/slide_left/*.mp4"))

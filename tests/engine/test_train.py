@@ -41,7 +41,7 @@ def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "recipe timm_video_psn/recipes/motion.yaml" in out
     assert "interaction -" in out
-    assert "(12 of 12 videos)" in out
+    assert "(12 of 12 videos, 4x1x1@32/36 segments logits)" in out
     assert "not validated" in out
 
 

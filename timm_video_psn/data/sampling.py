@@ -172,6 +172,15 @@ def segment_clip_indices(num_frames: int, num_segments: int, num_clips: int = 1)
     return indices.reshape(num_clips, num_segments)
 
 
+def sampling_name(text: str) -> str:
+    """The name of a sampling as `SAMPLINGS` and `TEST_SAMPLINGS` have it; `tsn` is another one of `segments`.
+
+    Args:
+        text: as the user writes it.
+    """
+    return "segments" if text == "tsn" else text
+
+
 def check_test_sampling(sampling: str, num_clips: int | None = None) -> int:
     """The number of clips of a test: the one asked for if the sampling has so many, its usual one if none is.
 

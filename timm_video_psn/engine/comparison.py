@@ -40,6 +40,7 @@ class Comparison:
         only_first: videos that the first alone names correctly.
         only_second: videos that the second alone names correctly.
         num_videos: with a label.
+        num_expected: videos that there should be.
         p_value: of McNemar's exact test, two-sided.
         classes: with videos, largest gain first.
         protocols: of both.
@@ -51,6 +52,7 @@ class Comparison:
     only_first: int
     only_second: int
     num_videos: int
+    num_expected: int
     p_value: float
     classes: tuple[ClassChange, ...]
     protocols: tuple[str, str]
@@ -87,6 +89,7 @@ def compare(first: Scores, second: Scores, names: Sequence[str], resamples: int,
         only_first=only_first,
         only_second=only_second,
         num_videos=total,
+        num_expected=max(first.num_expected, second.num_expected),
         p_value=mcnemar_p(only_first, only_second),
         classes=_changes(first, a, b),
         protocols=(first.protocol, second.protocol),

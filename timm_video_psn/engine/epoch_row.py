@@ -23,12 +23,13 @@ def validation_columns(evaluation: Evaluation) -> Row:
     }
 
 
-def describe_epoch(row: dict[str, Any], epochs: int) -> str:
+def describe_epoch(row: dict[str, Any], epochs: int, protocol: str) -> str:
     """The line of the report.
 
     Args:
         row: of the epoch.
         epochs: of the whole run.
+        protocol: how validation looks at a video.
     """
     terms = ", ".join(
         f"{name} {row['train_' + name]:.3f}" for name in ("ce", "interaction", "capacity") if f"train_{name}" in row
@@ -36,7 +37,7 @@ def describe_epoch(row: dict[str, Any], epochs: int) -> str:
     pairs = f", within pairs {row['val_pair_top1']:.1f}" if "val_pair_top1" in row else ""
     validation = (
         f"val top-1 {row['val_top1']:.1f}, top-5 {row['val_top5']:.1f}{pairs} "
-        f"({row['val_videos']} of {row['val_expected']} videos)"
+        f"({row['val_videos']} of {row['val_expected']} videos, {protocol})"
         if "val_top1" in row
         else "not validated"
     )

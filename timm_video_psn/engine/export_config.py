@@ -10,7 +10,8 @@ passes over further root keys. Ours are:
 - `dataset`: the name of its reader; `dataset_version`: of the annotations, where there are several.
 - `metrics`: the epoch's row of `summary.csv` (`val_top1`, `val_top5`, `val_videos` of `val_expected`, ...) and their
   `protocol`.
-- `recipe`: all options of train_video.py but the places of the machine; of weights that lie on it, the name alone.
+- `recipe`: all options of train_video.py but the places of the machine; of files that lie on it, the name alone
+  (`config` is the recipe that they began with).
 - `versions`: of python, torch, timm, this package, and what decodes and resizes.
 
 `validate_video.py`, `predict_video.py` and the model card read these keys.
@@ -27,7 +28,7 @@ from timm_video_psn.data import ShardedIndex, VideoIndex, label_fingerprint
 from timm_video_psn.engine.protocol import protocol_of_training
 from timm_video_psn.version import __version__
 
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "av", "torchcodec", "safetensors", "huggingface_hub")
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "av", "pillow", "torchcodec", "safetensors", "huggingface_hub")
 
 
 def describe_run(
@@ -89,14 +90,14 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
         "val_list",
         "device",
         "workers",
-        "config",
         "temporal_kwargs",
         "traceback",
         "log",
     )
     recipe = {key: value for key, value in vars(options).items() if key not in places}
-    if recipe.get("initial_checkpoint"):
-        recipe["initial_checkpoint"] = Path(recipe["initial_checkpoint"]).name
+    for key in ("config", "initial_checkpoint"):
+        if recipe.get(key):
+            recipe[key] = Path(recipe[key]).name
     prefix, _, folder = recipe["model"].partition(":")
     if prefix == "local-dir":
         recipe["model"] = f"local-dir:{Path(folder).name}"

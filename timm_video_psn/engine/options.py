@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS, STREAMED
+from timm_video_psn.data.sampling import sampling_name
 from timm_video_psn.engine.distributed import launched_processes
 from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
 
@@ -127,8 +128,8 @@ def _data_options(group: Any) -> None:
     add("--train-list", metavar="FILE", help="training annotations that lie elsewhere than the data set's reader looks")
     add("--val-list", metavar="FILE", help="validation annotations, likewise")
     add("--num-frames", type=positive_integer, metavar="T", help="frames of a clip; default: the model's own")
-    sampling = "frames of a clip: one of each segment, to the video's end; TSM's; SlowFast's; or a window of 64"
-    add("--sampling", choices=list(SAMPLINGS), default="segments", help=sampling)
+    sampling = "frames of a clip: one of each segment (tsn), to the video's end; TSM's; SlowFast's; or a window of 64"
+    add("--sampling", type=sampling_name, choices=list(SAMPLINGS), default="segments", help=sampling)
     add("--img-size", type=int, metavar="PX", help="crop; default: the model's own")
     add("--crop-pct", type=float, default=0.875, help="crop / short side, 224 / 256 in the paper")
     add("--crop", choices=["random", "multiscale", "resized"], default="random", help="crop of training clips")

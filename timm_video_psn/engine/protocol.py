@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from timm_video_psn.data.sampling import TEST_SAMPLINGS, check_test_sampling
+from timm_video_psn.data.sampling import TEST_SAMPLINGS, check_test_sampling, sampling_name
 
 FUSIONS = ("logits", "probabilities")
 CROPS = (1, 3)
@@ -103,6 +103,7 @@ def parse_protocol(text: str, default: Protocol) -> Protocol:
     words = text.split()
     given: dict[str, Any] = {}
     for number, word in enumerate(words):
+        word = sampling_name(word)
         sizes = _SIZES.fullmatch(word) if number == 0 else None
         name = "sampling" if word in TEST_SAMPLINGS else "fusion" if word in FUSIONS else None
         if sizes:

@@ -42,13 +42,14 @@ def comparison_lines(comparison: Comparison, names: tuple[str, str]) -> Iterator
         comparison: of two score files.
         names: of the two.
     """
+    count = f"{comparison.num_videos} of {comparison.num_expected} videos"
     for letter, name, protocol, top1 in zip(
         "AB", names, comparison.protocols, (comparison.first, comparison.second), strict=True
     ):
-        yield f"{letter}  {protocol}: top-1 {top1} %  {name}"
+        yield f"{letter}  {protocol}: top-1 {top1} % ({count})  {name}"
     yield (
         f"B - A  {comparison.difference.value:+.2f} [{comparison.difference.low:+.2f}, "
-        f"{comparison.difference.high:+.2f}] points of top-1 over {comparison.num_videos} videos"
+        f"{comparison.difference.high:+.2f}] points of top-1 ({count})"
     )
     yield (
         f"       only A is right: {comparison.only_first}, only B: {comparison.only_second}; "

@@ -28,6 +28,7 @@ from timm_video_psn.engine.loggers import EpochLog
 from timm_video_psn.engine.meters import LossMeter, Waiting
 from timm_video_psn.engine.mixup import create_mixup
 from timm_video_psn.engine.parameter_groups import base_learning_rate
+from timm_video_psn.engine.protocol import protocol_of_training
 from timm_video_psn.engine.run_folder import Row, RunFolder
 from timm_video_psn.engine.run_state import resume_run, save_run
 from timm_video_psn.engine.skipped import SkippedList
@@ -214,7 +215,7 @@ class Trainer:
         """Report the epoch, keep the model if it is one of the best, and save."""
         row = self._row(evaluation, timing)
         self.history.append(row)
-        _logger.info(describe_epoch(row, self.options.epochs))
+        _logger.info(describe_epoch(row, self.options.epochs, str(protocol_of_training(self.options))))
         if distributed.is_first():
             if evaluation:
                 self._export(row)

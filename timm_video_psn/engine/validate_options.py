@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 
 from timm_video_psn.data import ANNOTATED, DATASETS, STREAMED
-from timm_video_psn.data.sampling import TEST_SAMPLINGS
+from timm_video_psn.data.sampling import TEST_SAMPLINGS, sampling_name
 from timm_video_psn.engine.accuracy import RESAMPLES
 from timm_video_psn.engine.options import positive_integer
 from timm_video_psn.engine.protocol import FUSIONS, Protocol, check_distinct, complete, parse_protocol, parse_views
@@ -102,7 +102,8 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
     several = "FRAMESxCLIPSxCROPS[@PX[/SHORT]] [sampling] [fusion]; once for each of several, which share one decode"
     add("--protocol", action="append", metavar="TEXT", help=several)
     add("--views", metavar="CLIPSxCROPS", help="1x1, 2x3, 10x3, ...; crops are 1, the centre, or 3")
-    add("--sampling", choices=list(TEST_SAMPLINGS), help="frames of the clips; twice has 2 clips, dense usually 10")
+    frames = "frames of the clips; tsn is segments; twice has 2 clips, dense usually 10"
+    add("--sampling", type=sampling_name, choices=list(TEST_SAMPLINGS), help=frames)
     add("--num-frames", type=positive_integer, metavar="T", help="frames of a clip")
     add("--fusion", choices=FUSIONS, help="mean of the views' logits or probabilities")
     add("--test-img-size", type=positive_integer, metavar="PX", help="side of the crops")
