@@ -228,15 +228,15 @@ def draw(rows: list[dict[str, str]]) -> None:
     FigureCanvasAgg(figure)
     ours, pairs, paper = figure.subplots(1, 3, sharey=True)
     places = range(len(SYSTEMS))
-    for axis, key, title in ((ours, "top1", "motion: top-1, %"), (pairs, "pair_top1", "motion: within pairs, %")):
+    for axis, key, title in ((ours, "top1", "motion\ntop-1, %"), (pairs, "pair_top1", "motion\nwithin pairs, %")):
         for place, name in enumerate(SYSTEMS):
             values = [float(row[key]) for row in rows if row["system"] == name]
             if values:
                 axis.barh(place, statistics.mean(values), color="tab:blue", alpha=0.35)
                 axis.plot(values, [place] * len(values), "o", color="tab:blue", markersize=4)
-        axis.set_title(title)
+        axis.set_title(title, fontsize=10)
     paper.barh(places, [system.paper_top1 for system in SYSTEMS.values()], color="tab:gray", alpha=0.5)
-    paper.set_title("the paper: Something-Something V1, top-1, %")
+    paper.set_title("the paper, Something-Something V1\ntop-1, %", fontsize=10)
     ours.set_yticks(places, [system.title for system in SYSTEMS.values()])
     ours.invert_yaxis()
     for axis in (ours, pairs, paper):
