@@ -40,6 +40,14 @@ def write_wrong(dataset, root):
     return path, [number + 1 + len(header) for number in WRONG]
 
 
+def test_what_lies_where_annotations_are_looked_for_is_named(tmp_path):
+    root = miniatures.sthv2(tmp_path)
+    (root / "labels").mkdir(exist_ok=True)
+    (root / "something-something-v2-validation.json").rename(root / "labels" / "val.json")
+    with pytest.raises(FileNotFoundError, match=r"found: .*\blabels/val\.json.*; name it with --val-list"):
+        read_index("sthv2", root, "val")
+
+
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_what_is_wrong_is_said_by_file_and_line_twenty_at_once(dataset, tmp_path):
     root = make(dataset, tmp_path)

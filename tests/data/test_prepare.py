@@ -58,6 +58,14 @@ class TestCheck:
         assert (code, splits["train"]["readable"], splits["train"]["missing"]) == (1, 1, [])
         assert splits["train"]["broken"][0]["reason"] == "it cannot be reached (File name too long)"
 
+    def test_names_validation_videos_that_are_training_videos(self, small_videos, tmp_path, capsys):
+        names = sorted(str(path.relative_to(small_videos / "val")) for path in (small_videos / "val").glob("*/*.mp4"))
+        miniatures.write_text(tmp_path / "train.txt", *(f"{name} 0" for name in names[1:]))
+        miniatures.write_text(tmp_path / "val.txt", *(f"{name} 0" for name in names[:2]))
+        code, splits = checked(tmp_path, "list", small_videos / "val", *lists_in(tmp_path))
+        assert (code, splits["val"]["also_in_train"]) == (0, [names[1]])
+        assert f"1 of them are training videos, too, {names[1]}: check" in capsys.readouterr().out
+
     def test_of_a_missing_folder_is_an_error(self, tmp_path, capsys):
         assert main(["check", "--data-dir", str(tmp_path / "gone"), "--report", str(tmp_path / "r.json")]) == 2
         assert "prepare check: error: data_dir=" in capsys.readouterr().err
@@ -94,7 +102,7 @@ class TestCheckOfKnownDataSets:
         output = capsys.readouterr().out
         assert "the train annotations list 8 videos, officially there are 86017 in V1: 86009 are lacking; get" in output
         assert f"1 of 8 train videos are not there, {frames / '100218'}: unpack or download them again" in output
-        assert "1 of 8 train videos are damaged" in output
+        assert f"1 of 8 train videos are damaged, {broken['path']} ({broken['reason']}): copy" in output
         assert "4 classes, officially 174; names or order are not the official ones" in output
         assert "the test videos have no labels: they can be predicted, not evaluated" in output
         assert "training enlarges them; do not enlarge the files" in output

@@ -126,6 +126,13 @@ class TestErrors:
         ):
             assert f"{path}:{line}: {what}" in str(error.value)
 
+    def test_the_file_of_the_test_split_in_the_place_of_another(self, tmp_path):
+        root = miniatures.sthv2(tmp_path)
+        path = self.broken(root, "something-something-v2-train.json", json.dumps([{"id": "1"}, {"id": "2"}]))
+        with pytest.raises(ValueError, match="no labels, as the test split's file has none; name the file of") as error:
+            read_index("sthv2", root, "train")
+        assert str(path) in str(error.value)
+
     def test_an_unknown_class_in_json(self, tmp_path):
         root = miniatures.sthv2(tmp_path)
         items = [{"id": "78687", "template": TEMPLATES[1]}, {"id": "1", "template": "Flying [something]"}]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from timm_video_psn.data.video_index import PathTable, VideoIndex
+from timm_video_psn.data.video_index import PathTable, VideoIndex, videos_of_both
 
 
 class TestPathTable:
@@ -45,6 +45,20 @@ def test_the_fingerprint_tells_every_column(tmp_path):
     ]
     assert len(set(prints)) == 5
     assert index() == prints[0]
+
+
+def test_videos_of_both_splits_are_found_and_other_parts_of_a_file_are_other_videos(tmp_path):
+    def index(*videos, root=tmp_path):
+        paths, first = zip(*videos, strict=True)
+        return VideoIndex(
+            *(PathTable.from_paths(paths), np.zeros(len(paths), np.int64), ("x",), root),
+            first_frames=np.array(first, dtype=np.int32),
+        )
+
+    val = index(("b", 0), ("a", 5), ("c", 0))
+    assert videos_of_both(index(("a", 0), ("b", 0), ("c", 7), ("a", 5)), val) == ["b", "a"]
+    assert videos_of_both(index(("a", 0)), val) == []
+    assert videos_of_both(index(("b", 0), root=tmp_path / "other"), val) == []
 
 
 MILLION = """

@@ -36,6 +36,13 @@ def test_a_new_run_claims_its_folder_only_when_it_opens(tmp_path):
     assert yaml.safe_load((run.path / "args.yaml").read_text())["lr"] == 0.1
 
 
+def test_a_folder_that_cannot_be_made_is_named_with_the_option(tmp_path):
+    (tmp_path / "file").write_text("")
+    run = RunFolder(options(tmp_path, output=str(tmp_path / "file")))
+    with pytest.raises(OSError, match=r"no folder .*file/local-dir-a-b-folder can be made .* with --output"):
+        run.open()
+
+
 def test_a_folder_with_another_run_is_refused(tmp_path):
     RunFolder(options(tmp_path)).open()
     with pytest.raises(

@@ -45,6 +45,22 @@ def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
     assert "not validated" in out
 
 
+def test_what_makes_the_accuracy_mean_less_is_told_before_the_run_begins(
+    tiny_motion, arguments, tmp_path, caplog, capsys
+):
+    index = read_index("motion", tiny_motion, "val")
+    lines = [f"{path} {label}\n" for path, label in zip(index.paths, index.labels, strict=True)]
+    (tmp_path / "train.txt").write_text("".join(lines[:8] + lines[9:]))
+    (tmp_path / "val.txt").write_text("".join(lines[7:]))
+    lists = [f"--{split}-list={tmp_path / split}.txt" for split in ("train", "val")]
+    more = ["--dataset", "list", "--data-dir", str(index.root), *lists, "--epochs", "1", "--model-ema"]
+    assert train_main([*arguments, *more, "--model", "psn_test_resnet"]) == 0
+    said = " ".join(caplog.messages)
+    assert f"4 of 5 validation videos are training videos, too ({index.paths[7]} ...)" in said
+    assert "still consist to 100 % of the first ones after the 1 updates of this run; --model-ema-decay" in said
+    assert "1 classes have no video to train: 08" in said
+
+
 def test_the_best_folder_is_the_trained_model_with_everything_it_needs(arguments, tmp_path, tiny_motion):
     trainer = Trainer(parse_options([*arguments, "--epochs", "1"]))
     trainer.fit()

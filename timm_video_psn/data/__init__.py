@@ -26,7 +26,7 @@ from timm_video_psn.data.sampling import (
 from timm_video_psn.data.shard_index import ShardedIndex
 from timm_video_psn.data.shard_loader import ShardLoader, ShardOrder, create_shard_loader
 from timm_video_psn.data.transforms import EvalTransform, ThreeCropTransform, TrainTransform, normalize_clip
-from timm_video_psn.data.video_index import PathTable, VideoIndex
+from timm_video_psn.data.video_index import PathTable, VideoIndex, videos_of_both
 
 __all__ = [
     "ANNOTATED",
@@ -80,5 +80,6 @@ __all__ = [
     "tsm_indices",
     "twice_sample_indices",
     "uniform_indices",
+    "videos_of_both",
     "write_video",
 ]

@@ -52,10 +52,10 @@ def _on_files(split: str, report: Mapping[str, Any]) -> Iterator[str]:
             "skipped.csv (--max-broken says how many it puts up with)"
         )
     if broken:
+        named = _some(["{path} ({reason})".format(**item) for item in broken])
         yield (
-            f"{len(broken)} of {report['videos']} {split} videos are damaged, "
-            f"{_some([item['path'] for item in broken])} ({broken[0]['reason']}): copy them again from their source; "
-            "the report names them all"
+            f"{len(broken)} of {report['videos']} {split} videos are damaged, {named}: copy them again from their "
+            "source; the report names them all"
         )
 
 

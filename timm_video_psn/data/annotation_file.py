@@ -81,10 +81,13 @@ def annotation_of(
         return files[split]
     found = find_file(root, folders, names)
     if found is None:
-        inner, outer = list_folder(root)
+        seen = [name for names in list_folder(root) for name in names]
+        for folder in folders:
+            if folder and (root / folder).is_dir():
+                seen += [f"{folder}/{name}" for names in list_folder(root / folder) for name in names]
         raise NoAnnotationsError(
             f"{root} has no annotations for the split {split!r} of {what}; looked for {', '.join(names)} in "
-            f"{', '.join(folder or 'the folder itself' for folder in folders)}; found: {some([*inner, *outer])}; "
+            f"{', '.join(folder or 'the folder itself' for folder in folders)}; found: {some(seen)}; "
             f"name it with --{split}-list, or put it there"
         )
     return found

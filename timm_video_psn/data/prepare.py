@@ -32,7 +32,8 @@ from timm_video_psn.data.parallel import in_parallel
 from timm_video_psn.data.reencode import Outcome, extract_frames, pairs_below, resize_video
 from timm_video_psn.data.sampling import SAMPLINGS, TEST_SAMPLINGS
 from timm_video_psn.data.shard_writer import Limits, write_shards
-from timm_video_psn.data.video_index import VideoIndex
+from timm_video_psn.data.video_index import VideoIndex, videos_of_both
+from timm_video_psn.data.video_places import some
 
 _USER_ERRORS = (ValueError, OSError)
 
@@ -62,6 +63,7 @@ def check(options: argparse.Namespace) -> int:
     """Reads every video of a data set; prints a summary and what to do, and writes the JSON report."""
     files = _given_lists(options)
     reports: dict[str, Any] = {}
+    indices: dict[str, VideoIndex] = {}
     for split in splits_of(options.dataset):
         try:
             index = read_index(options.dataset, options.data_dir, split, files)
@@ -73,10 +75,14 @@ def check(options: argparse.Namespace) -> int:
             print(f"{split}: {'no annotations, which only predicting it would need' if says_enough else error}")
             reports[split] = {"absent" if absent else "error": str(error)}
             continue
+        indices[split] = index
         reports[split] = _check_split(options, split, index)
         if index.shared_split:
             print("train and val are the same videos: the data set does not part them")
             break
+        if split == "val" and "train" in indices and (both := videos_of_both(indices["train"], index)):
+            reports[split]["also_in_train"] = both
+            print(f"  - {len(both)} of them are training videos, too, {some(both)}: check the annotations")
     if all("videos" not in part for part in reports.values()):
         malformed = [part["error"] for part in reports.values() if "error" in part]
         raise ValueError(malformed[0] if malformed else reports["train"]["absent"])

@@ -195,14 +195,18 @@ def _read_json(path: Path, labelled: bool) -> _Rows:
     if not isinstance(items, list):
         raise ValueError(f"{path}: expected a list of objects with id and template, found a {type(items).__name__}")
     wrong: dict[int, str] = {}
+    unlabelled = 0
     for number, item in enumerate(items):
         video, template = (item.get("id"), item.get("template", "")) if isinstance(item, dict) else (None, "")
         if not isinstance(video, (str, int)) or not str(video).strip():
             wrong[number] = "an object with an id was expected"
         elif labelled and not (isinstance(template, str) and template.strip()):
             wrong[number] = f"video {video} has no template"
+            unlabelled += 1
         rows.ids.append(str(video))
         rows.templates.append(plain_template(str(template)))
+    if items and unlabelled == len(items):
+        raise ValueError(f"{path} has no labels, as the test split's file has none; name the file of this split")
     complain_of_items(path, rows.text, wrong)
     return _checked(rows, Complaints(path))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +130,22 @@ class VideoIndex:
         """
         first = 0 if self.first_frames is None else int(self.first_frames[number])
         return first, 0 if self.lengths is None else int(self.lengths[number])
+
+
+def videos_of_both(train: VideoIndex, val: VideoIndex) -> list[str]:
+    """Paths of the validation videos that are training videos, too; parts of one file count as videos of their own.
+
+    Args:
+        train: the training videos.
+        val: the validation videos.
+    """
+
+    def places(index: VideoIndex) -> Iterator[tuple[str, str, int, int]]:
+        root = str(index.root)
+        return ((root, path, *index.part(number)) for number, path in enumerate(index.paths))
+
+    known = set(places(train))
+    return [path for root, path, *part in places(val) if (root, path, *part) in known]
 
 
 def check_part(path: Path, num_frames: int, first: int, length: int) -> None:

@@ -96,7 +96,7 @@ def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
             raise
         raise OSError(
             f"the pretrained weights of {options.model} could not be downloaded ({error}); check the network, put them "
-            "into the Hub's cache (HF_HOME), or leave --pretrained out to start from random weights"
+            "into the Hub's cache (HF_HOME), or start from random weights with --no-pretrained"
         ) from error
     if model.in_chans != 3:
         raise ValueError(f"in_chans={model.in_chans} asked for, but the decoder gives three channels, RGB")

@@ -3,14 +3,18 @@
 import logging
 from typing import TYPE_CHECKING
 
-from timm_video_psn.data import VideoIndex
-from timm_video_psn.engine.distributed import backend_of, world_size
+import numpy as np
+
+from timm_video_psn.data import VideoIndex, videos_of_both
+from timm_video_psn.engine.distributed import backend_of, is_first, world_size
 from timm_video_psn.engine.parameter_groups import base_learning_rate, describe_groups
 
 if TYPE_CHECKING:
     from timm_video_psn.engine.train import Trainer
 
 _logger = logging.getLogger(__name__)
+_MOST_LEFT = 0.1  # of the first weights, in the average at the end of a run
+_MEAN_LIFETIMES = 5  # of a weight in the average that a run should last, so that e^-5 of the first ones is left
 
 
 def introduce(trainer: "Trainer") -> None:
@@ -26,6 +30,7 @@ def introduce(trainer: "Trainer") -> None:
     say(f"data      {options.dataset}: {_count(train)} to train, {_count(val)} to validate")
     for note in _notes(train, val):
         say(f"          {note}")
+    _warn_of_shared_videos(train, val)
     left_out = len(train.labels) - len(loaders.sampler) * options.batch_size * world_size()
     if left_out > 0:
         say(f"          whole batches only: each epoch leaves out {left_out} training videos, drawn anew")
@@ -46,7 +51,31 @@ def introduce(trainer: "Trainer") -> None:
         say(
             f"processes {world_size()}, {backend_of(trainer.run.options['device'])}; statistics of batch norms: {norms}"
         )
+    _warn_of_slow_average(trainer)
     _say_where(trainer)
+
+
+def _warn_of_shared_videos(train: VideoIndex, val: VideoIndex) -> None:
+    """Say that accuracy is in part that on training videos, unless the data set is one that does not part them."""
+    if is_first() and not train.shared_split and (both := videos_of_both(train, val)):
+        _logger.warning(
+            "%d of %d validation videos are training videos, too (%s ...): the accuracy is not that on unseen "
+            "videos; check the annotations",
+            *(len(both), len(val), both[0]),
+        )
+
+
+def _warn_of_slow_average(trainer: "Trainer") -> None:
+    """Say that a run is too short for its averaged weights, which are those that are evaluated."""
+    decay, updates = trainer.options.model_ema_decay, trainer.options.epochs * trainer.updates_per_epoch
+    left = decay**updates
+    if is_first() and trainer.ema is not None and left > _MOST_LEFT:
+        fitting = max(1 - _MEAN_LIFETIMES / updates, 0.5)
+        _logger.warning(
+            "the averaged weights, which --model-ema evaluates and saves, still consist to %.0f %% of the first ones "
+            "after the %d updates of this run; --model-ema-decay %.2g would suit it",
+            *(100 * left, updates, fitting),
+        )
 
 
 def _say_where(trainer: "Trainer") -> None:
@@ -90,6 +119,12 @@ def _notes(train: VideoIndex, val: VideoIndex) -> list[str]:
     notes = []
     if train.shared_split:
         notes.append("no train/ and val/ folders: the accuracy is measured on the training videos themselves")
+    trained = set(np.unique(train.labels).tolist())
+    without = [name for label, name in enumerate(train.class_names) if label not in trained]
+    if without:
+        notes.append(
+            f"{len(without)} classes have no video to train: {', '.join(without[:3])}" + " ..." * (len(without) > 3)
+        )
     if train.ignored or val.ignored:
         notes.append(f"files that are no videos: {train.ignored} of train, {val.ignored} of val, not used")
     return [*notes, *dict.fromkeys((*train.notes, *val.notes))]

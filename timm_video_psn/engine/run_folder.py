@@ -48,7 +48,12 @@ class RunFolder:
 
     def open(self) -> None:
         """Claim the folder: from here on it holds this run."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"no folder {self.path} can be made for the run ({error.strerror}); name another place with --output"
+            ) from error
         for folder in (self.path, self.checkpoints, self.best_epochs):
             for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
                 leftover.unlink()
