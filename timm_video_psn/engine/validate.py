@@ -213,7 +213,7 @@ class Validation:
             "num_classes": len(self.index.class_names),
             "label_fingerprint": label_fingerprint(self.index.class_names),
             "preprocessing": {"mean": trained.mean, "std": trained.std, "interpolation": trained.interpolation},
-            "numbers": str(precision.amp_dtype or torch.float32).removeprefix("torch."),
+            "numbers": precision.numbers,
             "device": precision.device.type,
             "bootstrap": {"resamples": options.bootstrap, "seed": options.seed, "level": LEVEL},
             "versions": package_versions(),
