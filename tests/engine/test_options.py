@@ -6,6 +6,7 @@ import timm
 import torch
 
 import timm_video_psn
+from timm_video_psn.engine.build import create_scheduler
 from timm_video_psn.engine.options import build_parser, parse_options
 
 
@@ -34,6 +35,18 @@ def test_the_defaults_are_the_papers():
 def test_the_learning_rate_follows_the_clips_of_an_update():
     assert parse_options(["--batch-size", "16", "--grad-accum-steps", "2"]).lr == pytest.approx(0.005)
     assert parse_options(["--batch-size", "16", "--lr", "0.3"]).lr == 0.3
+
+
+def test_the_steps_of_a_schedule_must_be_given(capsys):
+    assert "needs --decay-epochs N" in fails_with(capsys, "--sched", "step")
+    options = parse_options(["--sched", "step", "--decay-epochs", "2", "--epochs", "5", "--lr", "1"])
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=options.lr)
+    scheduler = create_scheduler(options, optimizer, updates_per_epoch=3)
+    rates = []
+    for update in range(1, 13):
+        rates.append(round(optimizer.param_groups[0]["lr"], 6))
+        scheduler.step_update(update)
+    assert rates == [1.0] * 6 + [0.1] * 6
 
 
 def test_adaptive_optimizers_scale_by_the_square_root_as_in_timm():

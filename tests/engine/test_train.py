@@ -1,8 +1,11 @@
 """Training end to end, on real encoded video, in this process."""
 
 import csv
+import logging
 import math
+import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from timm_video_psn.data import create_video_loader, read_index
 from timm_video_psn.data.encode import write_video
 from timm_video_psn.engine.build import check_model_name, create_model, fill_from_model
 from timm_video_psn.engine.checkpoint import load_checkpoint
-from timm_video_psn.engine.cli import predict_main, train_main
+from timm_video_psn.engine.cli import _guarded, predict_main, train_main
 from timm_video_psn.engine.interrupt import Interrupted
 from timm_video_psn.engine.meters import Waiting
 from timm_video_psn.engine.options import parse_options
@@ -90,7 +93,6 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_bits(arguments, tmp_
 
 def stop_at_step(trainer, count):
     """Have SIGTERM arrive while batch number `count` is being trained on."""
-    import os
     import signal
 
     note, seen = trainer.report.note, []
@@ -373,3 +375,14 @@ def test_a_wait_for_data_is_told_once_and_not_of_what_is_left_after_a_resume(arg
     monkeypatch.setattr(trainer, "_finish_epoch", finish_and_count)
     trainer.fit()
     assert told == [0, 0, 1]
+
+
+def test_reports_that_nobody_reads_any_more_disturb_nothing(monkeypatch, capsys):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        said = [_guarded("train_video.py", lambda: logging.getLogger("timm_video_psn").info("epoch"), False)] * 2
+        pipe.flush()
+    assert said == [0, 0]
+    assert capsys.readouterr().err == ""

@@ -41,6 +41,8 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options.config = recipe
     if options.freeze_bn and options.partial_bn:
         parser.error("--freeze-bn and --partial-bn were both asked for; the first freezes all, the second all but one")
+    if options.sched == "step" and not options.decay_epochs:
+        parser.error("--sched step needs --decay-epochs N, the epochs from one decay to the next")
     if options.batch_size == "auto":
         _leave_batch_open(parser, options)
     if options.lr is None:
@@ -211,6 +213,7 @@ def _schedule_options(group: Any) -> None:
     schedules = ["multistep", "cosine", "tanh", "step", "poly", "constant", "none"]
     add("--sched", default="multistep", choices=schedules, help="of the learning rate")
     add("--decay-milestones", type=int, nargs="+", default=[50, 60, 70], help="epochs of multistep's decays")
+    add("--decay-epochs", type=float, metavar="N", help="epochs from one decay of step to the next")
     add("--decay-rate", type=float, default=0.1, help="factor of a decay; power of poly")
     add("--warmup-epochs", type=float, default=0.0, help="epochs of a linear rise to the learning rate")
     add("--warmup-lr", type=float, default=1e-5, help="learning rate that it rises from")
