@@ -23,6 +23,7 @@ from timm_video_psn.data import (
     check_class_names,
     check_decoder,
     create_view_loader,
+    holds_shards,
     label_fingerprint,
     read_index,
 )
@@ -254,7 +255,8 @@ def _load(options: argparse.Namespace) -> tuple[TrainedModel, VideoIndex]:
     else:
         classes = _read_index(options, options.dataset).class_names if options.dataset else ()
         trained = load_from_checkpoint(options.model, Path(options.checkpoint), classes)
-    index = _read_index(options, options.dataset or trained.dataset)
+    packed = trained.dataset and options.data_dir and holds_shards(options.data_dir)
+    index = _read_index(options, options.dataset or ("shards" if packed else trained.dataset))
     if trained.class_names:
         check_class_names(trained.class_names, index.class_names, f"the model {trained.source}", "the data")
     elif len(index.class_names) != trained.model.num_classes:
