@@ -37,7 +37,7 @@ from timm_video_psn.engine.precision import Precision
 from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.engine.result_files import Result, write_results
 from timm_video_psn.engine.result_text import result_lines
-from timm_video_psn.engine.scores import Scores
+from timm_video_psn.engine.scores import Scores, check_finite
 from timm_video_psn.engine.validate_options import protocols_of
 from timm_video_psn.engine.view_scores import Floats, ViewScorer, fuse
 
@@ -165,6 +165,7 @@ class Validation:
 
     def _result(self, protocol: Protocol, scores: Scores) -> Result:
         options = self.options
+        check_finite(scores)
         accuracy = None
         if scores.labelled:
             accuracy = measure(scores, self.index.reversal_pairs, options.bootstrap, options.seed)
