@@ -37,6 +37,24 @@ def test_the_learning_rate_follows_the_clips_of_an_update():
     assert parse_options(["--batch-size", "16", "--lr", "0.3"]).lr == 0.3
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "accepted"),
+    [
+        ("--head-lr-mult", "-1", "0 or more"),
+        ("--weight-decay", "-0.1", "0 or more"),
+        ("--clip-grad", "nan", "0 or more"),
+        ("--checkpoint-interval", "-3", "0 or more"),
+        ("--layer-decay", "75", "0 to 1"),
+        ("--drop", "1.5", "0 to 1"),
+    ],
+)
+def test_numbers_that_would_spoil_a_run_are_refused(flag, value, accepted, capsys, tmp_path):
+    assert f"{flag} {float(value):g}" in (said := fails_with(capsys, flag, value))
+    assert f"makes no sense; use {accepted}" in said
+    text = f"{flag.removeprefix('--')}: .nan" if value == "nan" else f"{flag.removeprefix('--')}: {value}"
+    assert f"makes no sense; use {accepted}" in fails_with(capsys, "--config", recipe(tmp_path, text))
+
+
 def test_the_steps_of_a_schedule_must_be_given(capsys):
     assert "needs --decay-epochs N" in fails_with(capsys, "--sched", "step")
     options = parse_options(["--sched", "step", "--decay-epochs", "2", "--epochs", "5", "--lr", "1"])
