@@ -290,10 +290,19 @@ def test_what_is_missing_or_contradictory_is_said(run, motion, tmp_path, capsys)
         ["--model", str(best), "--weights", "1"],
         ["--model", str(best), "--protocol", "1x1", "--views", "1x1"],
         ["--model", str(best), "--bootstrap", "5"],
+        ["--compare", "a", "b", "--fusion", "logits"],
     ):
         with pytest.raises(SystemExit) as stop:
             validate_main(wrong)
         assert stop.value.code == 2
+
+
+def test_score_files_cannot_be_told_of_views_and_data(capsys):
+    with pytest.raises(SystemExit):
+        validate_main(["--ensemble", "a", "b", "--views", "10x3", "--data-dir", "d", "--seed", "1"])
+    assert "score files, which --data-dir, --views cannot change; leave it out" in capsys.readouterr().err
+    options = parse_validate_options(["--ensemble", "a", "b", "--fusion", "probabilities", "--weights", "1", "2"])
+    assert (options.fusion, options.weights) == ("probabilities", [1.0, 2.0])
 
 
 def test_a_split_without_labels_gets_predictions_and_no_accuracy(tmp_path, capsys):

@@ -90,5 +90,8 @@ def test_the_same_answers_do_not_differ():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"only in A: 0\.mp4; only in B: x\.mp4"):
         compare(answers([0], [0]), answers([0], [0], ("x.mp4",)), ("A", "B"), 200)
+    spoiled = replace(answers([0], [0]), scores=np.full((1, 3), np.nan, dtype=np.float32))
+    with pytest.raises(ValueError, match=r"B: the scores of 0\.mp4 are not finite"):
+        compare(answers([0], [0]), spoiled, ("A", "B"), 200)
     with pytest.raises(ValueError, match="none of the 1 videos of A has a label"):
         compare(answers([0], [-1]), answers([0], [-1]), ("A", "B"), 200)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -273,3 +274,24 @@ def test_torchrun_a_worker_that_is_killed_three_times_and_one_more_start(tiny_mo
     assert "for 6 clips (3 a batch x 2 processes) an update" in out
     assert whole.wait() == [0, 0], whole.said()
     assert_same_runs(tmp_path / "whole", tmp_path / "killed")
+
+
+def compiled_run(argv: list[str], path: Path) -> None:
+    """As above, compiled as far as no compiler of C++ is needed."""
+    torch.compile = partial(torch.compile, backend="aot_eager")
+    recorded_run([*argv, "--torchcompile"], path)
+
+
+@pytest.mark.slow
+def test_two_processes_that_compile_follow_those_that_do_not(tiny_motion, tmp_path):
+    """With what may go wrong together: channels_last, gradients shared at every second step alone, the two losses."""
+    results = []
+    for work in (recorded_run, compiled_run):
+        more = ("--epochs", "1", "--batch-size", "6", "--grad-accum-steps", "2", "--channels-last", "--drop", "0")
+        argv = arguments(tiny_motion, tmp_path, work.__name__, *more)
+        run = Processes(2, tmp_path / "log", work, argv, tmp_path / f"{work.__name__}.json")
+        assert run.wait(300) == [0, 0], run.said()
+        results.append(json.loads((tmp_path / f"{work.__name__}.json").read_text()))
+    assert len(results[0]["losses"]) == 3
+    for key in ("losses", "weights"):
+        torch.testing.assert_close(*(torch.tensor(result[key]) for result in results), rtol=1e-4, atol=1e-5)

@@ -1,7 +1,6 @@
 from timm_video_psn.engine.epoch_row import best_epochs, describe_epoch, validation_columns
 from timm_video_psn.engine.evaluate import Evaluation
 
-PROTOCOL = "8x1x1@224/256 segments logits"
 TRAINED = {
     "epoch": 3,
     "lr": 0.01,
@@ -25,10 +24,11 @@ def test_the_best_epochs_are_those_of_the_highest_accuracy_then_of_the_lowest_lo
 
 
 def test_an_epoch_is_described_with_what_is_known_of_it():
-    assert "loss 2.000 (ce 2.010)  train top-1 50.0  not validated" in describe_epoch(TRAINED, 8, PROTOCOL)
-    columns = validation_columns(Evaluation(1.23456789, 61.23456, 90.0, None, num_videos=11, num_expected=12))
+    assert "loss 2.000 (ce 2.010)  train top-1 50.0  not validated" in describe_epoch(TRAINED, 8)
+    evaluation = Evaluation(1.23456789, 61.23456, 90.0, None, num_videos=11, num_expected=12)
+    columns = validation_columns(evaluation, "8x1x1@224/256 segments logits")
     assert "val_pair_top1" not in columns
     assert columns["val_loss"] == 1.234568
-    line = describe_epoch({**TRAINED, **columns, "val_pair_top1": 75.0}, 8, PROTOCOL)
+    line = describe_epoch({**TRAINED, **columns, "val_pair_top1": 75.0}, 8)
     assert line.startswith("epoch 3/8")
     assert "val top-1 61.2, top-5 90.0, within pairs 75.0 (11 of 12 videos, 8x1x1@224/256 segments logits)" in line

@@ -51,3 +51,17 @@ def test_within_pairs_only_the_two_classes_compete():
 def test_a_tie_within_a_pair_counts_half_however_the_classes_are_numbered():
     logits = torch.zeros(4, 2)
     assert pair_accuracy(logits, torch.tensor([0, 0, 0, 1]), ((0, 1),)) == 50.0
+
+
+def test_logits_that_are_not_finite_are_wrong_and_told_of(caplog):
+    def spoil(clip):
+        logits = FirstPixel()(clip)
+        logits[0] = torch.nan
+        return logits
+
+    spoiled = FirstPixel()
+    spoiled.forward = spoil
+    result = evaluate(spoiled, [batch([0, 1, 2, 3], [0, 1, 2, 5])], PRECISION, num_expected=4)
+    assert result.top1 == 50.0
+    assert result.top5 <= 75.0
+    assert "the logits of 1 of 4 videos are not finite, which counts as wrong" in caplog.text

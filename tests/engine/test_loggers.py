@@ -26,6 +26,7 @@ ROWS = [
         "train_loss": 2.0,
         "train_top1": 10.0,
         "val_top1": 20.0,
+        "protocol": "4x1x1@32/36 segments logits",
         "grad_norm": 3.0,
         "data_wait": 0.2,
     },
@@ -222,6 +223,8 @@ def test_a_run_logs_what_its_summary_says(logged_run):
         expected = [(int(row["epoch"]), pytest.approx(float(row[column]), rel=1e-5)) for row in rows]
         assert [(event.step, event.value) for event in events(logged_run).Scalars(name)] == expected
     assert all(float(row["grad_norm"]) > 0 for row in rows)
+    (options,) = events(logged_run).Tensors("options/text_summary")
+    assert f"protocol: {rows[1]['protocol']}\n".encode() in options.tensor_proto.string_val[0] + b"\n"
 
 
 def test_the_last_map_of_a_run_is_that_of_its_best_model(logged_run):

@@ -6,6 +6,7 @@ import timm
 import torch
 
 import timm_video_psn
+from timm_video_psn.engine.build import create_scheduler
 from timm_video_psn.engine.options import build_parser, parse_options
 
 
@@ -34,6 +35,36 @@ def test_the_defaults_are_the_papers():
 def test_the_learning_rate_follows_the_clips_of_an_update():
     assert parse_options(["--batch-size", "16", "--grad-accum-steps", "2"]).lr == pytest.approx(0.005)
     assert parse_options(["--batch-size", "16", "--lr", "0.3"]).lr == 0.3
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "accepted"),
+    [
+        ("--head-lr-mult", "-1", "0 or more"),
+        ("--weight-decay", "-0.1", "0 or more"),
+        ("--clip-grad", "nan", "0 or more"),
+        ("--checkpoint-interval", "-3", "0 or more"),
+        ("--layer-decay", "75", "0 to 1"),
+        ("--drop", "1.5", "0 to 1"),
+    ],
+)
+def test_numbers_that_would_spoil_a_run_are_refused(flag, value, accepted, capsys, tmp_path):
+    assert f"{flag} {float(value):g}" in (said := fails_with(capsys, flag, value))
+    assert f"makes no sense; use {accepted}" in said
+    text = f"{flag.removeprefix('--')}: .nan" if value == "nan" else f"{flag.removeprefix('--')}: {value}"
+    assert f"makes no sense; use {accepted}" in fails_with(capsys, "--config", recipe(tmp_path, text))
+
+
+def test_the_steps_of_a_schedule_must_be_given(capsys):
+    assert "needs --decay-epochs N" in fails_with(capsys, "--sched", "step")
+    options = parse_options(["--sched", "step", "--decay-epochs", "2", "--epochs", "5", "--lr", "1"])
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=options.lr)
+    scheduler = create_scheduler(options, optimizer, updates_per_epoch=3)
+    rates = []
+    for update in range(1, 13):
+        rates.append(round(optimizer.param_groups[0]["lr"], 6))
+        scheduler.step_update(update)
+    assert rates == [1.0] * 6 + [0.1] * 6
 
 
 def test_adaptive_optimizers_scale_by_the_square_root_as_in_timm():

@@ -76,6 +76,7 @@ def test_the_same_videos_in_another_order_are_put_into_the_order_of_the_first():
         (scores([[1, 2, 3]] * 2, labels=(0, 2)), r"labels of 1 videos, as b\.mp4: 1 and 2"),
         (scores([[1, 2, 3]] * 2, classes=("cut", "pour", "mix")), "only in one: 'stir'; only in two: 'mix'"),
         (scores([[1, 2, 3]] * 2, classes=("pour", "cut", "stir")), "in another order: label 0 is 'cut' and 'pour'"),
+        (scores([[1, 2, 3], [np.nan, 2, 3]]), r"two: the scores of b\.mp4 are not finite"),
     ],
 )
 def test_files_that_do_not_fit_together_say_how(other, message):

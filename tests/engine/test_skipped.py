@@ -1,6 +1,9 @@
 """The list of broken videos on disk."""
 
 import csv
+import resource
+
+import pytest
 
 from timm_video_psn.data import Broken
 from timm_video_psn.engine.skipped import SkippedList
@@ -64,3 +67,19 @@ def test_odd_names_and_reasons_stay_one_line(tmp_path):
 def entries_of_any_encoding(path):
     with path.open(newline="", errors="surrogateescape") as file:
         return [row[0] for row in csv.reader(file)][1:]
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, room):
+    path = tmp_path / "skipped.csv"
+    skipped = SkippedList(path)
+    skipped.add([A], 1, "train")
+    size, limits = path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"could not write .*skipped\.csv: "):
+            skipped.add([B, C], 2, "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    SkippedList(path).add([B], 2, "train")
+    assert [row[0] for row in entries(path)] == ["path", "/data/a", "/data/b"]

@@ -1,8 +1,11 @@
 """Training end to end, on real encoded video, in this process."""
 
 import csv
+import logging
 import math
+import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,9 @@ from timm_video_psn.data import create_video_loader, read_index
 from timm_video_psn.data.encode import write_video
 from timm_video_psn.engine.build import check_model_name, create_model, fill_from_model
 from timm_video_psn.engine.checkpoint import load_checkpoint
-from timm_video_psn.engine.cli import predict_main, train_main
+from timm_video_psn.engine.cli import _guarded, predict_main, train_main
+from timm_video_psn.engine.interrupt import Interrupted
+from timm_video_psn.engine.meters import Waiting
 from timm_video_psn.engine.options import parse_options
 from timm_video_psn.engine.train import Trainer
 
@@ -38,11 +43,13 @@ def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
     )
     assert table[0]["val_videos"] == ""  # the recipe validates every second epoch
     assert table[1]["val_videos"] == table[1]["val_expected"] == "12"
+    assert [row["protocol"] for row in table] == ["", "4x1x1@32/36 segments logits"]
     out = capsys.readouterr().out
     assert "recipe timm_video_psn/recipes/motion.yaml" in out
     assert "interaction -" in out
     assert "(12 of 12 videos, 4x1x1@32/36 segments logits)" in out
     assert "not validated" in out
+    assert "poly, cpu, float32" in out
 
 
 def test_what_makes_the_accuracy_mean_less_is_told_before_the_run_begins(
@@ -91,8 +98,6 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_bits(arguments, tmp_
         name = f"stopped{stop_after}"
         trainer = Trainer(options(name))
         stop_at_step(trainer, stop_after)
-        from timm_video_psn.engine.interrupt import Interrupted
-
         with pytest.raises(Interrupted, match="--resume auto goes on"):
             trainer.fit()
         Trainer(options(name, "--resume", "auto", "--workers", "1")).fit()
@@ -104,7 +109,6 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_bits(arguments, tmp_
 
 def stop_at_step(trainer, count):
     """Have SIGTERM arrive while batch number `count` is being trained on."""
-    import os
     import signal
 
     note, seen = trainer.report.note, []
@@ -357,11 +361,44 @@ def test_settings_that_make_no_sense_are_named_on_the_command_line(arguments, ca
 
 def test_a_runs_own_options_are_a_recipe(arguments, tmp_path):
     assert train_main([*arguments, "--epochs", "1", "--model-kwargs", "proportion=1.0"]) == 0
+    assert train_main([*arguments, "--epochs", "1", "--model-kwargs", "proportion=1.0", "--resume", "auto"]) == 0
     again = parse_options(["--config", str(tmp_path / "run" / "args.yaml"), "--experiment", "again"])
     assert (again.epochs, again.model_kwargs["proportion"], again.experiment) == (1, 1.0, "again")
+    assert again.resume is None
 
 
 def test_what_best_holds_can_be_read_by_others(arguments, tmp_path):
     assert train_main([*arguments, "--epochs", "1"]) == 0
     best = tmp_path / "run" / "best"
     assert {oct(path.stat().st_mode & 0o777) for path in best.iterdir()} == {oct(best.stat().st_mode & 0o666)}
+
+
+def test_a_wait_for_data_is_told_once_and_not_of_what_is_left_after_a_resume(arguments, monkeypatch, caplog):
+    monkeypatch.setattr(Waiting, "share", 0.4)
+    argv = [*arguments, "--resume", "auto"]
+    stopped = Trainer(parse_options(argv))
+    stop_at_step(stopped, 2)
+    with pytest.raises(Interrupted):
+        stopped.fit()
+    trainer = Trainer(parse_options(argv))
+    told = [caplog.text.count("40% of the epoch was spent waiting for data")]
+    finish = trainer._finish_epoch
+
+    def finish_and_count(*given):
+        finish(*given)
+        told.append(caplog.text.count("40% of the epoch was spent waiting for data"))
+
+    monkeypatch.setattr(trainer, "_finish_epoch", finish_and_count)
+    trainer.fit()
+    assert told == [0, 0, 1]
+
+
+def test_reports_that_nobody_reads_any_more_disturb_nothing(monkeypatch, capsys):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        said = [_guarded("train_video.py", lambda: logging.getLogger("timm_video_psn").info("epoch"), False)] * 2
+        pipe.flush()
+    assert said == [0, 0]
+    assert capsys.readouterr().err == ""

@@ -62,7 +62,7 @@ def test_two_processes_share_the_videos_and_the_first_writes_the_same_results(mo
 def test_a_test_on_shards_has_the_scores_of_the_files(model_folder, tiny_motion, tmp_path):
     write_shards("motion", {"val": read_index("motion", tiny_motion, "val")}, tmp_path / "shards", Limits(5, 10**9))
     results = []
-    for name, argv in (("files", ()), ("shards", ("--dataset", "shards"))):
+    for name, argv in (("files", ("--dataset", "motion")), ("shards", ())):  # shards are known by their index
         data = tiny_motion if name == "files" else tmp_path / "shards"
         argv = ["--model", str(model_folder), "--data-dir", str(data), "--device", "cpu", *argv, *PROTOCOLS]
         argv += ["--output", str(tmp_path / name), "--workers", "0", "--bootstrap", "100"]

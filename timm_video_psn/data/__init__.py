@@ -23,7 +23,7 @@ from timm_video_psn.data.sampling import (
     twice_sample_indices,
     uniform_indices,
 )
-from timm_video_psn.data.shard_index import ShardedIndex
+from timm_video_psn.data.shard_index import ShardedIndex, holds_shards
 from timm_video_psn.data.shard_loader import ShardLoader, ShardOrder, create_shard_loader
 from timm_video_psn.data.transforms import EvalTransform, ThreeCropTransform, TrainTransform, normalize_clip
 from timm_video_psn.data.video_index import PathTable, VideoIndex, videos_of_both
@@ -68,6 +68,7 @@ __all__ = [
     "dense_clip_indices",
     "dense_indices",
     "flip_label_map",
+    "holds_shards",
     "is_live",
     "label_fingerprint",
     "mirror_name",

@@ -122,6 +122,16 @@ def read_shards(location: str | os.PathLike[str] | None, split: str) -> ShardedI
     return result
 
 
+def holds_shards(location: str | os.PathLike[str]) -> bool:
+    """Whether `read_shards` is the one to read a location: a URL, or a folder with the index of shards.
+
+    Args:
+        location: as `read_shards` takes it.
+    """
+    place = os.fspath(location).removesuffix(INDEX_NAME) or "."
+    return is_url(place) or (Path(place) / INDEX_NAME).is_file()
+
+
 def _load(folder: Path) -> bytes:
     """The index of a folder."""
     try:

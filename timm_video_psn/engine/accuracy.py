@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from timm_video_psn.engine.scores import Scores
+from timm_video_psn.engine.scores import Scores, check_finite
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -82,9 +82,7 @@ def measure(
     """
     if not scores.labelled:
         raise ValueError(f"none of the {len(scores)} videos has a label; there is no accuracy to measure")
-    if not np.isfinite(scores.scores).all():
-        bad = scores.videos[int(np.flatnonzero(~np.isfinite(scores.scores).all(1))[0])]
-        raise ValueError(f"the scores of {bad} are not finite; the weights are spoiled, or --amp-dtype is too narrow")
+    check_finite(scores)
     scores = scores.take(np.flatnonzero(scores.labels >= 0))
     labels, ranks = scores.labels, ranks_of_labels(scores)
     num_classes = len(scores.class_names)

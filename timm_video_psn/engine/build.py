@@ -340,6 +340,7 @@ def create_scheduler(options: argparse.Namespace, optimizer: torch.optim.Optimiz
         optimizer,
         sched=options.sched,
         num_epochs=options.epochs,
+        decay_epochs=options.decay_epochs,
         decay_milestones=options.decay_milestones,
         decay_rate=options.decay_rate,
         min_lr=options.min_lr,

@@ -1,6 +1,7 @@
 """What the scripts at the top of the repository run: options in, exit code out, errors in one line."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -91,7 +92,7 @@ def _configure_logging(name: str) -> None:
     """
     from timm_video_psn.engine.distributed import launched_rank
 
-    reports = logging.StreamHandler(sys.stdout)
+    reports = _Reports(sys.stdout)
     reports.addFilter(lambda record: record.levelno < logging.WARNING)
     warnings = logging.StreamHandler(sys.stderr)
     warnings.setLevel(logging.WARNING)
@@ -103,6 +104,18 @@ def _configure_logging(name: str) -> None:
     ours.handlers = [reports]
     ours.setLevel(logging.INFO if launched_rank() == 0 else logging.WARNING)
     logging.getLogger().addHandler(warnings)
+
+
+class _Reports(logging.StreamHandler):
+    """Goes quiet when nobody reads any more, as behind `| head`; what is being done goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())
+        os.close(nowhere)
 
 
 def _is_ours(handler: logging.Handler) -> bool:

@@ -33,7 +33,8 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str) -> None:
         axis.grid(alpha=0.3)
     accuracy.legend(loc="best")
     loss.legend(loc="best")
-    figure.suptitle(title)
+    protocols = dict.fromkeys(row["protocol"] for row in history if "protocol" in row)
+    figure.suptitle("; validation: ".join((title, *protocols)))
     figure.savefig(path, dpi=110, format="png")
 
 

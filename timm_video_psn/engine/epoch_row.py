@@ -6,11 +6,12 @@ from timm_video_psn.engine.evaluate import Evaluation
 from timm_video_psn.engine.run_folder import Row
 
 
-def validation_columns(evaluation: Evaluation) -> Row:
+def validation_columns(evaluation: Evaluation, protocol: str) -> Row:
     """What validation adds to the row of an epoch.
 
     Args:
         evaluation: of the epoch's weights.
+        protocol: how validation looks at a video.
     """
     pairs = {} if evaluation.pair_top1 is None else {"val_pair_top1": round(evaluation.pair_top1, 3)}
     return {
@@ -20,16 +21,16 @@ def validation_columns(evaluation: Evaluation) -> Row:
         **pairs,
         "val_videos": evaluation.num_videos,
         "val_expected": evaluation.num_expected,
+        "protocol": protocol,
     }
 
 
-def describe_epoch(row: dict[str, Any], epochs: int, protocol: str) -> str:
+def describe_epoch(row: dict[str, Any], epochs: int) -> str:
     """The line of the report.
 
     Args:
         row: of the epoch.
         epochs: of the whole run.
-        protocol: how validation looks at a video.
     """
     terms = ", ".join(
         f"{name} {row['train_' + name]:.3f}" for name in ("ce", "interaction", "capacity") if f"train_{name}" in row
@@ -37,7 +38,7 @@ def describe_epoch(row: dict[str, Any], epochs: int, protocol: str) -> str:
     pairs = f", within pairs {row['val_pair_top1']:.1f}" if "val_pair_top1" in row else ""
     validation = (
         f"val top-1 {row['val_top1']:.1f}, top-5 {row['val_top5']:.1f}{pairs} "
-        f"({row['val_videos']} of {row['val_expected']} videos, {protocol})"
+        f"({row['val_videos']} of {row['val_expected']} videos, {row['protocol']})"
         if "val_top1" in row
         else "not validated"
     )

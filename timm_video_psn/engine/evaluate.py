@@ -1,5 +1,6 @@
 """Accuracy of a model on the videos of a loader, each of them once, whatever the number of processes."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timm_video_psn.data import Broken
-from timm_video_psn.engine.distributed import gather
+from timm_video_psn.engine.distributed import gather, is_first
 from timm_video_psn.engine.precision import Precision
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,13 @@ def evaluate(
     if not len(labels):
         reasons = "; ".join(f"{item.path}: {item.reason}" for item in broken[:3])
         raise ValueError(f"none of the {num_expected} videos to evaluate could be read: {reasons}")
-    top = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+    finite = logits.isfinite().all(1)
+    if not finite.all() and is_first():
+        _logger.warning(
+            "the logits of %d of %d videos are not finite, which counts as wrong; use --amp-dtype bfloat16 or no --amp",
+            *(int((~finite).sum()), len(finite)),
+        )
+    top = (logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]) & finite[:, None]
     return Evaluation(
         loss=F.cross_entropy(logits, labels).item(),
         top1=_percent(top[:, 0]),

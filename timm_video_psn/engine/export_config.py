@@ -8,8 +8,8 @@ passes over further root keys. Ours are:
 - `video`: how validation looked at a video, `num_frames`, `sampling`, `num_clips`, `num_crops`, `img_size`,
   `short_side` and `fusion`; and `protocol`, the same as one string.
 - `dataset`: the name of its reader; `dataset_version`: of the annotations, where there are several.
-- `metrics`: the epoch's row of `summary.csv` (`val_top1`, `val_top5`, `val_videos` of `val_expected`, ...) and their
-  `protocol`.
+- `metrics`: the epoch's row of `summary.csv` (`val_top1`, `val_top5`, `val_videos` of `val_expected`, their
+  `protocol`, ...).
 - `recipe`: all options of train_video.py but the places of the machine; of files that lie on it, the name alone
   (`config` is the recipe that they began with).
 - `versions`: of python, torch, timm, this package, and what decodes and resizes.
@@ -61,7 +61,7 @@ def describe_run(
         "video": {**asdict(protocol), "protocol": str(protocol)},
         "dataset": index.dataset if isinstance(index, ShardedIndex) else options.dataset,
         **({"dataset_version": index.version} if index.version else {}),
-        "metrics": {**row, "protocol": str(protocol)},
+        "metrics": row,
         "recipe": _recipe(options),
         "versions": package_versions(),
     }

@@ -42,7 +42,8 @@ def introduce(trainer: "Trainer") -> None:
         f"{options.num_frames} frames{kwargs}"
     )
     say(
-        f"optimizer {options.opt}, lr {options.lr:g} for {_clips(trainer)} an update, {options.sched}, {options.device}"
+        f"optimizer {options.opt}, lr {options.lr:g} for {_clips(trainer)} an update, {options.sched}, "
+        f"{options.device}, {trainer.precision.numbers}"
     )
     for line in describe_groups(trainer.optimizer.param_groups, options.lr):
         say(f"          {line}")

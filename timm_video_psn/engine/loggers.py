@@ -106,7 +106,7 @@ class EpochLog:
     Args:
         names: of `LOGGERS`; `interactions.npz` is always written.
         folder: of the run; it exists when this is entered as a context.
-        options: all options, plain values.
+        options: all options, plain values, and the protocol of the validation.
         model: whose interactions are logged.
         finished: epochs that the run has behind it, None for a new run: one that goes on within its first epoch has 0,
             and its weights are no longer those from before training.
@@ -209,12 +209,12 @@ def draw_map(interactions: InteractionMap, title: str) -> np.ndarray:
 
 
 def _scalars(row: Row) -> dict[str, float]:
-    """The row's numbers under the names that group them: `train/`, `val/` and `run/`."""
+    """The row's numbers under the names that group them: `train/`, `val/` and `run/`; what is no number is left out."""
     parts = {name: name.partition("_") for name in row if name != "epoch"}
     return {
         f"{part[0]}/{part[2]}" if part[0] in ("train", "val") and part[2] else f"run/{name}": row[name]
         for name, part in parts.items()
-        if row[name] is not None
+        if isinstance(row[name], (int, float))
     }
 
 

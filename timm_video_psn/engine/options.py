@@ -21,6 +21,20 @@ from timm_video_psn.engine.distributed import launched_processes
 from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
 
 _PAPERS_BATCH = 64
+_FROM_ZERO = (
+    *(
+        "lr",
+        "lr_base",
+        "weight_decay",
+        "temporal_lr_mult",
+        "head_lr_mult",
+        "bias_lr_mult",
+        "clip_grad",
+        "warmup_epochs",
+    ),
+    *("warmup_lr", "min_lr", "decay_epochs", "checkpoint_interval", "workers"),
+)
+_SHARES = ("drop", "drop_path", "smoothing", "layer_decay", "model_ema_decay", "max_broken")
 _RECIPES = resources.files("timm_video_psn") / "recipes"
 
 
@@ -41,6 +55,9 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options.config = recipe
     if options.freeze_bn and options.partial_bn:
         parser.error("--freeze-bn and --partial-bn were both asked for; the first freezes all, the second all but one")
+    if options.sched == "step" and not options.decay_epochs:
+        parser.error("--sched step needs --decay-epochs N, the epochs from one decay to the next")
+    _check_ranges(parser, options)
     if options.batch_size == "auto":
         _leave_batch_open(parser, options)
     if options.lr is None:
@@ -48,6 +65,16 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     # Settings of one temporal module do not disturb a run of the same recipe with another.
     options.model_kwargs = {**_temporal_kwargs(parser, options), **options.model_kwargs}
     return options
+
+
+def _check_ranges(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse numbers with which training would go on and go wrong."""
+    for names, most in ((_FROM_ZERO, float("inf")), (_SHARES, 1.0)):
+        for name in names:
+            value = getattr(options, name)
+            if value is not None and not 0 <= value <= most:
+                accepted = "0 or more" if most > 1 else "0 to 1"
+                parser.error(f"--{name.replace('_', '-')} {value} makes no sense; use {accepted}")
 
 
 def _scaled_lr(options: argparse.Namespace) -> float:
@@ -190,7 +217,7 @@ def _optimizer_options(group: Any) -> None:
     add("--opt-kwargs", nargs="*", default={}, action=_KeyValue, metavar="KEY=VALUE", help="further arguments of it")
     add("--lr", type=float, help="learning rate; default: lr-base * clips per update / lr-base-size")
     add("--lr-base", type=float, default=0.01, help="learning rate for lr-base-size clips per update")
-    add("--lr-base-size", type=int, default=64, help="clips per update that lr-base is meant for")
+    add("--lr-base-size", type=positive_integer, default=64, help="clips per update that lr-base is meant for")
     add("--lr-base-scale", choices=["linear", "sqrt"], help="default: sqrt for ada* and lamb, else linear, as in timm")
     add("--opt-eps", type=float, metavar="EPSILON", help="epsilon of the optimizer; default: its own")
     add("--opt-betas", type=float, nargs="+", metavar="BETA", help="betas of the optimizer; default: its own")
@@ -211,6 +238,7 @@ def _schedule_options(group: Any) -> None:
     schedules = ["multistep", "cosine", "tanh", "step", "poly", "constant", "none"]
     add("--sched", default="multistep", choices=schedules, help="of the learning rate")
     add("--decay-milestones", type=int, nargs="+", default=[50, 60, 70], help="epochs of multistep's decays")
+    add("--decay-epochs", type=float, metavar="N", help="epochs from one decay of step to the next")
     add("--decay-rate", type=float, default=0.1, help="factor of a decay; power of poly")
     add("--warmup-epochs", type=float, default=0.0, help="epochs of a linear rise to the learning rate")
     add("--warmup-lr", type=float, default=1e-5, help="learning rate that it rises from")

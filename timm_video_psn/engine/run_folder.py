@@ -59,7 +59,8 @@ class RunFolder:
                 leftover.unlink()
             for leftover in folder.glob(".export-*"):
                 shutil.rmtree(leftover)
-        self._write("args.yaml", yaml.safe_dump(self.options, sort_keys=False))
+        settings = {key: value for key, value in self.options.items() if key != "resume"}  # a recipe begins anew
+        self._write("args.yaml", yaml.safe_dump(settings, sort_keys=False))
 
     def _resumed_state(self, resume: str | None) -> dict[str, Any] | None:
         """The checkpoint to continue from, or None for a new run."""

@@ -67,6 +67,24 @@ class Scores:
         )
 
 
+def check_finite(scores: Scores, name: str = "") -> None:
+    """Raise for a score that is not finite, which would count as a hit or as a miss by chance.
+
+    Args:
+        scores: of a test.
+        name: of its file, for the message.
+
+    Raises:
+        ValueError: with the first such video.
+    """
+    finite = np.isfinite(scores.scores).all(1)
+    if not finite.all():
+        raise ValueError(
+            f"{name}{': ' if name else ''}the scores of {scores.videos[int(finite.argmin())]} are not finite; the "
+            "weights are spoiled, or --amp-dtype is too narrow"
+        )
+
+
 def softmax(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Probabilities along the last axis.
 
@@ -144,9 +162,12 @@ def align(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
         names: of the parts, for messages.
 
     Raises:
-        ValueError: classes, versions of the annotations, videos or labels differ; the message shows how.
+        ValueError: classes, versions of the annotations, videos or labels differ, or a score is not finite; the
+            message shows how.
     """
     first, aligned = parts[0], [parts[0]]
+    for part, name in zip(parts, names, strict=True):
+        check_finite(part, name)
     _check_versions(parts, names)
     for part, name in zip(parts[1:], names[1:], strict=True):
         check_class_names(first.class_names, part.class_names, names[0], name)

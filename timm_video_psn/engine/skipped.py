@@ -1,6 +1,7 @@
 """`skipped.csv`: every video that a run could not read, once, with the reason and the epoch that met it first."""
 
 import csv
+import errno
 import io
 import os
 from collections.abc import Iterable
@@ -50,9 +51,17 @@ class SkippedList:
                 self._known.add(key)
                 writer.writerow((item.path, " ".join(item.reason.split()), epoch, split))
         if lines.tell():
+            self._append(os.fsencode(lines.getvalue()))
+
+    def _append(self, lines: bytes) -> None:
+        """One write; what a full disk has no room for is an error."""
+        try:
             with self.path.open("ab", buffering=0) as file:
-                file.write(os.fsencode(lines.getvalue()))
+                if file.write(lines) < len(lines):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
+        except OSError as error:
+            raise OSError(f"could not write {self.path}: {error}") from error
 
     def _mend(self) -> set[tuple[str, str]]:
         """The entries of a run that this one goes on with, after cutting off a line that has no end."""

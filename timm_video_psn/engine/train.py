@@ -98,7 +98,8 @@ class Trainer:
         resume_run(self)
         self.parallel_task = distributed.parallel(self.task, self.precision.device)
         finished = None if self.run.state is None else self.epoch
-        self.log = EpochLog(options.log, self.run.path, self.run.options, self._evaluated_model, finished)
+        logged = {**self.run.options, "protocol": str(protocol_of_training(options))}
+        self.log = EpochLog(options.log, self.run.path, logged, self._evaluated_model, finished)
         introduce(self)
 
     @property
@@ -120,10 +121,10 @@ class Trainer:
             self.run.open()
         with StopRequest(patient=distributed.world_size() > 1) as stop, self.loaders, self.log:
             while self.epoch < self.options.epochs:
+                whole = self.step == 0
                 timing = self._train_epoch(stop)
                 save_run(self)  # validation may take long, and what comes before it shall not be lost
-                self._finish_epoch(self._evaluate() if self._is_validated() else None, timing)
-                self._advise(timing.share)
+                self._finish_epoch(self._evaluate() if self._is_validated() else None, timing, whole)
                 self._answer(stop)
         return self.history
 
@@ -211,11 +212,11 @@ class Trainer:
         """What is validated and exported."""
         return self.model if self.ema is None else self.ema.module
 
-    def _finish_epoch(self, evaluation: Evaluation | None, timing: Waiting) -> None:
+    def _finish_epoch(self, evaluation: Evaluation | None, timing: Waiting, whole: bool) -> None:
         """Report the epoch, keep the model if it is one of the best, and save."""
         row = self._row(evaluation, timing)
         self.history.append(row)
-        _logger.info(describe_epoch(row, self.options.epochs, str(protocol_of_training(self.options))))
+        _logger.info(describe_epoch(row, self.options.epochs))
         if distributed.is_first():
             if evaluation:
                 self._export(row)
@@ -224,6 +225,8 @@ class Trainer:
         self.epoch, self.step, self.meter = self.epoch + 1, 0, LossMeter()
         self.gradients.reset()
         save_run(self)
+        if whole:  # the little that is left after a resume goes by with the start of the workers
+            self._advise(row["data_wait"])
 
     def _row(self, evaluation: Evaluation | None, timing: Waiting) -> Row:
         """The epoch's row of summary.csv."""
@@ -237,10 +240,10 @@ class Trainer:
             "epoch": self.epoch + 1,
             "lr": base_learning_rate(self.optimizer.param_groups),
             **train,
-            **({} if evaluation is None else validation_columns(evaluation)),
+            **({} if evaluation is None else validation_columns(evaluation, str(protocol_of_training(self.options)))),
             "grad_norm": self.gradients.average(),
             "train_broken": self.report.broken,
-            "data_wait": round(timing.share, 3),
+            "data_wait": round(max(distributed.gather(timing.share)), 3),  # all wait for the one that does
             "train_seconds": round(timing.elapsed_sec, 1),
             "seconds": round(timing.total_sec, 1),
         }
@@ -248,7 +251,7 @@ class Trainer:
     def _advise(self, wait: float) -> None:
         """Say once what may help when training waits for data."""
         advice = None if self._advised else advise(wait, self.options)
-        if advice:
+        if advice and distributed.is_first():
             self._advised = True
             _logger.warning(advice)
 

@@ -23,6 +23,7 @@ from timm_video_psn.data import (
     check_class_names,
     check_decoder,
     create_view_loader,
+    holds_shards,
     label_fingerprint,
     read_index,
 )
@@ -36,7 +37,7 @@ from timm_video_psn.engine.precision import Precision
 from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.engine.result_files import Result, write_results
 from timm_video_psn.engine.result_text import result_lines
-from timm_video_psn.engine.scores import Scores
+from timm_video_psn.engine.scores import Scores, check_finite
 from timm_video_psn.engine.validate_options import protocols_of
 from timm_video_psn.engine.view_scores import Floats, ViewScorer, fuse
 
@@ -164,6 +165,7 @@ class Validation:
 
     def _result(self, protocol: Protocol, scores: Scores) -> Result:
         options = self.options
+        check_finite(scores)
         accuracy = None
         if scores.labelled:
             accuracy = measure(scores, self.index.reversal_pairs, options.bootstrap, options.seed)
@@ -213,7 +215,7 @@ class Validation:
             "num_classes": len(self.index.class_names),
             "label_fingerprint": label_fingerprint(self.index.class_names),
             "preprocessing": {"mean": trained.mean, "std": trained.std, "interpolation": trained.interpolation},
-            "numbers": str(precision.amp_dtype or torch.float32).removeprefix("torch."),
+            "numbers": precision.numbers,
             "device": precision.device.type,
             "bootstrap": {"resamples": options.bootstrap, "seed": options.seed, "level": LEVEL},
             "versions": package_versions(),
@@ -254,7 +256,8 @@ def _load(options: argparse.Namespace) -> tuple[TrainedModel, VideoIndex]:
     else:
         classes = _read_index(options, options.dataset).class_names if options.dataset else ()
         trained = load_from_checkpoint(options.model, Path(options.checkpoint), classes)
-    index = _read_index(options, options.dataset or trained.dataset)
+    packed = trained.dataset and options.data_dir and holds_shards(options.data_dir)
+    index = _read_index(options, options.dataset or ("shards" if packed else trained.dataset))
     if trained.class_names:
         check_class_names(trained.class_names, index.class_names, f"the model {trained.source}", "the data")
     elif len(index.class_names) != trained.model.num_classes:

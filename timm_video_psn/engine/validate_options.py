@@ -19,6 +19,10 @@ _DESCRIPTION = """Test a trained model on a split of a data set, clips x crops.
 """
 _ONE_PROTOCOL = ("views", "sampling", "num_frames", "fusion", "test_img_size", "test_short_side")
 
+# What score files can be told; workers and device change no number.
+_OF_SCORE_FILES = ("bootstrap", "seed", "output", "traceback", "workers", "device")
+_ALSO = {"ensemble": ("ensemble", "weights", "fusion"), "compare": ("compare",)}
+
 
 def parse_validate_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Options from the command line.
@@ -39,11 +43,19 @@ def parse_validate_options(argv: Sequence[str] | None = None) -> argparse.Namesp
         parser.error("give one of --model (or --checkpoint), --ensemble and --compare")
     if options.weights and not options.ensemble:
         parser.error("--weights are those of --ensemble; leave them out")
+    if asked and (useless := _given(parser, options) - {*_OF_SCORE_FILES, *_ALSO[asked[0]]}):
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(useless))
+        parser.error(f"--{asked[0]} reads score files, which {given} cannot change; leave it out")
     if options.protocol and (both := [f"--{n.replace('_', '-')}" for n in _ONE_PROTOCOL if getattr(options, n)]):
         parser.error(f"--protocol says it all; leave {', '.join(both)} out, or say it there")
     if options.bootstrap < 100:
         parser.error(f"--bootstrap {options.bootstrap} resamples tell no interval; use 100 or more")
     return options
+
+
+def _given(parser: argparse.ArgumentParser, options: argparse.Namespace) -> set[str]:
+    """Names of the options that are not as they would be if left out."""
+    return {name for name, value in vars(options).items() if value != parser.get_default(name)}
 
 
 def protocols_of(options: argparse.Namespace, default: Protocol) -> list[Protocol]:
