@@ -194,10 +194,13 @@ def test_a_checkpoint_of_training_and_weights_alone_are_the_same_model(run, moti
         results_of("--model", "tsm_test_resnet", "--checkpoint", run / "last.pt", *folder)
 
 
-def test_views_by_single_options(run, motion, tmp_path):
+def test_views_by_single_options(run, motion, tmp_path, caplog):
+    (tmp_path / "results.json").write_text("{}")
+    caplog.set_level("INFO")
     options = ("--views", "3x3", "--sampling", "dense", "--fusion", "probabilities", "--test-img-size", "40")
     (result,) = results_of("--model", run / "best", "--data-dir", motion, "--output", tmp_path, *options)
     assert result.scores.protocol == "4x3x3@40/40 dense probabilities"
+    assert f"replaced  results.json of an earlier test in {tmp_path}; --output names another folder" in caplog.messages
 
 
 def test_score_files_are_joined_and_compared(tested, tmp_path, capsys):

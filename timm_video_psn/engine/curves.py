@@ -30,6 +30,7 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str) -> None:
     for axis in (accuracy, loss, rate):
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_xlim(0.5, history[-1]["epoch"] + 0.5)
         axis.grid(alpha=0.3)
     accuracy.legend(loc="best")
     loss.legend(loc="best")

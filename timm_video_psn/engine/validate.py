@@ -99,6 +99,8 @@ class Validation:
         for result in results:
             for line in result_lines(result):
                 _logger.info(line)
+        if (self.folder / "results.json").exists():
+            _logger.info(f"replaced  results.json of an earlier test in {self.folder}; --output names another folder")
         write_results(self.folder, results, self._about(), self.broken)
         _logger.info(f"written   {self.folder}")
         return results

@@ -111,7 +111,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 def _add_protocol(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    several = "FRAMESxCLIPSxCROPS[@PX[/SHORT]] [sampling] [fusion]; once for each of several, which share one decode"
+    several = "[FRAMESx]CLIPSxCROPS[@PX[/SHORT]] [sampling] [fusion]; once for each of several, which share one decode"
     add("--protocol", action="append", metavar="TEXT", help=several)
     add("--views", metavar="CLIPSxCROPS", help="1x1, 2x3, 10x3, ...; crops are 1, the centre, or 3")
     frames = "frames of the clips; tsn is segments; twice has 2 clips, dense usually 10"
