@@ -63,6 +63,8 @@ def test_the_order_of_the_files_does_not_matter(tmp_path):
         labels.write_text("\n".join(order(labels.read_text().splitlines())))
         after = read_index("sthv1", root, "train")
         assert (after.class_names, after.labels.tolist()) == (before.class_names, before.labels.tolist())
+        told = any("not the order of something-something-v1-labels.csv" in note for note in after.notes)
+        assert told == (order is not sorted)
     labels.unlink()
     for split in ("train", "val"):
         assert read_index("sthv1", root, split).class_names == before.class_names

@@ -126,7 +126,12 @@ def _read(
         named_in, train = (path, rows) if split == "train" else training_rows()
         known = train.templates
     class_names = tuple(sorted({plain_template(name) for name in known}))
-    notes = (note_of_names(path),) if split != "train" and named_in == path else ()
+    notes: tuple[str, ...] = (note_of_names(path),) if split != "train" and named_in == path else ()
+    if listed and tuple(map(plain_template, known)) != class_names:
+        notes += (
+            f"labels follow the sorted class names, not the order of {listed.name}, which scores and weights of other "
+            "code may follow",
+        )
     labels = _labels(path, rows, class_names, named_in, official_json=kind == "json")
     if split == "test":
         labels = _answers(path.with_name("test-answers.csv"), rows, labels, class_names, named_in)
