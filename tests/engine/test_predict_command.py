@@ -5,6 +5,7 @@ import csv
 import http.server
 import json
 import shutil
+import signal
 import threading
 from pathlib import Path
 
@@ -134,6 +135,15 @@ def test_a_stream_that_falls_silent_ends_and_its_answers_are_kept(silent_stream,
     assert rows[-1]["error"] == last["error"]
 
 
+@pytest.fixture
+def interruptible():
+    """Interrupts are heard, though shells have jobs in the background ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_stream_as_its_end_would(silent_stream, model_folder, capsys, tmp_path, monkeypatch):
     table, said, predict_clips = tmp_path / "table.csv", [], Predictor.predict_clips
 
