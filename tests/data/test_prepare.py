@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from sample_videos import decoded_plainly
 
+from timm_video_psn.data import prepare
 from timm_video_psn.data.advice import advise
 from timm_video_psn.data.decode import VideoReader
 from timm_video_psn.data.health import ListedVideo, VideoHealth, check_video, summarize
@@ -42,8 +43,9 @@ class TestCheck:
         assert "5 of 6 videos can be read" in capsys.readouterr().out
         assert [path.name for path in report_path.parent.iterdir()] == ["report.json"]
 
-    def test_is_the_same_with_two_processes(self, small_videos, tmp_path):
+    def test_is_the_same_with_two_processes(self, small_videos, tmp_path, monkeypatch):
         texts = []
+        monkeypatch.setattr(prepare, "_FEW", 5)
         for workers in ("1", "2"):
             path = tmp_path / f"{workers}.json"
             main(["check", "--data-dir", str(small_videos / "train"), "--report", str(path), "-j", workers])

@@ -36,6 +36,7 @@ from timm_video_psn.data.video_index import VideoIndex, videos_of_both
 from timm_video_psn.data.video_places import some
 
 _USER_ERRORS = (ValueError, OSError)
+_FEW = 200  # videos, at three frames each, that are looked at before other processes would have begun
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,7 +96,8 @@ def check(options: argparse.Namespace) -> int:
 def _check_split(options: argparse.Namespace, split: str, index: VideoIndex) -> dict[str, Any]:
     """The report of a split, printed, too."""
     look = partial(check_video, thorough=options.thorough)
-    results = list(in_parallel(look, list(listed_videos(index)), options.workers, f"check {split}"))
+    workers = options.workers if options.thorough or len(index) > _FEW else 1
+    results = list(in_parallel(look, list(listed_videos(index)), workers, f"check {split}"))
     report = summarize(options.dataset, split, index, results)
     report["advice"] = advise(options.dataset, split, report, index.class_names)
     print(f"{split}: {_in_words(report)}")
