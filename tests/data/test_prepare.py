@@ -66,7 +66,7 @@ class TestCheck:
         miniatures.write_text(tmp_path / "val.txt", *(f"{name} 0" for name in names[:2]))
         code, splits = checked(tmp_path, "list", small_videos / "val", *lists_in(tmp_path))
         assert (code, splits["val"]["also_in_train"]) == (0, [names[1]])
-        assert f"1 of them are training videos, too, {names[1]}: check" in capsys.readouterr().out
+        assert f"1 of 2 val videos are training videos, too, {names[1]}: accuracy" in capsys.readouterr().out
 
     def test_of_a_missing_folder_is_an_error(self, tmp_path, capsys):
         assert main(["check", "--data-dir", str(tmp_path / "gone"), "--report", str(tmp_path / "r.json")]) == 2

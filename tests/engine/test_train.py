@@ -1,11 +1,9 @@
 """Training end to end, on real encoded video, in this process."""
 
 import csv
-import logging
 import math
 import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from timm_video_psn.data import create_video_loader, read_index
 from timm_video_psn.data.encode import write_video
 from timm_video_psn.engine.build import check_model_name, create_model, fill_from_model
 from timm_video_psn.engine.checkpoint import load_checkpoint
-from timm_video_psn.engine.cli import _guarded, predict_main, train_main
+from timm_video_psn.engine.cli import predict_main, train_main
 from timm_video_psn.engine.interrupt import Interrupted
 from timm_video_psn.engine.meters import Waiting
 from timm_video_psn.engine.options import parse_options
@@ -50,22 +48,6 @@ def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
     assert "(12 of 12 videos, 4x1x1@32/36 segments logits)" in out
     assert "not validated" in out
     assert "poly, cpu, float32" in out
-
-
-def test_what_makes_the_accuracy_mean_less_is_told_before_the_run_begins(
-    tiny_motion, arguments, tmp_path, caplog, capsys
-):
-    index = read_index("motion", tiny_motion, "val")
-    lines = [f"{path} {label}\n" for path, label in zip(index.paths, index.labels, strict=True)]
-    (tmp_path / "train.txt").write_text("".join(lines[:8] + lines[9:]))
-    (tmp_path / "val.txt").write_text("".join(lines[7:]))
-    lists = [f"--{split}-list={tmp_path / split}.txt" for split in ("train", "val")]
-    more = ["--dataset", "list", "--data-dir", str(index.root), *lists, "--epochs", "1", "--model-ema"]
-    assert train_main([*arguments, *more, "--model", "psn_test_resnet"]) == 0
-    said = " ".join(caplog.messages)
-    assert f"4 of 5 validation videos are training videos, too ({index.paths[7]} ...)" in said
-    assert "still consist to 100 % of the first ones after the 1 updates of this run; --model-ema-decay" in said
-    assert "1 classes have no video to train: 08" in said
 
 
 def test_the_best_folder_is_the_trained_model_with_everything_it_needs(arguments, tmp_path, tiny_motion):
@@ -391,14 +373,3 @@ def test_a_wait_for_data_is_told_once_and_not_of_what_is_left_after_a_resume(arg
     monkeypatch.setattr(trainer, "_finish_epoch", finish_and_count)
     trainer.fit()
     assert told == [0, 0, 1]
-
-
-def test_reports_that_nobody_reads_any_more_disturb_nothing(monkeypatch, capsys):
-    read, write = os.pipe()
-    os.close(read)
-    with os.fdopen(write, "w") as pipe:
-        monkeypatch.setattr(sys, "stdout", pipe)
-        said = [_guarded("train_video.py", lambda: logging.getLogger("timm_video_psn").info("epoch"), False)] * 2
-        pipe.flush()
-    assert said == [0, 0]
-    assert capsys.readouterr().err == ""

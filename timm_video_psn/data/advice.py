@@ -44,7 +44,7 @@ def _on_counts(split: str, report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _on_files(split: str, report: Mapping[str, Any]) -> Iterator[str]:
-    missing, broken = report["missing"], report["broken"]
+    missing, broken, shared = report["missing"], report["broken"], report.get("also_in_train")
     if missing:
         yield (
             f"{len(missing)} of {report['videos']} {split} videos are not there, {_some(missing)}: unpack or download "
@@ -56,6 +56,11 @@ def _on_files(split: str, report: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{len(broken)} of {report['videos']} {split} videos are damaged, {named}: copy them again from their "
             "source; the report names them all"
+        )
+    if shared:
+        yield (
+            f"{len(shared)} of {report['videos']} {split} videos are training videos, too, {_some(shared)}: accuracy "
+            "on them is not that on unseen ones; check the annotations"
         )
 
 

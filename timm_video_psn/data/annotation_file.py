@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,8 @@ def annotation_of(
         return files[split]
     found = find_file(root, folders, names)
     if found is None:
-        seen = [name for names in list_folder(root) for name in names]
-        for folder in folders:
-            if folder and (root / folder).is_dir():
-                seen += [f"{folder}/{name}" for names in list_folder(root / folder) for name in names]
+        places = [root, *(root / folder for folder in folders if folder and (root / folder).is_dir())]
+        seen = [(place / name).relative_to(root).as_posix() for place in places for name in chain(*list_folder(place))]
         raise NoAnnotationsError(
             f"{root} has no annotations for the split {split!r} of {what}; looked for {', '.join(names)} in "
             f"{', '.join(folder or 'the folder itself' for folder in folders)}; found: {some(seen)}; "

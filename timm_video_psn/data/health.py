@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from timm_video_psn.data.decode import DecodeError, VideoReader, is_there
 from timm_video_psn.data.labels import label_fingerprint
 from timm_video_psn.data.numbered_images import ImageNames
@@ -107,8 +105,7 @@ def summarize(dataset: str, split: str, index: VideoIndex, results: Sequence[Vid
     lengths = [result.num_frames for result in good] or [0]
     sizes = Counter(f"{result.width}x{result.height}" for result in good)
     rates = Counter("unknown" if result.fps is None else f"{result.fps:.4g}" for result in good)
-    labelled = index.labels[index.labels >= 0]
-    empty = np.setdiff1d(np.arange(len(index.class_names)), labelled)
+    labelled = int((index.labels >= 0).sum())
     return {
         "videos": len(results),
         "readable": len(good),
@@ -116,8 +113,8 @@ def summarize(dataset: str, split: str, index: VideoIndex, results: Sequence[Vid
         "counts_like": matching_releases(dataset, split, len(results)),
         "version": index.version or None,
         "classes": len(index.class_names),
-        "classes_without_videos": [index.class_names[label] for label in empty] if len(labelled) else [],
-        "labelled": len(labelled),
+        "classes_without_videos": index.classes_without_videos() if labelled else [],
+        "labelled": labelled,
         "label_order_sha256": label_order_digest(index.class_names),
         "label_fingerprint": label_fingerprint(index.class_names),  # as in config.json, results.json and shards.json
         "label_order": known_label_order(index.class_names),

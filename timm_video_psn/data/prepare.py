@@ -33,7 +33,6 @@ from timm_video_psn.data.reencode import Outcome, extract_frames, pairs_below, r
 from timm_video_psn.data.sampling import SAMPLINGS, TEST_SAMPLINGS
 from timm_video_psn.data.shard_writer import Limits, write_shards
 from timm_video_psn.data.video_index import VideoIndex, videos_of_both
-from timm_video_psn.data.video_places import some
 
 _USER_ERRORS = (ValueError, OSError)
 _FEW = 200  # videos, at three frames each, that are looked at before other processes would have begun
@@ -64,7 +63,7 @@ def check(options: argparse.Namespace) -> int:
     """Reads every video of a data set; prints a summary and what to do, and writes the JSON report."""
     files = _given_lists(options)
     reports: dict[str, Any] = {}
-    indices: dict[str, VideoIndex] = {}
+    train: VideoIndex | None = None
     for split in splits_of(options.dataset):
         try:
             index = read_index(options.dataset, options.data_dir, split, files)
@@ -76,14 +75,11 @@ def check(options: argparse.Namespace) -> int:
             print(f"{split}: {'no annotations, which only predicting it would need' if says_enough else error}")
             reports[split] = {"absent" if absent else "error": str(error)}
             continue
-        indices[split] = index
-        reports[split] = _check_split(options, split, index)
+        reports[split] = _check_split(options, split, index, train)
+        train = index if split == "train" else train
         if index.shared_split:
             print("train and val are the same videos: the data set does not part them")
             break
-        if split == "val" and "train" in indices and (both := videos_of_both(indices["train"], index)):
-            reports[split]["also_in_train"] = both
-            print(f"  - {len(both)} of them are training videos, too, {some(both)}: check the annotations")
     if all("videos" not in part for part in reports.values()):
         malformed = [part["error"] for part in reports.values() if "error" in part]
         raise ValueError(malformed[0] if malformed else reports["train"]["absent"])
@@ -93,12 +89,15 @@ def check(options: argparse.Namespace) -> int:
     return int(any("error" in part or part.get("missing") or part.get("broken") for part in reports.values()))
 
 
-def _check_split(options: argparse.Namespace, split: str, index: VideoIndex) -> dict[str, Any]:
-    """The report of a split, printed, too."""
+def _check_split(
+    options: argparse.Namespace, split: str, index: VideoIndex, train: VideoIndex | None
+) -> dict[str, Any]:
+    """The report of a split, printed, too; with `train`, also the videos that it shares with that."""
     look = partial(check_video, thorough=options.thorough)
     workers = options.workers if options.thorough or len(index) > _FEW else 1
     results = list(in_parallel(look, list(listed_videos(index)), workers, f"check {split}"))
     report = summarize(options.dataset, split, index, results)
+    report["also_in_train"] = videos_of_both(train, index) if train else []
     report["advice"] = advise(options.dataset, split, report, index.class_names)
     print(f"{split}: {_in_words(report)}")
     for line in (*report["notes"], *report["advice"]):

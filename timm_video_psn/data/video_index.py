@@ -88,6 +88,10 @@ class VideoIndex:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def classes_without_videos(self) -> list[str]:
+        """Names of the classes that no video shows."""
+        return [self.class_names[label] for label in np.setdiff1d(np.arange(len(self.class_names)), self.labels)]
+
     def fingerprint(self) -> str:
         """Tells these videos, in this order and with these labels, from others."""
         digest = hashlib.sha256(self.paths.buffer + self.labels.tobytes())

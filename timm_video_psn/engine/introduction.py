@@ -3,9 +3,8 @@
 import logging
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from timm_video_psn.data import VideoIndex, videos_of_both
+from timm_video_psn.data.video_places import some
 from timm_video_psn.engine.distributed import backend_of, is_first, world_size
 from timm_video_psn.engine.parameter_groups import base_learning_rate, describe_groups
 
@@ -120,12 +119,8 @@ def _notes(train: VideoIndex, val: VideoIndex) -> list[str]:
     notes = []
     if train.shared_split:
         notes.append("no train/ and val/ folders: the accuracy is measured on the training videos themselves")
-    trained = set(np.unique(train.labels).tolist())
-    without = [name for label, name in enumerate(train.class_names) if label not in trained]
-    if without:
-        notes.append(
-            f"{len(without)} classes have no video to train: {', '.join(without[:3])}" + " ..." * (len(without) > 3)
-        )
+    if without := train.classes_without_videos():
+        notes.append(f"{len(without)} classes have no video to train: {some(without)}")
     if train.ignored or val.ignored:
         notes.append(f"files that are no videos: {train.ignored} of train, {val.ignored} of val, not used")
     return [*notes, *dict.fromkeys((*train.notes, *val.notes))]

@@ -22,17 +22,8 @@ from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
 
 _PAPERS_BATCH = 64
 _FROM_ZERO = (
-    *(
-        "lr",
-        "lr_base",
-        "weight_decay",
-        "temporal_lr_mult",
-        "head_lr_mult",
-        "bias_lr_mult",
-        "clip_grad",
-        "warmup_epochs",
-    ),
-    *("warmup_lr", "min_lr", "decay_epochs", "checkpoint_interval", "workers"),
+    *("lr", "lr_base", "weight_decay", "temporal_lr_mult", "head_lr_mult", "bias_lr_mult", "clip_grad", "min_lr"),
+    *("warmup_epochs", "warmup_lr", "decay_epochs", "checkpoint_interval", "workers"),
 )
 _SHARES = ("drop", "drop_path", "smoothing", "layer_decay", "model_ema_decay", "max_broken")
 _RECIPES = resources.files("timm_video_psn") / "recipes"
