@@ -17,8 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from timm_video_psn.data import write_video
-from timm_video_psn.data.motion_actions import ACTIONS
-from timm_video_psn.data.motion_render import render
+from timm_video_psn.data.datasets.motion_actions import ACTIONS
+from timm_video_psn.data.datasets.motion_render import render
 
 COLOURS = {  # grey levels of red, green and blue
     "blue": (60, 60, 195),

@@ -25,8 +25,8 @@ from appearance_data import write_appearance
 from PIL import Image
 
 from timm_video_psn.data import VideoIndex, read_index
-from timm_video_psn.engine.evaluate import pair_accuracy
-from timm_video_psn.engine.scores import Scores, save_scores
+from timm_video_psn.engine.evaluate.evaluate import pair_accuracy
+from timm_video_psn.engine.evaluate.scores import Scores, save_scores
 from timm_video_psn.insights.activation_map import activation_map
 from timm_video_psn.insights.class_gain import class_gains, draw_class_gains
 from timm_video_psn.insights.commands import make_cam, make_evolution, make_interactions, make_shapes

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from timm_video_psn.data import decode_clip, read_index, segment_indices
-from timm_video_psn.engine.predict import Predictor
+from timm_video_psn.engine.predict.predictor import Predictor
 
 TRAIN = Path(__file__).parents[1] / "train_video.py"
 

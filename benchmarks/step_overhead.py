@@ -20,12 +20,12 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from timm_video_psn.data import Batch, normalize_clip
-from timm_video_psn.data.motion import prepare_motion
-from timm_video_psn.engine import build
-from timm_video_psn.engine.interrupt import StopRequest
-from timm_video_psn.engine.options import parse_options
-from timm_video_psn.engine.task import VideoClassificationTask
-from timm_video_psn.engine.train import Trainer
+from timm_video_psn.data.datasets.motion import prepare_motion
+from timm_video_psn.engine.signals import StopRequest
+from timm_video_psn.engine.train import build
+from timm_video_psn.engine.train.options import parse_options
+from timm_video_psn.engine.train.task import VideoClassificationTask
+from timm_video_psn.engine.train.trainer import Trainer
 
 
 class MemoryLoader:

@@ -29,11 +29,11 @@ from timm.utils import ParseKwargs
 from torch import Tensor
 
 from timm_video_psn.data import SAMPLINGS, label_fingerprint
-from timm_video_psn.data.annotation_file import read_names
-from timm_video_psn.engine.build import check_model_name
-from timm_video_psn.engine.checkpoint import atomic_path, export_model
-from timm_video_psn.engine.export_config import package_versions
-from timm_video_psn.engine.protocol import Protocol
+from timm_video_psn.data.datasets.parsing import read_names
+from timm_video_psn.engine.evaluate.protocol import Protocol
+from timm_video_psn.engine.train.build import check_model_name
+from timm_video_psn.engine.train.checkpoint import atomic_path, export_model
+from timm_video_psn.engine.train.model_config import package_versions
 from timm_video_psn.models import ConvertedKeys, VideoNet, convert_keys
 
 # What the test commands of the two codes do to a frame: short side 256, centre crop 224, PIL's bilinear filter.
@@ -273,7 +273,7 @@ def _classes_of(state_dict: Mapping[str, Tensor], model: VideoNet) -> int:
 def _config(
     options: argparse.Namespace, model: VideoNet, weights: Weights, names: Sequence[str] | None
 ) -> dict[str, Any]:
-    """Entries of config.json, as `engine.export_config` writes them of a run."""
+    """Entries of config.json, as `engine.train.model_config` writes them of a run."""
     cfg = OFFICIAL if options.source in ("tsm", "gst") else {key: model.pretrained_cfg[key] for key in OFFICIAL}
     given = {key: getattr(options, key) for key in ("crop_pct", "interpolation", "mean", "std")}
     cfg = {**cfg, **{key: value for key, value in given.items() if value is not None}}

@@ -9,7 +9,7 @@ import yaml
 from results import DATASETS, Dataset, Measured, dataset_of, measured
 from timm.models import split_model_name_tag
 
-from timm_video_psn.models.zoo import find_published, read_manifest
+from timm_video_psn.models.published_weights import find_published, read_manifest
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TASK = "video-classification"

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from timm.models import split_model_name_tag
 
 import timm_video_psn  # noqa: F401 - registers the models
-from timm_video_psn.engine.checkpoint import atomic_path
-from timm_video_psn.models.zoo import Published, read_manifest
+from timm_video_psn.engine.train.checkpoint import atomic_path
+from timm_video_psn.models.published_weights import Published, read_manifest
 
 
 def check_registrable(folder: Path, manifest: Path) -> None:

@@ -5,8 +5,9 @@ import os
 import numpy as np
 import pytest
 import torch
-from browser import browser as browser
 from torch import Tensor
+
+from tests.browser import browser as browser
 
 torch.set_num_threads(1)  # the tensors are tiny, and threads that wait for one another cost seconds on a busy machine
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from timm_video_psn.data.encode import write_video
+from timm_video_psn.data.video.write_video import write_video
 
 NUM_FRAMES = 10
 # As the official files write them; the sorted order differs from this one.

@@ -1,7 +1,8 @@
 """The browser that other tests look at pages with."""
 
 import pytest
-from browser import lacking, requested_hosts, require_browser, wait_for
+
+from tests.browser import lacking, requested_hosts, require_browser, wait_for
 
 PAGE = """<body><script>
 fetch("https://example.com/font").catch(() => document.body.append("not reached"));

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timm_video_psn import auxiliary_losses, freeze_synthesizers, unfreeze_synthesizers
-from timm_video_psn.engine.task import VideoClassificationTask
+from timm_video_psn.engine.train.task import VideoClassificationTask
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 from timm_video_psn.surgery import injected
 

@@ -4,77 +4,98 @@ import ast
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 PACKAGE = "timm_video_psn"
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("*.py"))
 MAX_LINES = 400
+MAX_FILES = 15
 NO_JOB = {"utils", "util", "helpers", "helper", "misc", "common", "tools"}
 
-TOP = "the package itself"
-# part of the package -> the other parts that it may import
+# The floors of the house, from the ground up: a file may import from its own floor and from those that it names.
+# The rooms of data/ and engine/ are floors of their own.
+GROUND = {"files", "version"}
+VIDEO = {"data/video", *GROUND}
+DATASETS = {"data/datasets", "data/parallel", *VIDEO}
+CLIPS = {"data/clips", *DATASETS}
+SHARDS = {"data/shards", *CLIPS}
+DATA = {"data", "data/registry", *SHARDS}
+LAYERS = {"layers", *GROUND}
+MODELS = {"models", "surgery", *LAYERS}
+ENGINE = {"engine", "interactions", "losses", "freezing", "top", *MODELS, *DATA}
 ALLOWED = {
-    "surgery": set(),
-    "layers": set(),
-    "data": set(),
     "version": set(),
-    "losses": {"layers"},
-    "freezing": {"layers"},
-    "interactions": {"layers"},
-    "models": {"surgery", "layers"},
-    "engine": {"losses", "interactions", "layers", "models", "data", "version", TOP},
-    # the engine for what it already knows of a trained model: Predictor, Precision, and files that appear whole
-    "insights": {"layers", "interactions", "models", "data", "engine"},
-    TOP: {"surgery", "layers", "losses", "freezing", "interactions", "models", "version"},
+    "files": set(),
+    "surgery": GROUND,
+    "layers": LAYERS,
+    "data/parallel": GROUND,
+    "data/video": VIDEO,
+    "data/datasets": DATASETS,
+    "data/clips": CLIPS,
+    "data/shards": SHARDS,
+    "data/registry": SHARDS,
+    "data": DATA,
+    "data/tools": DATA,
+    "losses": LAYERS,
+    "interactions": LAYERS,
+    "freezing": LAYERS,
+    "models": MODELS,
+    "top": {"losses", "interactions", "freezing", *MODELS},  # timm_video_psn/__init__.py
+    "engine": ENGINE,
+    "engine/train": {"engine/evaluate", *ENGINE},
+    "engine/evaluate": {"engine/train", *ENGINE},
+    "engine/predict": {"engine/train", "engine/evaluate", *ENGINE},
+    "insights": {"engine/train", "engine/evaluate", "engine/predict", *ENGINE},
 }
 
 # modules that no test file mirrors -> the test file that covers them
 COVERED_BY = {
     "surgery/report": "surgery/test_inject",
-    "layers/enhanced_residual": "layers/test_receptive_field",
+    "layers/baselines/enhanced_residual": "layers/baselines/test_receptive_field",
     "layers/temporal_module": "layers/test_registry",
-    "models/place": "models/test_backbones",
+    "models/injection_point": "models/test_backbones",
     "models/psn": "models/test_contract",
     "models/video_baselines": "models/test_contract",
     "models/weights": "hub/test_loading",
-    "data/video_file": "data/test_decode",
-    "data/video_places": "data/test_something_something",
-    "data/advice": "data/test_prepare",
-    "data/contact_sheet": "data/test_prepare",
-    "data/health": "data/test_prepare",
-    "data/reencode": "data/test_prepare",
-    "data/shard_index": "data/test_shard_loader",
-    "data/shard_stream": "data/test_shard_loader",
-    "engine/build": "engine/test_train",
-    "engine/curves": "engine/test_run_folder",
-    "engine/data_report": "engine/test_train",
-    "engine/interrupt": "test_train_video",
-    "engine/precision": "engine/test_evaluate",
-    "engine/predict": "engine/test_train",
-    "engine/model_folder": "test_validate_video",
-    "engine/result_files": "test_validate_video",
-    "engine/result_text": "test_validate_video",
-    "engine/score_files": "test_validate_video",
-    "engine/validate_options": "test_validate_video",
+    "data/video/pyav_backend": "data/video/test_reader",
+    "data/datasets/locate": "data/datasets/test_something_something",
+    "data/tools/advice": "data/tools/test_prepare",
+    "data/tools/contact_sheet": "data/tools/test_prepare",
+    "data/tools/health": "data/tools/test_prepare",
+    "data/tools/reencode": "data/tools/test_prepare",
+    "data/shards/index": "data/shards/test_loader",
+    "data/shards/stream": "data/shards/test_loader",
+    "engine/train/build": "engine/train/test_trainer",
+    "engine/train/curves": "engine/train/test_run_folder",
+    "engine/train/unreadable_videos": "engine/train/test_trainer",
+    "engine/signals": "test_train_video",
+    "engine/precision": "engine/evaluate/test_evaluate",
+    "engine/predict/predictor": "engine/train/test_trainer",
+    "engine/trained_model": "test_validate_video",
+    "engine/evaluate/result_files": "test_validate_video",
+    "engine/evaluate/report": "test_validate_video",
+    "engine/evaluate/score_files": "test_validate_video",
+    "engine/evaluate/options": "test_validate_video",
     "insights/__main__": "insights/test_command_line",
     "insights/commands": "insights/test_command_line",
     "insights/viewer": "insights/test_command_line",
 }
 
 
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
+def module_of(path: Path) -> str:
+    """`data/video/reader` of .../timm_video_psn/data/video/reader.py; a folder's own name for its __init__.py."""
+    parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+    return "/".join(parts[:-1] if parts[-1] == "__init__" else parts) or "top"
 
 
-def part_of(path: Path) -> str:
-    """The folder or file of the package's top level that a source belongs to."""
-    first = path.relative_to(ROOT / PACKAGE).parts[0].removesuffix(".py")
-    return TOP if first == "__init__" else first
+def floor_of(module: str) -> str:
+    """The longest entry of ALLOWED that a module is, or lies in."""
+    fitting = [floor for floor in ALLOWED if module == floor or module.startswith(f"{floor}/")]
+    return max(fitting, key=len, default=module)
 
 
 def imports(path: Path) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -83,94 +104,93 @@ def imports(path: Path) -> Iterator[ast.Import | ast.ImportFrom]:
     return (node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)))
 
 
-def imported_parts(path: Path) -> set[str]:
-    """The parts of the package that a file imports."""
-    parts = set()
+def imported_modules(path: Path) -> set[str]:
+    """The modules of the package that a file imports, named as `module_of` names them."""
+    names = []
     for node in imports(path):
         if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif node.module == PACKAGE:  # a part, or a public name
-            modules = [f"{PACKAGE}.{alias.name}" if alias.name in ALLOWED else PACKAGE for alias in node.names]
-        else:
-            modules = [node.module or ""]
-        for module in modules:
-            package, _, rest = module.partition(".")
-            if package == PACKAGE:
-                parts.add(rest.partition(".")[0] or TOP)
-    return parts
+            names += [alias.name for alias in node.names]
+        else:  # a name in a package may be a module of it
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    known = {module_of(source) for source in SOURCES}
+    found = set()
+    for name in names:
+        package, *parts = name.split(".")
+        if package == PACKAGE:
+            paths = ("/".join(parts[:length]) for length in range(len(parts), -1, -1))
+            found.add(next((path for path in paths if path in known), "top"))
+    return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_imports_go_down_only(path):
-    part = part_of(path)
-    assert imported_parts(path) - {part} <= ALLOWED[part]
+GRAPH = {module_of(path): imported_modules(path) for path in SOURCES}
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
-def test_scripts_import_the_engine_only(path):
-    assert imported_parts(path) <= {"engine", TOP}
+def circles(graph: dict[str, set[str]]) -> set[str]:
+    """Modules that can be reached from themselves."""
+    rest = {module: used & graph.keys() for module, used in graph.items()}
+    while leaves := [module for module, used in rest.items() if not used & rest.keys() - {module}]:
+        for module in leaves:
+            del rest[module]
+    return set(rest)
 
 
-def test_every_part_has_a_rule():
-    assert {part_of(path) for path in SOURCES} == set(ALLOWED)
+def test_imports_go_down_only():
+    wrong = [
+        f"{module} imports {used}"
+        for module, all_used in GRAPH.items()
+        for used in sorted(all_used)
+        if floor_of(used) not in {floor_of(module), *ALLOWED[floor_of(module)]}
+    ]
+    assert wrong == []
 
 
-def test_the_rules_have_no_cycle():
-    """Apart from the engine, which registers the models by importing the package itself."""
-    rest = {part: allowed - {TOP} for part, allowed in ALLOWED.items()}
-    while rest:
-        free = {part for part, allowed in rest.items() if not allowed & rest.keys()}
-        assert free, rest
-        rest = {part: allowed for part, allowed in rest.items() if part not in free}
+def test_modules_have_no_circle():
+    assert circles(GRAPH) == set()
 
 
-def test_the_check_sees_a_wrong_import(tmp_path):
+def test_scripts_import_the_engine_only():
+    used = {path.name: {module.split("/")[0] for module in imported_modules(path)} for path in SCRIPTS}
+    assert {name for name, parts in used.items() if not parts <= {"engine", "top"}} == set()
+
+
+def test_the_checks_see_what_is_wrong(tmp_path):
     path = tmp_path / "wrong.py"
     path.write_text(
-        f"import {PACKAGE}.data.decode\nfrom {PACKAGE} import models, inject\n"
-        f"def late():\n    from {PACKAGE}.engine.train import Trainer\n"
+        f"import {PACKAGE}.data.video.reader\nfrom {PACKAGE} import models, inject\n"
+        f"def late():\n    from {PACKAGE}.engine import distributed\n    from {PACKAGE}.data import VideoReader\n"
     )
-    assert imported_parts(path) == {"data", "models", TOP, "engine"}
+    assert imported_modules(path) == {"data/video/reader", "models", "top", "engine/distributed", "data"}
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *SCRIPTS], ids=name_of)
-def test_imports_are_absolute_and_name_what_they_take(path):
-    for node in imports(path):
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"relative import in line {node.lineno}"
-            assert all(alias.name != "*" for alias in node.names), f"star import in line {node.lineno}"
+def test_imports_are_absolute_and_name_what_they_take():
+    nodes = [(path.name, node) for path in (*SOURCES, *SCRIPTS) for node in imports(path)]
+    froms = [(name, node) for name, node in nodes if isinstance(node, ast.ImportFrom)]
+    assert [(name, node.lineno) for name, node in froms if node.level] == [], "relative imports"
+    assert [(name, node.lineno) for name, node in froms if node.names[0].name == "*"] == [], "star imports"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_files_are_short_and_named_for_their_job(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
-    assert path.stem not in NO_JOB
+def test_files_are_short_and_named_for_their_job():
+    lines = {module_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in (*SOURCES, *SCRIPTS[:0])}
+    assert {module: count for module, count in lines.items() if count > MAX_LINES} == {}
+    assert {path.name for path in SOURCES if path.stem in NO_JOB} == set()
 
 
-def test_folders_are_one_level_deep():
-    assert [name_of(path) for path in SOURCES if len(path.relative_to(ROOT / PACKAGE).parts) > 2] == []
+def test_folders_are_two_levels_deep_at_most_and_hold_few_files():
+    files = Counter(path.parent.relative_to(ROOT / PACKAGE).as_posix() for path in SOURCES)
+    assert {folder for folder in files if folder.count("/") > 1} == set()
+    assert {folder: count for folder, count in files.items() if count > MAX_FILES} == {}
 
 
 def test_every_module_has_its_tests():
-    missing, needless = [], []
-    for path in SOURCES:
-        parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
-        if len(parts) < 2 or parts[1] == "__init__":
-            continue
-        module = "/".join(parts)
-        mirrored = (ROOT / "tests" / parts[0] / f"test_{parts[1]}.py").exists()
-        if not mirrored and module not in COVERED_BY:
-            missing.append(module)
-        if mirrored and module in COVERED_BY:
-            needless.append(module)
-    assert missing == [], "write the test file, or say in COVERED_BY which one covers it"
-    assert needless == [], "these have test files of their own: take them out of COVERED_BY"
-
-
-@pytest.mark.parametrize(("module", "test"), COVERED_BY.items())
-def test_the_table_of_exceptions_names_files_that_exist(module, test):
-    assert (ROOT / PACKAGE / f"{module}.py").exists()
-    assert (ROOT / "tests" / f"{test}.py").exists()
+    mirrored = {
+        module: (ROOT / "tests" / Path(module).parent / f"test_{Path(module).name}.py").exists()
+        for module in (module_of(path) for path in SOURCES if path.stem != "__init__")
+        if "/" in module
+    }
+    assert [module for module, found in mirrored.items() if not found and module not in COVERED_BY] == []
+    assert [module for module in COVERED_BY if mirrored.get(module, True)] == [], "gone, or with tests of their own"
+    assert [test for test in COVERED_BY.values() if not (ROOT / "tests" / f"{test}.py").exists()] == []
 
 
 def test_importing_the_package_costs_little_more_than_timm_and_loads_nothing_heavy():

@@ -4,12 +4,12 @@ import copy
 import pickle
 
 import pytest
-import reference
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests import reference
 from timm_video_psn import auxiliary_losses
 from timm_video_psn.layers import ActionPerceptronSynthesizer, fold_clip
 from timm_video_psn.losses import capacity_loss, interaction_loss

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import miniatures
 import numpy as np
 import pytest
 import timm
@@ -15,15 +14,16 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests import miniatures
 from timm_video_psn.data import EvalTransform, VideoDataset, create_video_loader, read_index
-from timm_video_psn.data.motion import prepare_motion
-from timm_video_psn.data.video_file import VideoFile
+from timm_video_psn.data.datasets.motion import prepare_motion
+from timm_video_psn.data.video.pyav_backend import VideoFile
 from timm_video_psn.engine.cli import train_main, validate_main
-from timm_video_psn.engine.evaluate import evaluate
+from timm_video_psn.engine.evaluate.evaluate import evaluate
+from timm_video_psn.engine.evaluate.options import parse_validate_options
+from timm_video_psn.engine.evaluate.scores import load_scores
+from timm_video_psn.engine.evaluate.validate import Validation, validate
 from timm_video_psn.engine.precision import Precision
-from timm_video_psn.engine.scores import load_scores
-from timm_video_psn.engine.validate import Validation, validate
-from timm_video_psn.engine.validate_options import parse_validate_options
 
 ROOT = Path(__file__).parents[1]
 PROTOCOLS = ("4x1x1 segments", "4x2x1 twice probabilities", "8x10x3@24/30 dense", "4x2x3@36")

@@ -20,7 +20,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr
 
 from timm_video_psn.data import DecodeError, decode_clip
-from timm_video_psn.engine.predict import Predictor
+from timm_video_psn.engine.predict.predictor import Predictor
 
 TOP = 5
 KEEP_SEC = 3600  # how long uploads stay on the server

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sample_videos import B_FRAMES, VIDEOS, encoded, moving_noise
+
+from tests.data.sample_videos import B_FRAMES, VIDEOS, encoded, moving_noise
 
 
 @pytest.fixture(scope="session")

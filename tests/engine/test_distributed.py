@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import Processes, assert_same_runs, train_in
 from torch import nn
 from torch.utils.data import DataLoader
 
+from tests.engine.runs import Processes, assert_same_runs, train_in
 from timm_video_psn.data import Batch, Broken
-from timm_video_psn.data.loader import EpochSampler
+from timm_video_psn.data.clips.loader import EpochSampler
 from timm_video_psn.engine import distributed
-from timm_video_psn.engine.build import create_model
-from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.cli import train_main
-from timm_video_psn.engine.evaluate import evaluate
-from timm_video_psn.engine.options import parse_options
+from timm_video_psn.engine.evaluate.evaluate import evaluate
 from timm_video_psn.engine.precision import Precision
-from timm_video_psn.engine.train import Trainer, _with_synchronised_norms
+from timm_video_psn.engine.train.build import create_model
+from timm_video_psn.engine.train.checkpoint import load_checkpoint
+from timm_video_psn.engine.train.options import parse_options
+from timm_video_psn.engine.train.trainer import Trainer, _with_synchronised_norms
 
 ROOT = Path(__file__).parents[2]
 

@@ -119,10 +119,10 @@ def load(name: str, cache_dir: str, saved: str, kwargs: dict[str, Any]) -> dict[
 
 def load_from_zoo(manifest: str, *arguments: Any) -> dict[str, Any]:
     """`load`, with another manifest than the package's."""
-    from timm_video_psn.models import zoo
+    from timm_video_psn.models import published_weights
 
-    before, zoo.MANIFEST = zoo.MANIFEST, Path(manifest)
+    before, published_weights.MANIFEST = published_weights.MANIFEST, Path(manifest)
     try:
         return load(*arguments)
     finally:
-        zoo.MANIFEST = before
+        published_weights.MANIFEST = before

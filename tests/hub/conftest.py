@@ -6,11 +6,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import clients
 import pytest
-from loopback_hub import TOKEN, USER, LoopbackHub
 
-from timm_video_psn.data.motion import prepare_motion
+from tests.hub import clients
+from tests.hub.loopback_hub import TOKEN, USER, LoopbackHub
+from timm_video_psn.data.datasets.motion import prepare_motion
 from timm_video_psn.engine.cli import train_main
 
 

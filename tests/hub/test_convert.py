@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-import clients
 import numpy as np
 import pytest
 import timm
@@ -25,8 +24,9 @@ from torchvision.models import ResNet, resnet18
 from torchvision.models.resnet import Bottleneck
 
 import timm_video_psn  # noqa: F401  # registers the models
+from tests.hub import clients
 from timm_video_psn.data import write_video
-from timm_video_psn.engine.predict import Predictor
+from timm_video_psn.engine.predict.predictor import Predictor
 from timm_video_psn.models.weights import file_sha256
 
 ROOT = Path(__file__).parents[2]

@@ -9,16 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clients
 import pytest
 import timm
 import torch
-from loopback_hub import USER, Fault
 from safetensors.torch import load_file, save
 from timm.models import save_for_hf
 
 import timm_video_psn
-from timm_video_psn.data.encode import write_video
+from tests.hub import clients
+from tests.hub.loopback_hub import USER, Fault
+from timm_video_psn.data.video.write_video import write_video
 from timm_video_psn.models.weights import file_sha256
 
 REPO = f"{USER}/psn-motion"

@@ -10,17 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clients
 import pytest
 import timm
 import torch
 import yaml
 from huggingface_hub import ModelCard
-from loopback_hub import TOKEN, USER, Fault
 from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 
 import timm_video_psn  # noqa: F401 - registers the models
+from tests.hub import clients
+from tests.hub.loopback_hub import TOKEN, USER, Fault
 
 REPO = f"{USER}/psn-motion"
 FILES = {

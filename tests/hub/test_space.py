@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from browser import requested_hosts, require_browser, wait_for
 from huggingface_hub import SpaceCard
 
 import timm_video_psn  # noqa: F401  # registers the models
+from tests.browser import requested_hosts, require_browser, wait_for
 from timm_video_psn.data import MOTION_CLASSES, motion_clip, write_video
-from timm_video_psn.engine.checkpoint import export_model
-from timm_video_psn.engine.predict import Predictor
+from timm_video_psn.engine.predict.predictor import Predictor
+from timm_video_psn.engine.train.checkpoint import export_model
 
 ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "hub" / "space"

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tiny_runs import CLASSES, SETTINGS, export, moving_square
 
+from tests.insights.tiny_runs import CLASSES, SETTINGS, export, moving_square
 from timm_video_psn.data import write_video
 from timm_video_psn.insights import (
     activation_map,

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import LONG_NAMES, assert_all_is_in_the_picture
 
-from timm_video_psn.engine.scores import Scores
+from tests.insights.tiny_runs import LONG_NAMES, assert_all_is_in_the_picture
+from timm_video_psn.engine.evaluate.scores import Scores
 from timm_video_psn.insights.class_gain import (
     class_gains,
     draw_class_gains,

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from tiny_runs import CLASSES, export
 
-from timm_video_psn.engine.scores import Scores, save_scores
+from tests.insights.tiny_runs import CLASSES, export
+from timm_video_psn.engine.evaluate.scores import Scores, save_scores
 from timm_video_psn.insights import commands
 from timm_video_psn.insights.command_line import main
 from timm_video_psn.insights.viewer import open_viewer, read_videos

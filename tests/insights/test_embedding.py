@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from browser import requested_hosts
 from PIL import Image
-from tiny_runs import CLASSES, LONG_NAMES, assert_all_is_in_the_picture
 
+from tests.browser import requested_hosts
+from tests.insights.tiny_runs import CLASSES, LONG_NAMES, assert_all_is_in_the_picture
 from timm_video_psn.data import read_index
-from timm_video_psn.data.shard_writer import Limits, write_shards
+from timm_video_psn.data.shards.writer import Limits, write_shards
 from timm_video_psn.insights.embedding import (
     Embedding,
     Features,

@@ -7,9 +7,9 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from tiny_runs import assert_all_is_in_the_picture
 from torch import nn
 
+from tests.insights.tiny_runs import assert_all_is_in_the_picture
 from timm_video_psn.insights.kernel_map import (
     animate_history,
     draw_kernel_maps,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from browser import requested_hosts
-from tiny_runs import CLASSES
 
-from timm_video_psn.engine.scores import Scores, save_scores
+from tests.browser import requested_hosts
+from tests.insights.tiny_runs import CLASSES
+from timm_video_psn.engine.evaluate.scores import Scores, save_scores
 from timm_video_psn.insights.report import make_report
 
 

@@ -4,9 +4,9 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import CLASSES, LONG_NAMES, assert_all_is_in_the_picture, moving_square, write_frames
 
-from timm_video_psn.engine.predict import Predictor
+from tests.insights.tiny_runs import CLASSES, LONG_NAMES, assert_all_is_in_the_picture, moving_square, write_frames
+from timm_video_psn.engine.predict.predictor import Predictor
 from timm_video_psn.insights.temporal_evolution import Evolution, draw_evolution, film_evolution, temporal_evolution
 
 

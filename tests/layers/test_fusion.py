@@ -1,9 +1,9 @@
 """The fusion layer, and the special cases of it that the paper names (Eq. 4, Table 2)."""
 
 import pytest
-import reference
 import torch
 
+from tests import reference
 from timm_video_psn.layers import FUSIONS, block_norms
 
 EQUAL = [(2, 4), (3, 6), (4, 4), (4, 16)]  # G, c

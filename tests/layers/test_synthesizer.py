@@ -5,10 +5,10 @@ import math
 import pickle
 
 import pytest
-import reference
 import torch
 from torch import Tensor, nn
 
+from tests import reference
 from timm_video_psn.layers import ActionPerceptronSynthesizer, fold_clip, unfold_clip
 
 SETTINGS = {

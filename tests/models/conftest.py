@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 import timm
 import torch
-from light_models import NAMES, settle
 from torch import Tensor, nn
 
+from tests.models.light_models import NAMES, settle
 from timm_video_psn import VideoNet
 
 FRAMES, SIZE = 2, 32

@@ -11,7 +11,6 @@ import pickle
 import pytest
 import timm
 import torch
-from light_models import NAMES, temporal_modules
 from timm.data import resolve_data_config
 from timm.models import group_parameters, load_checkpoint, save_for_hf
 from timm.optim import create_optimizer_v2, param_groups_layer_decay
@@ -19,6 +18,7 @@ from timm.utils import ModelEmaV3, freeze, unfreeze
 from timm.utils.model import avg_sq_ch_mean, extract_spp_stats
 from torch import Tensor, nn
 
+from tests.models.light_models import NAMES, temporal_modules
 from timm_video_psn import VideoNet, auxiliary_losses
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from light_models import LIGHT, NAMES, build
 from safetensors.torch import save
 from timm.data import resolve_model_data_config
 from timm.models import FeatureDictNet, FeatureGraphNet, FeatureHookNet, FeatureListNet, save_for_hf
 from timm.models._features import FeatureGetterNet
 from torch import nn
 
+from tests.models.light_models import LIGHT, NAMES, build
 from timm_video_psn import VideoNet
 from timm_video_psn.layers.clip import fold_clip
 from timm_video_psn.models.create import FeatureDictGetter

@@ -6,10 +6,10 @@ import io
 import pytest
 import timm
 import torch
-from light_models import RESNETS, build, settle
 from timm.models._features_fx import create_feature_extractor, get_graph_node_names
 from torch import nn
 
+from tests.models.light_models import RESNETS, build, settle
 from timm_video_psn import auxiliary_losses
 from timm_video_psn.models.frames import average, fold, fold_fixed, unfold
 

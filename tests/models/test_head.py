@@ -3,8 +3,9 @@
 import pytest
 import timm
 import torch
-from light_models import LIGHT, build
 from torch import nn
+
+from tests.models.light_models import LIGHT, build
 
 # A functional dropout, one in the head, one beside it, and two in two heads.
 BACKBONES = {

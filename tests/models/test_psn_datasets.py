@@ -12,8 +12,8 @@ from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from timm_video_psn import VideoNet
-from timm_video_psn.engine.build import create_model
-from timm_video_psn.engine.options import parse_options
+from timm_video_psn.engine.train.build import create_model
+from timm_video_psn.engine.train.options import parse_options
 
 NAMES = sorted(timm.list_models(module="psn_datasets"))
 NAME = "psn_resnet18_sthv1"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from timm_video_psn import VideoNet
 from timm_video_psn.layers import Placement, TemporalModule
-from timm_video_psn.models.place import Place
+from timm_video_psn.models.injection_point import Place
 from timm_video_psn.models.residual_blocks import block_places, way_in
 
 KINDS = [kind for kind in get_args(Placement) if kind != "level"]

@@ -5,10 +5,10 @@ import copy
 import pytest
 import timm
 import torch
-from light_models import LIGHT, RESNETS, build
 from timm.layers import DropPath
 from timm.optim import param_groups_weight_decay
 
+from tests.models.light_models import LIGHT, RESNETS, build
 from timm_video_psn import inject
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 from timm_video_psn.surgery import injected

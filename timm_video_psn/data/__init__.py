@@ -3,18 +3,10 @@
 `read_index` says which videos there are, `VideoDataset` turns one into a clip, `create_video_loader` makes batches.
 """
 
-from timm_video_psn.data.annotations import ANNOTATED, DATASETS, STREAMED, read_index
-from timm_video_psn.data.augment import AutoAugment, ColorJitter
-from timm_video_psn.data.class_folders import read_folder
-from timm_video_psn.data.dataset import Broken, Sample, VideoDataset
-from timm_video_psn.data.decode import DecodeError, VideoReader, check_decoder, decode_clip
-from timm_video_psn.data.encode import write_video
-from timm_video_psn.data.frame_stream import FrameStream, TimedFrame, is_live
-from timm_video_psn.data.labels import check_class_names, flip_label_map, label_fingerprint, mirror_name
-from timm_video_psn.data.loader import Batch, EpochSampler, collate, create_video_loader
-from timm_video_psn.data.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
-from timm_video_psn.data.multi_view import MultiViewDataset, VideoViews, ViewBatch, ViewPlan, create_view_loader
-from timm_video_psn.data.sampling import (
+from timm_video_psn.data.clips.augment import AutoAugment, ColorJitter
+from timm_video_psn.data.clips.dataset import Broken, Sample, VideoDataset
+from timm_video_psn.data.clips.loader import Batch, EpochSampler, collate, create_video_loader
+from timm_video_psn.data.clips.sampling import (
     SAMPLINGS,
     dense_clip_indices,
     dense_indices,
@@ -23,10 +15,19 @@ from timm_video_psn.data.sampling import (
     twice_sample_indices,
     uniform_indices,
 )
-from timm_video_psn.data.shard_index import ShardedIndex, holds_shards
-from timm_video_psn.data.shard_loader import ShardLoader, ShardOrder, create_shard_loader
-from timm_video_psn.data.transforms import EvalTransform, ThreeCropTransform, TrainTransform, normalize_clip
-from timm_video_psn.data.video_index import PathTable, VideoIndex, videos_of_both
+from timm_video_psn.data.clips.transforms import EvalTransform, ThreeCropTransform, TrainTransform, normalize_clip
+from timm_video_psn.data.clips.views import MultiViewDataset, VideoViews, ViewBatch, ViewPlan, create_view_loader
+from timm_video_psn.data.datasets.class_folders import read_folder
+from timm_video_psn.data.datasets.index import PathTable, VideoIndex, videos_of_both
+from timm_video_psn.data.datasets.labels import check_class_names, flip_label_map, label_fingerprint, mirror_name
+from timm_video_psn.data.datasets.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
+from timm_video_psn.data.registry import ANNOTATED, DATASETS, STREAMED, read_index
+from timm_video_psn.data.shards.index import ShardedIndex, holds_shards
+from timm_video_psn.data.shards.loader import ShardLoader, ShardOrder, create_shard_loader
+from timm_video_psn.data.video.errors import DecodeError
+from timm_video_psn.data.video.reader import VideoReader, check_decoder, decode_clip
+from timm_video_psn.data.video.stream import FrameStream, TimedFrame, is_live
+from timm_video_psn.data.video.write_video import write_video
 
 __all__ = [
     "ANNOTATED",

@@ -19,9 +19,9 @@ def train_main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for an error, 128 + n when signal n stopped the run.
     """
     from timm_video_psn.engine.distributed import launched_rank
-    from timm_video_psn.engine.interrupt import Interrupted
-    from timm_video_psn.engine.options import parse_options
-    from timm_video_psn.engine.train import train
+    from timm_video_psn.engine.signals import Interrupted
+    from timm_video_psn.engine.train.options import parse_options
+    from timm_video_psn.engine.train.trainer import train
 
     options = parse_options(argv)
 
@@ -45,13 +45,13 @@ def validate_main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for an error.
     """
-    from timm_video_psn.engine.validate_options import parse_validate_options
+    from timm_video_psn.engine.evaluate.options import parse_validate_options
 
     options = parse_validate_options(argv)
 
     def run() -> None:
-        from timm_video_psn.engine.score_files import run_comparison, run_ensemble
-        from timm_video_psn.engine.validate import validate
+        from timm_video_psn.engine.evaluate.score_files import run_comparison, run_ensemble
+        from timm_video_psn.engine.evaluate.validate import validate
 
         if options.ensemble:
             run_ensemble(options)
@@ -72,7 +72,7 @@ def predict_main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 where some of several inputs could not be read, or 2 for an error.
     """
-    from timm_video_psn.engine.predict_command import parse_predict_options, predict
+    from timm_video_psn.engine.predict.command import parse_predict_options, predict
 
     options = parse_predict_options(argv)
     return _guarded("predict_video.py", lambda: predict(options), options.traceback)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from timm_video_psn.data import Batch, Broken
-from timm_video_psn.engine.interrupt import Interrupted
+from timm_video_psn.engine.signals import Interrupted
 
 T = TypeVar("T")
 _FAILED = "timm_video_psn/failed"  # in the store: how many processes have failed so far

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timm_video_psn.insights.pictures import new_figure, save_figure, save_film
+from timm_video_psn.insights.plotting import new_figure, save_figure, save_film
 from timm_video_psn.insights.viewer import Footage
 from timm_video_psn.layers.clip import unfold_clip
 from timm_video_psn.layers.views import MAPS, MapView, View

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from timm_video_psn.engine.scores import Scores
-from timm_video_psn.insights.pictures import new_figure, save_figure, save_table
+from timm_video_psn.engine.evaluate.scores import Scores
+from timm_video_psn.insights.plotting import new_figure, save_figure, save_table
 
 _Z = 1.959964  # of 95 %
 

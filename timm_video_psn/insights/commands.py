@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from timm_video_psn.engine.scores import load_scores
+from timm_video_psn.engine.evaluate.scores import load_scores
 from timm_video_psn.insights.activation_map import Method, activation_map, draw_activation_map, film_activation_map
 from timm_video_psn.insights.class_gain import class_gains, draw_class_gains, save_class_gains
 from timm_video_psn.insights.embedding import (

@@ -25,7 +25,7 @@ from timm_video_psn.data import (
     create_shard_loader,
     create_video_loader,
 )
-from timm_video_psn.insights.pictures import new_figure, save_figure, save_text
+from timm_video_psn.insights.plotting import new_figure, save_figure, save_text
 from timm_video_psn.insights.viewer import Viewer
 
 _NEIGHBOURS = 5

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from timm_video_psn.insights.pictures import heat_map, new_figure, pixels_of, save_figure, save_gif, save_table
+from timm_video_psn.insights.plotting import heat_map, new_figure, pixels_of, save_figure, save_gif, save_table
 from timm_video_psn.interactions import InteractionMap, interaction_map
 
 Maps = Mapping[str, InteractionMap]  # site -> map

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from timm_video_psn.insights.kernel_map import kernel_maps
-from timm_video_psn.insights.pictures import heat_map, new_figure, save_figure, save_table
+from timm_video_psn.insights.plotting import heat_map, new_figure, save_figure, save_table
 from timm_video_psn.interactions import InteractionMap
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 from timm_video_psn.layers.clip import fold_clip, unfold_clip

@@ -18,7 +18,7 @@ from timm_video_psn.insights.commands import (
     make_shapes,
     short_name,
 )
-from timm_video_psn.insights.pictures import save_text
+from timm_video_psn.insights.plotting import save_text
 from timm_video_psn.insights.viewer import Viewer, open_viewer, read_videos
 
 REPORT_LIMIT = 600  # videos of the embedding

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from timm_video_psn.data import VideoReader
-from timm_video_psn.insights.pictures import new_figure, pixels_of, save_figure, save_film
+from timm_video_psn.insights.plotting import new_figure, pixels_of, save_figure, save_film
 from timm_video_psn.insights.viewer import Viewer, watch
 
 _SHOWN = 8  # frames above the curves

@@ -11,10 +11,10 @@ import yaml
 from torch import Tensor
 
 from timm_video_psn.data import EvalTransform, VideoIndex, VideoReader, read_index
-from timm_video_psn.data.sampling import Sampling
-from timm_video_psn.engine.model_folder import read_config
+from timm_video_psn.data.clips.sampling import Sampling
 from timm_video_psn.engine.precision import Precision
-from timm_video_psn.engine.predict import Predictor
+from timm_video_psn.engine.predict.predictor import Predictor
+from timm_video_psn.engine.trained_model import read_config
 from timm_video_psn.models import VideoNet
 
 _READ_AT_ONCE = 16  # frames; those of a large video would not fit in memory together

@@ -5,18 +5,18 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from timm_video_psn.layers.gate_shift import GateShift
-from timm_video_psn.layers.gst import GroupedSpatialTemporal
-from timm_video_psn.layers.receptive_field import (
+from timm_video_psn.layers.baselines.gate_shift import GateShift
+from timm_video_psn.layers.baselines.gst import GroupedSpatialTemporal
+from timm_video_psn.layers.baselines.receptive_field import (
     ReceptiveFieldInception,
     ReceptiveFieldInceptionTemporal,
     ReceptiveFieldLarge,
     ReceptiveFieldSmall,
 )
-from timm_video_psn.layers.shift import TemporalShift
+from timm_video_psn.layers.baselines.shift import TemporalShift
+from timm_video_psn.layers.baselines.tam import TemporalAdaptive
+from timm_video_psn.layers.baselines.tea import TemporalExcitationAggregation
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
-from timm_video_psn.layers.tam import TemporalAdaptive
-from timm_video_psn.layers.tea import TemporalExcitationAggregation
 from timm_video_psn.layers.temporal_module import TemporalModule
 
 # tsn (Wang et al., "Temporal Segment Networks", 2016) has no module: frames meet only in the average of their logits.

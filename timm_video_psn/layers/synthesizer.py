@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from timm_video_psn.layers.baselines.enhanced_residual import EnhancedResidual, check_choices
 from timm_video_psn.layers.branches import Pool, SpatialBank, SpatialConv, TemporalBank, odd_sizes
 from timm_video_psn.layers.clip import split_frames
-from timm_video_psn.layers.enhanced_residual import EnhancedResidual, check_choices
 from timm_video_psn.layers.fusion import FUSIONS
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from timm_video_psn.layers.temporal_module import Placement
 from timm_video_psn.layers.views import View
-from timm_video_psn.models.place import Place
+from timm_video_psn.models.injection_point import Place
 from timm_video_psn.models.residual_blocks import block_places
 from timm_video_psn.surgery import resolve
 

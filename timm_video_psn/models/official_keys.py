@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from timm_video_psn.layers.gst import temporal_kernel
-from timm_video_psn.layers.shift import TemporalShift
+from timm_video_psn.layers.baselines.gst import temporal_kernel
+from timm_video_psn.layers.baselines.shift import TemporalShift
 from timm_video_psn.models.video_net import VideoNet
 from timm_video_psn.surgery import CHILD, injected
 

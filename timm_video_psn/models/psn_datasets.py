@@ -14,8 +14,14 @@ from timm.models import (
 )
 
 from timm_video_psn.models.create import create_named, has_weights, video_cfg
+from timm_video_psn.models.published_weights import (
+    NAMESPACE_VARIABLE,
+    Published,
+    find_published,
+    read_manifest,
+    saved_settings,
+)
 from timm_video_psn.models.video_net import VideoNet
-from timm_video_psn.models.zoo import NAMESPACE_VARIABLE, Published, find_published, read_manifest, saved_settings
 
 
 class _Dataset(NamedTuple):

@@ -7,7 +7,7 @@ from timm.models import ResNet
 from torch import nn
 
 from timm_video_psn.layers.temporal_module import Placement
-from timm_video_psn.models.place import Place
+from timm_video_psn.models.injection_point import Place
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 

@@ -28,8 +28,8 @@ from timm_video_psn.models.frames import (
     unfold_all,
 )
 from timm_video_psn.models.head import classifier_name, drop_rate, set_drop_rate
+from timm_video_psn.models.injection_point import Place
 from timm_video_psn.models.layer_groups import group_by_layers
-from timm_video_psn.models.place import Place
 from timm_video_psn.models.residual_blocks import way_in
 from timm_video_psn.surgery import inject, injected, replace
 

@@ -1,0 +1,301 @@
+"""`VideoReader` against a plain decode of the whole file, and its answers to files that are none."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.sample_videos import B_FRAMES, NUM_FRAMES, REAL_CLIPS, decoded_plainly, encoded, moving_noise
+from timm_video_psn.data import video_file
+from timm_video_psn.data.video.errors import DecodeError
+from timm_video_psn.data.video.reader import VideoReader, decode_clip
+
+Find = Callable[[str], Path]
+
+
+def index_patterns(num_frames: int) -> list[list[int]]:
+    """All that a sampler may ask for: dense, sparse, one, backwards, repeated."""
+    spread = [int(num_frames / 16 + num_frames / 8 * i) for i in range(8)]
+    middle = [min(num_frames // 2 + i, num_frames - 1) for i in range(8)]
+    draws = [np.random.default_rng(i).integers(0, num_frames, 5).tolist() for i in range(8)]
+    every = list(range(num_frames))
+    return [every, every[::-1], spread, middle, middle[::2], [0], [num_frames - 1], [3, 3, 0, 3], *draws]
+
+
+def assert_reads(path: Path, truth: np.ndarray, patterns: list[list[int]]) -> None:
+    with VideoReader(path) as reader:
+        assert reader.num_frames == len(truth)
+        for indices in patterns:
+            np.testing.assert_array_equal(reader.read(indices), truth[indices], err_msg=f"indices {indices}")
+
+
+class TestExactFrames:
+    def test_equal_those_of_a_plain_decode(self, any_video):
+        truth = decoded_plainly(any_video)
+        assert len(truth) == NUM_FRAMES
+        assert_reads(any_video, truth, [[i] for i in range(NUM_FRAMES)] + index_patterns(NUM_FRAMES))
+
+    def test_one_after_the_other_equal_those_of_a_plain_decode(self, any_video):
+        with VideoReader(any_video) as reader:
+            frames = list(reader.frames())
+            np.testing.assert_array_equal(np.stack(frames), decoded_plainly(any_video))
+            assert len(list(reader.frames())) == NUM_FRAMES  # and once more
+
+    def test_of_real_clips_equal_those_of_a_plain_decode(self):
+        clips = sorted(path for path in REAL_CLIPS.glob("*.*") if path.suffix in (".mp4", ".avi"))
+        if not clips:
+            pytest.skip("no folder shared/clips with real videos beside the repository")
+        for path in clips:
+            truth = decoded_plainly(path)
+            assert_reads(path, truth, index_patterns(len(truth))[2:])
+
+    def test_do_not_depend_on_the_packet_table(self, any_video, monkeypatch):
+        truth = decoded_plainly(any_video)
+        monkeypatch.setattr(video_file.PacketTable, "from_marks", lambda marks: None)
+        assert_reads(any_video, truth, index_patterns(NUM_FRAMES))
+
+    @pytest.mark.parametrize("name", ["one.mp4", "one.webm", "one.avi", "one.mkv"])
+    def test_of_a_single_frame(self, name, tmp_path):
+        codec, options = {"webm": ("libvpx-vp9", {}), "avi": ("mpeg4", {})}.get(name[4:], ("libx264", {}))
+        path = encoded(moving_noise(num_frames=1), codec, options, "yuv420p", tmp_path / name)
+        assert_reads(path, decoded_plainly(path), [[0], [0, 0, 0]])
+
+    def test_of_uneven_rate_are_numbered_one_by_one(self, video):
+        with av.open(str(video("uneven_rate.mp4"))) as container:
+            times = [frame.time for frame in container.decode(video=0)]
+        gaps = np.diff(times)
+        assert gaps.max() > 3 * gaps.min()
+
+    def test_of_a_file_too_large_to_hold_in_memory(self, video, monkeypatch):
+        monkeypatch.setattr(video_file, "_HELD_BYTES", 1000)
+        assert_reads(video("b_frames.mp4"), decoded_plainly(video("b_frames.mp4")), index_patterns(NUM_FRAMES))
+
+    @pytest.mark.parametrize("hidden", [1, 5, 20])
+    def test_count_from_where_an_edit_list_starts(self, hidden, edited_video):
+        path = edited_video(hidden)
+        truth = decoded_plainly(path)
+        assert len(truth) == NUM_FRAMES - hidden
+        assert_reads(path, truth, index_patterns(len(truth)))
+
+    def test_where_time_stamps_occur_twice(self, video, tmp_path):
+        path = tmp_path / "twice.mkv"
+        with av.open(str(video("one_group.mp4"))) as source, av.open(str(path), "w") as target:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.pts = packet.dts = packet.dts // 1024 * 1024
+                    packet.stream = stream
+                    target.mux(packet)
+        truth = decoded_plainly(path)
+        assert_reads(path, truth, index_patterns(len(truth)))
+
+    def test_rate_is_that_of_the_file(self, video):
+        with VideoReader(video("b_frames.mp4")) as reader:
+            assert reader.fps == 25
+
+
+class TestDecodesLittle:
+    def test_converts_only_wanted_frames(self, video, monkeypatch):
+        converted = []
+        to_rgb = video_file.VideoFile._to_rgb
+        monkeypatch.setattr(
+            video_file.VideoFile, "_to_rgb", lambda self, frame: converted.append(frame.pts) or to_rgb(self, frame)
+        )
+        for name in ("b_frames.mp4", "mpeg4.avi"):
+            converted.clear()
+            with VideoReader(video(name)) as reader:
+                reader.read([5, 30, 5, 17])
+            assert len(converted) == 3
+
+    def test_decodes_from_the_last_key_frame_on(self, video, monkeypatch):
+        runs = []
+        decode_run = video_file._decode_run
+
+        def counted(decoder, run, wanted):
+            packets = list(run)
+            runs.append(len(packets))
+            return decode_run(decoder, packets, wanted)
+
+        monkeypatch.setattr(video_file, "_decode_run", counted)
+        with VideoReader(video("b_frames.mp4")) as reader:  # key frames at 0, 12, 24, 36
+            reader.read([1, 24])
+        assert len(runs) == 2
+        assert runs[0] <= 5
+        assert runs[1] == 1
+
+
+class TestDamagedFiles:
+    @pytest.mark.parametrize(
+        ("name", "content", "reason"),
+        [
+            ("empty.mp4", b"", r"the file is empty \(0 bytes\); copy or download it again"),
+            ("words.mp4", b"no video\n" * 200, "it is no video, or damaged from the start"),
+            ("words.txt", b"no video\n" * 200, "it holds no video, only sound, a cover picture or text"),
+        ],
+    )
+    def test_that_are_no_videos(self, name, content, reason, tmp_path):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(DecodeError, match=f"cannot decode .*{name}: {reason}"):
+            VideoReader(path)
+
+    def test_with_sound_only(self, tmp_path):
+        path = tmp_path / "sound.mp4"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("aac", rate=8000)
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            silence.rate = 8000
+            container.mux(stream.encode(silence))
+            container.mux(stream.encode(None))
+        with pytest.raises(DecodeError, match="it holds no video, only sound"):
+            VideoReader(path)
+
+    def test_that_do_not_exist(self, tmp_path):
+        with pytest.raises(DecodeError, match="there is no such file or folder; check the name"):
+            decode_clip(tmp_path / "gone.mp4", lambda num_frames: [0])
+
+    def test_that_the_file_system_does_not_tell_of(self, tmp_path):
+        with pytest.raises(DecodeError, match=r"it cannot be reached \(File name too long\)"):
+            VideoReader(tmp_path / f"{'x' * 300}.mp4")
+
+    def test_that_go_away_while_they_are_read(self, video, tmp_path, monkeypatch):
+        monkeypatch.setattr(video_file, "_HELD_BYTES", 1000)
+        path = tmp_path / "large.mp4"
+        path.write_bytes(video("b_frames.mp4").read_bytes())
+        with VideoReader(path) as reader:
+            path.unlink()
+            with pytest.raises(DecodeError, match=r"it cannot be read \(No such file or directory\)"):
+                reader.read([0, 40])
+
+    def test_cut_short_before_the_table_of_contents(self, video, tmp_path):
+        path = cut(video("b_frames.mp4"), 0.8, tmp_path)
+        with pytest.raises(DecodeError, match=r"its table of contents \(mp4 'moov'\) is missing: .* cut short"):
+            VideoReader(path)
+
+    @pytest.mark.parametrize("name", ["vp9.webm", "b_frames.mkv", "mpeg4.avi"])
+    @pytest.mark.parametrize("share", [0.4, 0.66, 0.9])
+    def test_cut_short_later(self, name, share, video, tmp_path):
+        with pytest.raises(DecodeError, match=r"it is cut short by [\d,]+ bytes; copy or download it again"):
+            VideoReader(cut(video(name), share, tmp_path))
+
+    def test_cut_short_behind_the_table_of_contents(self, tmp_path):
+        path = tmp_path / "whole.mp4"
+        with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=25, options=B_FRAMES)
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            for frame in moving_noise():
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode(None))
+        with pytest.raises(DecodeError, match="it is cut short by"):
+            VideoReader(cut(path, 0.6, tmp_path))
+
+    def test_within_give_frames_of_undamaged_groups_and_no_other_frame(self, video, tmp_path):
+        path = tmp_path / "damaged.mp4"
+        whole, content = decoded_plainly(video("b_frames.mp4")), bytearray(video("b_frames.mp4").read_bytes())
+        with av.open(str(video("b_frames.mp4"))) as container:
+            key = [packet for packet in container.demux(video=0) if packet.is_keyframe][2]  # shows frame 24
+            content[key.pos + 50 : key.pos + key.size] = b"\xff" * (key.size - 50)
+        path.write_bytes(content)
+        with VideoReader(path) as reader:
+            assert reader.num_frames == NUM_FRAMES
+            intact = [0, 5, 11, 12, 23, 36, 47]
+            np.testing.assert_array_equal(reader.read(intact), whole[intact])
+            with pytest.raises(DecodeError, match="the file is damaged, and frames asked for do not come out of it"):
+                reader.read([0, 24])
+            given = []
+            with pytest.raises(DecodeError, match="damaged, and not all of its frames come out of it: 24 of 48"):
+                given.extend(reader.frames())
+            np.testing.assert_array_equal(np.stack(given), whole[:24])
+
+    def test_whose_frames_change_size(self, tmp_path):
+        parts = [
+            encoded(moving_noise(*size, 4), "libx264", {}, "yuv420p", tmp_path / f"{number}.h264")
+            for number, size in enumerate([(48, 64), (32, 32)])
+        ]
+        path = tmp_path / "both.h264"
+        path.write_bytes(b"".join(part.read_bytes() for part in parts))
+        with VideoReader(path) as reader:
+            assert reader.num_frames == 8
+            assert reader.read([1, 2]).shape == (2, 48, 64, 3)
+            assert reader.read([7]).shape == (1, 32, 32, 3)
+            with pytest.raises(DecodeError, match=r"differ in size, \(height, width\) is \[\(32, 32\), \(48, 64\)\]"):
+                reader.read([1, 7])
+            with pytest.raises(DecodeError, match="differ in size"):
+                list(reader.frames())
+
+    def test_are_named_by_an_error_that_travels_between_processes(self):
+        error = pickle.loads(pickle.dumps(DecodeError("a/b.mp4", "it is gone")))
+        assert (error.path, error.reason, str(error)) == (
+            Path("a/b.mp4"),
+            "it is gone",
+            "cannot decode a/b.mp4: it is gone",
+        )
+
+
+class TestIndices:
+    @pytest.mark.parametrize("index", [-1, NUM_FRAMES])
+    def test_outside_the_video_are_errors(self, index, video):
+        with (
+            VideoReader(video("b_frames.mp4")) as reader,
+            pytest.raises(IndexError, match=f"frame {index} of .*has 48 frames; use indices from 0 to 47"),
+        ):
+            reader.read([0, index])
+
+    def test_are_needed(self, video):
+        with VideoReader(video("b_frames.mp4")) as reader, pytest.raises(ValueError, match="give at least one index"):
+            reader.read([])
+
+    def test_are_chosen_by_the_length(self, video):
+        clip = decode_clip(video("b_frames.mp4"), lambda num_frames: np.array([0, num_frames - 1]))
+        np.testing.assert_array_equal(clip, decoded_plainly(video("b_frames.mp4"))[[0, -1]])
+
+
+class TestFrameFolder:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for number, frame in enumerate(moving_noise(num_frames=12)):
+            Image.fromarray(frame).save(tmp_path / f"frame{number}.png")  # 10 sorts before 9 as text
+        (tmp_path / "notes.txt").write_text("no frame")
+        (tmp_path / "._frame0.png").write_bytes(b"no frame either")
+        return tmp_path
+
+    def test_is_read_in_natural_order(self, folder):
+        assert_reads(folder, moving_noise(num_frames=12), index_patterns(12))
+        with VideoReader(folder) as reader:
+            np.testing.assert_array_equal(np.stack(list(reader.frames())), moving_noise(num_frames=12))
+        with VideoReader(folder) as reader:
+            assert reader.fps is None
+
+    def test_may_hold_grey_images(self, folder):
+        Image.fromarray(np.full((48, 64), 7, np.uint8)).save(folder / "frame3.png")
+        with VideoReader(folder) as reader:
+            assert (reader.read([3]) == 7).all()
+
+    def test_without_images_is_an_error(self, tmp_path):
+        with pytest.raises(DecodeError, match=r"the folder holds no frame image \(.jpeg, .jpg, .png\)"):
+            VideoReader(tmp_path)
+
+    def test_with_a_damaged_image_is_an_error_where_that_is_wanted(self, folder):
+        content = (folder / "frame4.png").read_bytes()
+        (folder / "frame4.png").write_bytes(content[: len(content) // 2])
+        with VideoReader(folder) as reader:
+            assert reader.read([3, 5]).shape == (2, 48, 64, 3)
+            with pytest.raises(DecodeError, match=r"image frame4.png cannot be read"):
+                reader.read([3, 4])
+
+    def test_with_images_of_two_sizes_is_an_error(self, folder):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "frame4.png")
+        with VideoReader(folder) as reader, pytest.raises(DecodeError, match="differ in size"):
+            reader.read([3, 4])
+
+
+def cut(path: Path, share: float, folder: Path) -> Path:
+    """A copy that lacks the end."""
+    content = path.read_bytes()
+    shorter = folder / f"cut_{path.name}"
+    shorter.write_bytes(content[: int(share * len(content))])
+    return shorter

@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from timm_video_psn.data import Batch, Broken
+from timm_video_psn.engine.evaluate.evaluate import evaluate, pair_accuracy
+from timm_video_psn.engine.precision import Precision
+
+PRECISION = Precision(torch.device("cpu"), (0.0, 0.0, 0.0), (1 / 255,) * 3)
+
+
+class FirstPixel(torch.nn.Module):
+    """Reads its answer off the clip: the logits of class k are the mean of the pixels of frame k."""
+
+    def forward(self, clip):
+        return clip.mean((1, 3, 4))
+
+
+def batch(answers, labels, broken=()):
+    """Clips of which frame `answer` alone is bright, so that `FirstPixel` answers so."""
+    clip = torch.zeros(len(answers), 6, 2, 2, 3, dtype=torch.uint8)
+    for i, answer in enumerate(answers):
+        clip[i, answer] = 255
+    index = torch.arange(len(answers))
+    return Batch(clip, torch.tensor(labels, dtype=torch.int64), index, torch.full_like(index, 6), list(broken))
+
+
+def test_accuracy_is_counted_by_hand():
+    batches = [batch([0, 1, 2], [0, 1, 3]), batch([5], [5])]
+    result = evaluate(FirstPixel(), batches, PRECISION, num_expected=4)
+    assert result.top1 == 75.0
+    assert (result.num_videos, result.num_expected, result.pair_top1) == (4, 4, None)
+    assert 75.0 <= result.top5 <= 100.0
+
+
+def test_a_video_that_cannot_be_read_is_left_out_and_reported():
+    broken = Broken(2, "c.mp4", "no frames")
+    result = evaluate(FirstPixel(), [batch([0], [0], [broken]), batch([], [], [])], PRECISION, num_expected=2)
+    assert (result.num_videos, result.num_expected, result.broken) == (1, 2, (broken,))
+    with pytest.raises(ValueError, match=r"none of the 1 videos to evaluate could be read: c\.mp4: no frames"):
+        evaluate(FirstPixel(), [batch([], [], [broken])], PRECISION, num_expected=1)
+
+
+def test_within_pairs_only_the_two_classes_compete():
+    logits = torch.tensor([[1.0, 0, 9], [0, 1, 9], [0, 1, 9], [0, 0, 9]])
+    labels = torch.tensor([0, 0, 1, 2])
+    assert pair_accuracy(logits, labels, ((0, 1),)) == pytest.approx(200 / 3)
+    assert pair_accuracy(logits, labels, ()) is None
+    assert pair_accuracy(logits[3:], labels[3:], ((0, 1),)) is None
+
+
+def test_a_tie_within_a_pair_counts_half_however_the_classes_are_numbered():
+    logits = torch.zeros(4, 2)
+    assert pair_accuracy(logits, torch.tensor([0, 0, 0, 1]), ((0, 1),)) == 50.0
+
+
+def test_logits_that_are_not_finite_are_wrong_and_told_of(caplog):
+    def spoil(clip):
+        logits = FirstPixel()(clip)
+        logits[0] = torch.nan
+        return logits
+
+    spoiled = FirstPixel()
+    spoiled.forward = spoil
+    result = evaluate(spoiled, [batch([0, 1, 2, 3], [0, 1, 2, 5])], PRECISION, num_expected=4)
+    assert result.top1 == 50.0
+    assert result.top5 <= 75.0
+    assert "the logits of 1 of 4 videos are not finite, which counts as wrong" in caplog.text

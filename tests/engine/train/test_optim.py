@@ -1,0 +1,179 @@
+import pytest
+import timm
+import torch
+from timm.optim import muon
+from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
+from timm.scheduler import create_scheduler_v2
+
+import timm_video_psn  # noqa: F401  registers the models
+from timm_video_psn.engine.train.build import create_optimizer
+from timm_video_psn.engine.train.optim import (
+    LearningRateMultipliers,
+    base_learning_rate,
+    check_coverage,
+    create_parameter_groups,
+    describe_groups,
+)
+from timm_video_psn.engine.train.options import parse_options
+
+
+def psn(**kwargs):
+    return timm.create_model("psn_test_resnet", num_classes=5, proportion=0.5, zero_init_last=False, **kwargs)
+
+
+def settings(model, groups):
+    """(weight decay, factor of the learning rate) of every parameter, by name."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        names[id(parameter)]: (group["weight_decay"], pytest.approx(group.get("lr_scale", 1.0)))
+        for group in groups
+        for parameter in group["params"]
+    }
+
+
+VIT = {"backbone": "test_vit", "temporal": "rf_s", "num_classes": 5, "img_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("psn_test_resnet", {"proportion": 0.5}),
+        ("tsm_test_resnet", {}),
+        ("gst_resnet50", {}),
+        ("video_net", VIT),
+    ],
+)
+@pytest.mark.parametrize("layer_decay", [None, 0.7])
+def test_without_multipliers_the_groups_decay_and_scale_as_timms(name, kwargs, layer_decay):
+    model = timm.create_model(name, **kwargs)
+    ours = create_parameter_groups(model, 0.05, layer_decay=layer_decay)
+    if layer_decay is None:
+        timms = param_groups_weight_decay(model, 0.05, no_weight_decay_list=model.no_weight_decay())
+    else:
+        timms = param_groups_layer_decay(model, 0.05, model.no_weight_decay(), layer_decay=layer_decay)
+    assert settings(model, ours) == settings(model, timms)
+
+
+def test_tsms_policy_is_expressed_by_two_multipliers():
+    """Its get_optim_policies: weights 1 and biases 2, of the classifier 5 and 10; norms 1 and, as biases, no decay."""
+    model = timm.create_model("video_net", backbone="vgg11_bn", temporal="tsn", num_classes=5)
+    found = settings(model, create_parameter_groups(model, 5e-4, LearningRateMultipliers(head=5, bias=2)))
+    assert found.pop("backbone.head.fc.weight") == (5e-4, 5)
+    assert found.pop("backbone.head.fc.bias") == (0, 10)
+    for name, value in found.items():
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if isinstance(owner, torch.nn.BatchNorm2d):
+            assert value == (0, 1), name
+        else:
+            assert value == ((0, 2) if name.endswith("bias") else (5e-4, 1)), name
+
+
+def test_the_temporal_modules_learn_at_their_own_rate_and_the_fusion_matrix_decays_only_when_asked():
+    model = psn()
+    for asked in (False, True):
+        groups = create_parameter_groups(model, 0.1, LearningRateMultipliers(temporal=3), decay_fusion=asked)
+        for name, (decay, scale) in settings(model, groups).items():
+            assert scale == (3 if ".temporal." in name else 1), name
+            if name.endswith("fusion.weight"):
+                assert decay == (0.1 if asked else 0), name
+            elif model.get_parameter(name).ndim == 1:
+                assert decay == 0, name
+            else:
+                assert decay == 0.1, name
+
+
+def test_multipliers_and_layer_decay_multiply():
+    model = psn()
+    plain = settings(model, create_parameter_groups(model, 0.1, layer_decay=0.5))
+    both = settings(model, create_parameter_groups(model, 0.1, LearningRateMultipliers(4, 5, 2), layer_decay=0.5))
+    for name, (_, scale) in plain.items():
+        factor = 5 if name.startswith("backbone.fc.") else 4 if ".temporal." in name else 1
+        factor *= 2 if name == "backbone.fc.bias" else 1
+        assert both[name][1] == scale.expected * factor, name
+
+
+def test_frozen_parameters_are_in_no_group():
+    model = psn()
+    model.backbone.layer1.requires_grad_(False)
+    model.backbone.layer1[0].temporal.requires_grad_(True)
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert settings(model, create_parameter_groups(model, 0.1)).keys() == trainable
+    model.requires_grad_(False)
+    with pytest.raises(ValueError, match="VideoNet has no trainable parameter"):
+        create_parameter_groups(model, 0.1)
+
+
+def test_what_is_in_no_group_or_in_two_is_named():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    model[1].bias.requires_grad_(False)
+    groups = [{"params": [model[0].weight, model[1].weight]}, {"params": [model[1].weight]}]
+    with pytest.raises(ValueError, match=r"each of 3 .* in none: 0\.bias; in several: 1\.weight; .* model: 0$"):
+        check_coverage(model, groups)
+    with pytest.raises(ValueError, match="in none: none; in several: none; frozen or not of this model: 1"):
+        check_coverage(model, [{"params": [model[0].weight, model[0].bias, model[1].weight, model[1].bias]}])
+    check_coverage(model, [{"params": [model[0].weight, model[0].bias]}, {"params": [model[1].weight]}])
+
+
+@pytest.mark.parametrize("opt", ["sgd", "adamw", "muon", "lookahead_sgd"])
+@pytest.mark.parametrize("sched", ["multistep", "none"])
+def test_an_update_of_any_optimizer_moves_parameters_by_their_own_rate(opt, sched, clip, monkeypatch):
+    """A rate of zero for the classifier leaves it where it is; all others move."""
+    monkeypatch.setattr(muon, "zeropower_via_newtonschulz", muon.zeropower_via_newtonschulz)  # undone afterwards
+    argv = ["--opt", opt, "--sched", sched, "--head-lr-mult", "0", "--lr", "0.1", "--device", "cpu"]
+    options = parse_options(argv)
+    model = psn(expand_init=1.0)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = create_optimizer(options, model)
+    create_scheduler_v2(optimizer, sched=sched, num_epochs=3, decay_milestones=[1])
+    model(clip).logsumexp(1).sum().backward()
+    optimizer.step()
+    still = {name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])}
+    assert still == {"backbone.fc.weight", "backbone.fc.bias"}
+
+
+def test_an_update_of_sgd_is_rate_times_multiplier_times_gradient(clip):
+    argv = [
+        "--sched",
+        "none",
+        "--lr",
+        "0.1",
+        "--opt",
+        "momentum",
+        "--momentum",
+        "0",
+        "--weight-decay",
+        "0",
+        "--device",
+        "cpu",
+    ]
+    options = parse_options([*argv, "--temporal-lr-mult", "3", "--head-lr-mult", "5", "--bias-lr-mult", "2"])
+    model = psn(expand_init=1.0)
+    optimizer = create_optimizer(options, model)
+    assert base_learning_rate(optimizer.param_groups) == pytest.approx(0.1)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    model(clip).logsumexp(1).sum().backward()
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        factor = {"backbone.fc.weight": 5, "backbone.fc.bias": 10}.get(name, 3 if ".temporal." in name else 1)
+        torch.testing.assert_close(parameter.detach(), before[name] - 0.1 * factor * parameter.grad, msg=name)
+
+
+def test_the_rate_that_is_reported_is_that_before_multipliers():
+    for scales in ((0.5, 1.0), (0.2, 5.0)):
+        groups = [{"lr": 0.3 * scale, "lr_scale": scale} for scale in scales]
+        assert base_learning_rate(groups) == pytest.approx(0.3)
+
+
+def test_the_table_has_a_line_for_each_role_and_kind_and_adds_up():
+    model = psn()
+    groups = create_parameter_groups(model, 0.05, LearningRateMultipliers(head=5, bias=2), layer_decay=0.5)
+    head, *lines = describe_groups(groups, lr=0.01)
+    assert head.split() == ["group", "tensors", "parameters", "lr", "decay"]
+    assert len(lines) <= 8
+    table = {" ".join(line.split()[:2]): line.split()[2:] for line in lines}
+    assert table["head weights"] == ["1", str(model.backbone.fc.weight.numel()), "0.05", "0.05"]
+    assert table["head biases"] == ["1", "5", "0.1", "0"]
+    assert table["temporal fusion"][-1] == "0"
+    assert table["backbone weights"][3] == "to"
+    sizes = [int(values[1].replace(",", "")) for values in table.values()]
+    assert sum(sizes) == sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,85 @@
+"""The list of broken videos on disk."""
+
+import csv
+import resource
+
+import pytest
+
+from timm_video_psn.data import Broken
+from timm_video_psn.engine.train.skipped import SkippedList
+
+
+def entries(path):
+    with path.open(newline="") as file:
+        return [tuple(row) for row in csv.reader(file)]
+
+
+A, B, C = (Broken(i, f"/data/{name}", "it is cut short by 1,024 bytes") for i, name in enumerate("abc"))
+HEADER = ("path", "reason", "epoch", "split")
+ROW_A = ("/data/a", "it is cut short by 1,024 bytes", "1", "train")
+
+
+def test_every_video_is_listed_once_with_the_epoch_that_met_it_first(tmp_path):
+    skipped = SkippedList(tmp_path / "skipped.csv")
+    skipped.add([A, A], 1, "train")
+    skipped.add([A, B], 2, "train")
+    assert entries(skipped.path) == [HEADER, ROW_A, ("/data/b", ROW_A[1], "2", "train")]
+
+
+def test_a_video_of_both_splits_is_listed_for_each(tmp_path):
+    skipped = SkippedList(tmp_path / "skipped.csv")
+    skipped.add([A], 1, "train")
+    skipped.add([A], 1, "val")
+    assert [row[3] for row in entries(skipped.path)] == ["split", "train", "val"]
+
+
+def test_without_broken_videos_there_is_no_file(tmp_path):
+    SkippedList(tmp_path / "skipped.csv").add([], 1, "train")
+    assert not (tmp_path / "skipped.csv").exists()
+
+
+def test_a_run_that_goes_on_adds_to_the_file(tmp_path):
+    path = tmp_path / "skipped.csv"
+    SkippedList(path).add([A], 1, "train")
+    SkippedList(path).add([A, B], 3, "train")
+    assert entries(path) == [HEADER, ROW_A, ("/data/b", ROW_A[1], "3", "train")]
+
+
+def test_a_line_without_end_is_replaced(tmp_path):
+    path = tmp_path / "skipped.csv"
+    SkippedList(path).add([A, B], 1, "train")
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        SkippedList(path).add([A, B, C], 1, "train")
+        assert [row[0] for row in entries(path)] == ["path", "/data/a", "/data/b", "/data/c"]
+
+
+def test_odd_names_and_reasons_stay_one_line(tmp_path):
+    path = tmp_path / "skipped.csv"
+    SkippedList(path).add([Broken(0, 'a "b", c.mp4', "first\nsecond"), Broken(1, "d\udce4.mp4", "x")], 1, "train")
+    assert entries_of_any_encoding(path) == ['a "b", c.mp4', "d\udce4.mp4"]
+    assert len(path.read_bytes().splitlines()) == 3
+    SkippedList(path).add([Broken(1, "d\udce4.mp4", "x")], 2, "train")
+    assert len(path.read_bytes().splitlines()) == 3
+
+
+def entries_of_any_encoding(path):
+    with path.open(newline="", errors="surrogateescape") as file:
+        return [row[0] for row in csv.reader(file)][1:]
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, room):
+    path = tmp_path / "skipped.csv"
+    skipped = SkippedList(path)
+    skipped.add([A], 1, "train")
+    size, limits = path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"could not write .*skipped\.csv: "):
+            skipped.add([B, C], 2, "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    SkippedList(path).add([B], 2, "train")
+    assert [row[0] for row in entries(path)] == ["path", "/data/a", "/data/b"]

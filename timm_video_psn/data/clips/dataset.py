@@ -1,0 +1,110 @@
+"""From an index entry to a clip and its label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from timm_video_psn.data.clips.sampling import Sampling, segment_indices
+from timm_video_psn.data.datasets.index import VideoIndex
+from timm_video_psn.data.datasets.labels import flip_label_map
+from timm_video_psn.data.video.errors import DecodeError
+from timm_video_psn.data.video.reader import Decoder
+
+
+class Sample(NamedTuple):
+    """A clip as the model's input is made of, (T, S, S, 3) uint8, with what is to be known about it."""
+
+    clip: torch.Tensor
+    label: int
+    index: int  # type: ignore[assignment]  # of the video in its data set; hides tuple.index, which nobody needs
+    num_frames: int  # of the video the clip was taken from
+
+
+class Broken(NamedTuple):
+    """A video that could not be decoded; it takes the place of its sample, so that nothing else is passed off as it."""
+
+    index: int  # type: ignore[assignment]
+    path: str
+    reason: str
+
+
+class VideoDataset(Dataset[Sample | Broken]):
+    """Clips of the videos in an index.
+
+    An item is asked for by its number, or by (number, epoch). What is drawn for a training clip depends on the seed,
+    the epoch and the number alone, not on the worker that draws it.
+
+    Args:
+        index: the videos.
+        num_frames: frames T of a clip.
+        transform: from (T, H, W, 3) to (T, S, S, 3) uint8. For training called as `transform(clip, rng)` to give
+            (clip, mirrored), else as `transform(clip)`.
+        training: random frames and transform, or the fixed ones of testing.
+        seed: of the random choices.
+        sampling: which frames; by default one from each of T equal parts of the video.
+        decoder: of video files, as `VideoReader` takes it.
+    """
+
+    def __init__(
+        self,
+        index: VideoIndex,
+        num_frames: int,
+        transform: Callable[..., Any],
+        training: bool,
+        seed: int = 0,
+        sampling: Sampling = segment_indices,
+        decoder: Decoder = "auto",
+    ) -> None:
+        if num_frames < 1:
+            raise ValueError(f"num_frames={num_frames} leaves no clip; use 1 or more")
+        self.index = index
+        self.num_frames = num_frames
+        self.transform = transform
+        self.training = training
+        self.seed = seed
+        self.sampling = sampling
+        self.decoder = decoder
+        if training and len(index) and index.labels.min() < 0:
+            raise ValueError(f"{int((index.labels < 0).sum())} of {len(index)} videos to train on have no label")
+        # Where classes are numbers, nothing tells left from right, and no clip may be mirrored.
+        self._mirrored_label = flip_label_map(index.class_names) if index.named else np.full(len(index.class_names), -1)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample | Broken:
+        number, epoch = key if isinstance(key, tuple) else (key, 0)
+        if not 0 <= number < len(self):
+            raise IndexError(f"video {number} asked for, but the data set has {len(self)}")
+        rng = np.random.default_rng((self.seed, epoch, number)) if self.training else None
+        length = 0
+
+        def choose(num_frames: int) -> list[int]:
+            nonlocal length
+            length = num_frames
+            return self.sampling(num_frames, self.num_frames, rng).tolist()
+
+        try:
+            clip = torch.from_numpy(self.index.decode(number, choose, self.decoder))  # (T, H, W, 3)
+        except DecodeError as error:
+            return Broken(number, str(self.index.root / self.index.paths[number]), error.reason)
+        label = int(self.index.labels[number])
+        if rng is None:
+            return Sample(self.transform(clip), label, number, length)
+        clip, label = self._transform_for_training(clip, label, rng)
+        return Sample(clip, label, number, length)
+
+    def _transform_for_training(
+        self, clip: torch.Tensor, label: int, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, int]:
+        clip, mirrored = self.transform(clip, rng)  # (T, S, S, 3)
+        if not mirrored:
+            return clip, label
+        if self._mirrored_label[label] < 0:
+            return clip.flip(2), label  # no class for the mirrored video, so it is turned back
+        return clip, int(self._mirrored_label[label])

@@ -1,0 +1,168 @@
+"""The videos of a split as columns: a few arrays, however many videos there are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from timm_video_psn.data.video.errors import DecodeError
+from timm_video_psn.data.video.frame_folder import ImageNames
+from timm_video_psn.data.video.reader import Decoder, decode_clip
+
+
+class PathTable(Sequence[str]):
+    """Many paths in one buffer.
+
+    A list of a million strings is a million objects whose reference counts every worker process writes to, which copies
+    their memory into each of them. Here they are one bytes object and one array.
+
+    Args:
+        buffer: all paths one after the other, as the file system encodes them.
+        offsets: where each begins in the buffer, and where the last one ends; (n + 1,).
+    """
+
+    def __init__(self, buffer: bytes, offsets: npt.NDArray[np.int64]) -> None:
+        self.buffer = buffer
+        self._offsets = offsets
+
+    @classmethod
+    def from_paths(cls, paths: Iterable[str | os.PathLike[str]]) -> PathTable:
+        """Packs paths; the iterable is walked once, and no path is kept as an object."""
+        buffer, ends = bytearray(), array("q", [0])
+        for path in paths:
+            buffer += os.fsencode(path)
+            ends.append(len(buffer))
+        return cls(bytes(buffer), np.array(ends, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]  # no slices: nobody needs them
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"path {index} asked for, but there are {len(self)}")
+        index %= len(self)
+        return os.fsdecode(self.buffer[self._offsets[index] : self._offsets[index + 1]])
+
+
+@dataclass(frozen=True, eq=False)
+class VideoIndex:
+    """The videos of one split, as columns: video `i` is `root / paths[i]` and shows `class_names[labels[i]]`.
+
+    Args:
+        paths: of the videos, relative to `root`; files or frame folders.
+        labels: class of each video, (n,); -1 where a test split does not tell.
+        class_names: in label order.
+        root: folder of the data set.
+        ignored: files passed over because they are no video.
+        shared_split: whether training and validation are the same videos, because the data set does not part them.
+        reversal_pairs: labels of two classes that only the order of the frames tells apart.
+        images: how the images of frame folders are named; None where any image of a folder is a frame, or all videos
+            are files.
+        first_frames: frames at the beginning of each folder or file that are not of the video, (n,); None for 0 in all.
+        lengths: frames of each video that its annotation states, (n,), 0 where it does not; None for 0 in all.
+        named: whether the classes have names, not just numbers.
+        version: of the annotations, where there are several; it belongs beside every result.
+        notes: what the user should know about the data, a line each.
+    """
+
+    paths: PathTable
+    labels: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+    root: Path
+    ignored: int = 0
+    shared_split: bool = False
+    reversal_pairs: tuple[tuple[int, int], ...] = ()
+    images: ImageNames | None = None
+    first_frames: npt.NDArray[np.int32] | None = None
+    lengths: npt.NDArray[np.int32] | None = None
+    named: bool = True
+    version: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def classes_without_videos(self) -> list[str]:
+        """Names of the classes that no video shows."""
+        return [self.class_names[label] for label in np.setdiff1d(np.arange(len(self.class_names)), self.labels)]
+
+    def fingerprint(self) -> str:
+        """Tells these videos, in this order and with these labels, from others."""
+        digest = hashlib.sha256(self.paths.buffer + self.labels.tobytes())
+        for column in (self.first_frames, self.lengths):
+            if column is not None:
+                digest.update(column.tobytes())
+        return digest.hexdigest()
+
+    def decode(
+        self, number: int, choose: Callable[[int], Iterable[int]], decoder: Decoder = "auto"
+    ) -> npt.NDArray[np.uint8]:
+        """Decodes frames of a video.
+
+        Args:
+            number: of the video.
+            choose: gets the number of its frames, returns the indices of the wanted ones.
+            decoder: of video files, as `VideoReader` takes it.
+
+        Returns:
+            RGB frames (number of indices, H, W, 3).
+
+        Raises:
+            DecodeError: the video is missing or damaged, or lacks frames that its annotation states.
+        """
+        path, (first, length) = self.root / self.paths[number], self.part(number)
+        if self.images is not None:
+            return self.images.decode(path, choose, first, length)
+
+        def choose_of_part(num_frames: int) -> list[int]:
+            check_part(path, num_frames, first, length)
+            return [first + index for index in choose(length or num_frames - first)]
+
+        return decode_clip(path, choose_of_part, decoder)
+
+    def part(self, number: int) -> tuple[int, int]:
+        """Frames that precede a video in its folder or file, and its length, 0 for all that follow.
+
+        Args:
+            number: of the video.
+        """
+        first = 0 if self.first_frames is None else int(self.first_frames[number])
+        return first, 0 if self.lengths is None else int(self.lengths[number])
+
+
+def videos_of_both(train: VideoIndex, val: VideoIndex) -> list[str]:
+    """Paths of the validation videos that are training videos, too; parts of one file count as videos of their own.
+
+    Args:
+        train: the training videos.
+        val: the validation videos.
+    """
+
+    def places(index: VideoIndex) -> Iterator[tuple[str, str, int, int]]:
+        root = str(index.root)
+        return ((root, path, *index.part(number)) for number, path in enumerate(index.paths))
+
+    known = set(places(train))
+    return [path for root, path, *part in places(val) if (root, path, *part) in known]
+
+
+def check_part(path: Path, num_frames: int, first: int, length: int) -> None:
+    """Raises a DecodeError for a file that ends before the part of it that is the video.
+
+    Args:
+        path: the file.
+        num_frames: of the file.
+        first: frames before the part.
+        length: of the part; 0 for all that follow.
+    """
+    if first + max(length, 1) > num_frames:
+        raise DecodeError(
+            path, f"it has {num_frames} frames; its annotation states {length or 'some'} from frame {first} on"
+        )

@@ -1,0 +1,164 @@
+"""What all readers of annotations share: files looked for by name, JSON, and complaints by line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from timm_video_psn.data.datasets.locate import AT_MOST, list_folder, some
+
+
+class NoAnnotationsError(FileNotFoundError):
+    """A data set has no annotations, or no folder, for a split."""
+
+
+class Complaints:
+    """Gathers what is wrong in an annotation file, to say it all at once.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self._lines: list[str] = []
+
+    def add(self, line: int, what: str) -> None:
+        """Notes a complaint; beyond twenty they are only counted."""
+        self.count += 1
+        if len(self._lines) < AT_MOST:
+            self._lines.append(f"{self.path}:{line}: {what}")
+
+    def raise_if_any(self) -> None:
+        """Raises a ValueError that lists them."""
+        if not self.count:
+            return
+        more = f"\n  and {self.count - AT_MOST} more" if self.count > AT_MOST else ""
+        lines = "malformed line" if self.count == 1 else "malformed lines"
+        raise ValueError(
+            f"{self.count} {lines} in {self.path}:\n  " + "\n  ".join(self._lines) + more + "\nmend or remove them"
+        )
+
+
+def data_folder(data_dir: Path | None, files: Mapping[str, Path], what: str) -> Path:
+    """The folder of the data set; that of the first annotation file where no folder was given.
+
+    Raises:
+        ValueError: neither was given.
+        FileNotFoundError: there is no such folder.
+    """
+    if data_dir is None and files:
+        data_dir = next(iter(files.values())).absolute().parent
+    if data_dir is None:
+        raise ValueError(f"{what} was asked for without --data-dir; name the folder of the data set")
+    if not data_dir.is_dir():
+        raise FileNotFoundError(f"data_dir={data_dir} is no folder; name the folder of {what}")
+    return data_dir
+
+
+def find_file(root: Path, folders: Sequence[str], names: Sequence[str]) -> Path | None:
+    """The first of some names that is a file in the first of some folders below `root`."""
+    return next((path for folder in folders for name in names if (path := root / folder / name).is_file()), None)
+
+
+def annotation_of(
+    split: str, files: Mapping[str, Path], root: Path, folders: Sequence[str], names: Sequence[str], what: str
+) -> Path:
+    """The annotation file of a split: the one that was given, else the first of its official names that is there.
+
+    Raises:
+        NoAnnotationsError: there is none; the message lists what was looked for.
+        FileNotFoundError: the file that was given is not there.
+    """
+    if split in files:
+        if not files[split].is_file():
+            raise FileNotFoundError(f"--{split}-list {files[split]}: no such file; name an annotation file of {what}")
+        return files[split]
+    found = find_file(root, folders, names)
+    if found is None:
+        places = [root, *(root / folder for folder in folders if folder and (root / folder).is_dir())]
+        seen = [(place / name).relative_to(root).as_posix() for place in places for name in chain(*list_folder(place))]
+        raise NoAnnotationsError(
+            f"{root} has no annotations for the split {split!r} of {what}; looked for {', '.join(names)} in "
+            f"{', '.join(folder or 'the folder itself' for folder in folders)}; found: {some(seen)}; "
+            f"name it with --{split}-list, or put it there"
+        )
+    return found
+
+
+def note_of_names(path: Path) -> str:
+    """What is to be said where the annotations of a split had to name the classes themselves."""
+    return f"there are no training annotations: the classes are those of {path.name}, which may lack some"
+
+
+def read_text(path: Path) -> str:
+    """Content of a text file, with or without a byte order mark.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text (byte {error.start}); save it as UTF-8") from error
+
+
+def read_names(path: Path) -> list[str]:
+    """Class names in label order: a name a line, or JSON: a list of names, or an object of name: label."""
+    text = read_text(path)
+    if path.suffix.lower() != ".json":
+        return [name for line in text.splitlines() if (name := line.strip())]
+    content = parse_json(path, text)
+    if isinstance(content, list) and all(isinstance(name, str) for name in content):
+        return content
+    try:
+        labels = {name.strip('"'): int(label) for name, label in content.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"{path}: expected a list of names, or an object of name: label") from None
+    if sorted(labels.values()) != list(range(len(labels))):
+        raise ValueError(f"{path}: the labels of {len(labels)} names are not 0 to {len(labels) - 1}, each once")
+    return sorted(labels, key=lambda name: labels[name])
+
+
+def parse_json(path: Path, text: str, **options: Any) -> Any:
+    """Content of a JSON file; a syntax error names file and line."""
+    try:
+        return json.loads(text, **options)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: no valid JSON: {error.msg} (column {error.colno})") from error
+
+
+def lines_of_items(text: str) -> Iterator[int]:
+    """Lines at which the items of a JSON list begin; only a complaint needs them, so they are sought only then."""
+    decoder, position, line, counted = json.JSONDecoder(), text.index("[") + 1, 1, 0
+    while True:
+        while position < len(text) and text[position] in " \t\r\n,":
+            position += 1
+        if position >= len(text) or text[position] == "]":
+            return
+        line += text.count("\n", counted, position)
+        counted = position
+        yield line
+        _, position = decoder.raw_decode(text, position)
+
+
+def complain_of_items(path: Path, text: str, wrong: Mapping[int, str]) -> None:
+    """Raises for the wrong items of a JSON list, by number, with the lines at which they begin."""
+    complaints = Complaints(path)
+    lines = islice(lines_of_items(text), max(wrong, default=-1) + 1)
+    for number, line in enumerate(lines):
+        if number in wrong:
+            complaints.add(line, wrong[number])
+    complaints.raise_if_any()
+
+
+def unknown_name(name: str, known: Iterable[str], named_in: Path) -> str:
+    """What a complaint says of a class name that is none of those that a file names."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    where = f" (they are named in {named_in.name})"
+    return f"class {name!r} is none of the data set's{where}" + (f"; nearest: {near[0]!r}" if near else "")

@@ -1,0 +1,1 @@
+"""Videos out of tar shards."""

@@ -1,0 +1,237 @@
+"""Batches of clips out of tar shards, the same ones whatever the number of worker processes.
+
+What a clip looks like is left to `VideoDataset`: a video that has come out of a shard is decoded, sampled and
+transformed as one from a file is, with random choices that depend on the seed, the epoch and its number alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from timm_video_psn.data.clips.loader import _init_worker, collate
+from timm_video_psn.data.datasets.index import VideoIndex
+from timm_video_psn.data.shards.index import ShardedIndex
+from timm_video_psn.data.shards.plan import ShardPlan
+from timm_video_psn.data.shards.sample import PackedVideo
+from timm_video_psn.data.shards.stream import read_videos, tar_iterators
+
+_logger = logging.getLogger(__name__)
+
+
+class Videos(Protocol):
+    """What makes something of each video: a `VideoDataset` clips, a `MultiViewDataset` views."""
+
+    index: VideoIndex
+    decoder: Any
+
+    def __getitem__(self, key: tuple[int, int], /) -> Any:
+        """Of the video of that number in that epoch."""
+
+
+class ShardBatches(Dataset[Any]):
+    """The batches of a plan by (epoch, number).
+
+    The lanes that batches come out of stay open between two calls. Batches of a lane are cheap in turn; any other order
+    is right, too, but begins the lane anew.
+
+    Args:
+        videos: makes clips; its index is a `ShardedIndex`.
+        plan: which videos are in which batch.
+        make_batch: of what `videos` gives.
+    """
+
+    def __init__(self, videos: Videos, plan: ShardPlan, make_batch: Callable[[list[Any]], Any] = collate) -> None:
+        assert isinstance(videos.index, ShardedIndex)
+        self.videos = videos
+        self.index = videos.index
+        self.plan = plan
+        self.make_batch = make_batch
+        self._numbers = np.concatenate([shard.numbers for shard in self.index.shards])  # by position
+        self._open: dict[int, tuple[tuple[int, int], Iterator[Any]]] = {}  # lane -> (key of its next batch, batches)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        epoch, number = key
+        turn, lane = divmod(number, self.plan.lanes)
+        expected, batches = self._open.pop(lane, (None, iter(())))
+        if key != expected:
+            batches = self._batches(epoch, lane, turn)
+        batch = next(batches)
+        following = number + self.plan.lanes
+        if following < len(self):
+            self._open[lane] = ((epoch, following), batches)
+        return batch
+
+    def _batches(self, epoch: int, lane: int, first: int) -> Iterator[Any]:
+        """Batches of a lane from its `first` on; what comes before is read past, if at all, and not decoded."""
+        arriving_order, order = self.plan.lane(epoch, lane)
+        order = order[first * self.plan.batch_size :]
+        arriving = read_videos(self.index, arriving_order[np.isin(arriving_order, order)])
+        waiting: dict[int, PackedVideo] = {}
+        for start in range(0, len(order), self.plan.batch_size):
+            items = []
+            for position in order[start : start + self.plan.batch_size].tolist():
+                while position not in waiting:
+                    arrived, video = next(arriving)
+                    waiting[arrived] = video
+                items.append(self._item(int(self._numbers[position]), waiting.pop(position), epoch))
+            yield self.make_batch(items)
+
+    def _item(self, number: int, video: PackedVideo, epoch: int) -> Any:
+        """What is made of a video."""
+        self.index.held[number] = video
+        try:
+            return self.videos[number, epoch]
+        finally:
+            del self.index.held[number]
+
+
+class ShardOrder:
+    """Chooses what the next pass of a `ShardLoader` goes through, as `EpochSampler` does for files.
+
+    Args:
+        plan: of all epochs.
+    """
+
+    def __init__(self, plan: ShardPlan) -> None:
+        self.plan = plan
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Chooses what the next passes go through.
+
+        Args:
+            epoch: whose order and random choices it has.
+            start: batches of the epoch to leave out at its beginning, for a run that goes on within an epoch. The
+                length stays that of the whole epoch.
+        """
+        if not 0 <= start <= len(self):
+            raise ValueError(f"start={start} lies outside the epoch of {len(self)} batches; use 0 to {len(self)}")
+        self.epoch = epoch
+        self.start = start
+
+
+class _KeysOfWorker(Sampler[tuple[int, int]]):
+    """The (epoch, number) of the batches whose lanes belong to a worker."""
+
+    def __init__(self, order: ShardOrder, worker: int, workers: int) -> None:
+        self.order = order
+        self.worker = worker
+        self.workers = workers
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, lanes = self.order.epoch, self.order.plan.lanes
+        for number in range(self.order.start, len(self.order)):
+            if number % lanes % self.workers == self.worker:
+                yield epoch, number
+
+
+class ShardLoader:
+    """Yields the batches of an epoch in order. Call `loader.batch_sampler.set_epoch(epoch)` before each pass.
+
+    Each worker has a `DataLoader` of its own, since a lane must stay with the worker that has it open: one loader would
+    deal the batches to its workers in turn.
+
+    Args:
+        batches: of all epochs.
+        workers: processes that read and decode; 0 does so in this one.
+        pin_memory: page-locked batches, for faster copies to a GPU.
+    """
+
+    def __init__(self, batches: ShardBatches, workers: int, pin_memory: bool = False) -> None:
+        self.batch_sampler = ShardOrder(batches.plan)
+        lanes = batches.plan.lanes
+        if workers > lanes:
+            shards = len(batches.index.shards)
+            _logger.warning(
+                "%d of %d workers are used: %d shards in %s are read by at most so many; write smaller shards to use "
+                "more",
+                *(lanes, workers, shards, batches.index.location),
+            )
+        busy = max(1, min(workers, lanes))
+        self.loaders = [
+            DataLoader(
+                batches,
+                batch_size=None,  # an item is a batch
+                sampler=_KeysOfWorker(self.batch_sampler, worker, busy),
+                num_workers=min(workers, 1),
+                collate_fn=_unchanged,
+                pin_memory=pin_memory,
+                worker_init_fn=_init_worker,
+                persistent_workers=workers > 0,
+                generator=torch.Generator().manual_seed(0),  # else passes would draw from torch's global generator
+            )
+            for worker in range(busy)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        lanes = self.batch_sampler.plan.lanes
+        iterators = [iter(loader) for loader in self.loaders]
+        for number in range(self.batch_sampler.start, len(self)):
+            yield next(iterators[number % lanes % len(iterators)])
+
+
+def create_shard_loader(
+    dataset: Videos,
+    batch_size: int,
+    shuffle: bool,
+    workers: int,
+    seed: int = 0,
+    drop_last: bool = False,
+    pin_memory: bool = False,
+    rank: int | None = None,
+    world_size: int | None = None,
+    make_batch: Callable[[list[Any]], Any] = collate,
+) -> ShardLoader:
+    """A loader over the videos of shards, as `create_video_loader` makes one over files.
+
+    Over all ranks, without `shuffle` each video comes once; with it each comes at most once an epoch, and all ranks
+    have the same number of batches. A video that its shard does not give is among the `broken` of its batch.
+
+    Args:
+        dataset: the clips; its index is what `read_shards` returns.
+        batch_size: clips asked for in a batch; broken videos make it smaller.
+        shuffle: a new order in each epoch.
+        workers: processes that read and decode; 0 does so in this one.
+        seed: of the order.
+        drop_last: leave out a last batch that is not full.
+        pin_memory: page-locked batches, for faster copies to a GPU.
+        rank: of this process; default: torch.distributed's, 0 where it is not in use.
+        world_size: number of ranks; default: likewise, 1.
+        make_batch: of what the data set gives of each video; default: a `Batch` of clips.
+
+    Raises:
+        ImportError: webdataset is not installed.
+        ValueError: the decoder cannot decode from memory, or the settings make no batches.
+    """
+    tar_iterators()
+    if not isinstance(dataset.index, ShardedIndex):
+        raise ValueError("a loader over shards was asked for, but the videos lie in files; use create_video_loader")
+    if dataset.decoder == "torchcodec":
+        raise ValueError("decoder 'torchcodec' was asked for, but videos of shards are decoded by 'pyav' alone")
+    if rank is None or world_size is None:
+        in_use = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if in_use else 0
+        world_size = torch.distributed.get_world_size() if in_use else 1
+    sizes = [len(shard.numbers) for shard in dataset.index.shards]
+    plan = ShardPlan(sizes, batch_size, shuffle, seed, drop_last, rank, world_size)
+    return ShardLoader(ShardBatches(dataset, plan, make_batch), workers, pin_memory)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,222 @@
+"""One video as the members of a tar shard: what they are called, and how clips come out of them.
+
+A sample follows the convention of WebDataset: members whose names are alike up to the first dot. Its key is the video's
+number in its data set, in nine digits.
+
+    000000017.json        index, path, label, label_name, frames, sha256 (of all other members, one after the other)
+    000000017.mp4         a video file, byte for byte, with its own ending
+    000000018.json
+    000000018.000000.jpg  or a frame folder: one member a frame, byte for byte, numbered from 0 in their order
+    000000018.000001.jpg
+
+`frames` is the number of frames of a frame folder, and null for a video file. A video that is only a part of its file,
+which is packed whole, has `part`: the frames before it, and its length, 0 for all that follow. A video that was missing
+when the shard was written has `missing`, the reason, and no other members.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from timm_video_psn.data.datasets.index import VideoIndex
+from timm_video_psn.data.video.errors import DecodeError, in_plain_words
+from timm_video_psn.data.video.frame_folder import frame_names, is_folder, read_image
+from timm_video_psn.data.video.reader import VideoReader
+
+Member = tuple[str, bytes]  # what follows the key and a dot in its name, and its content
+
+_FRAME = re.compile(r"(\d+)\.(?:jpe?g|png)")
+
+
+def sample_key(number: int) -> str:
+    """Key of a video's members.
+
+    Args:
+        number: of the video in its data set.
+    """
+    return f"{number:09d}"
+
+
+def pack(index: VideoIndex, number: int) -> tuple[list[Member], str | None]:
+    """The members of a video, its description first.
+
+    Args:
+        index: of the data set.
+        number: of the video.
+
+    Returns:
+        The members, and why the video is not among them, None if it is.
+    """
+    label = int(index.labels[number])
+    about: dict[str, Any] = {
+        "index": number,
+        "path": index.paths[number],
+        "label": label,
+        "label_name": index.class_names[label] if label >= 0 else None,
+    }
+    try:
+        members, about["frames"] = _read(index, number)
+    except DecodeError as error:
+        about["missing"] = error.reason
+        return [("json", json.dumps(about).encode())], error.reason
+    if index.images is None and any(part := _part(index, number)):
+        about["part"] = part
+    about["sha256"] = _digest(content for _, content in members)
+    return [("json", json.dumps(about).encode()), *members], None
+
+
+def _part(index: VideoIndex, number: int) -> tuple[int, int]:
+    """Frames of a file or folder that precede a video, and the video's length, 0 for all that follow."""
+    first = 0 if index.first_frames is None else int(index.first_frames[number])
+    return first, 0 if index.lengths is None else int(index.lengths[number])
+
+
+def _read(index: VideoIndex, number: int) -> tuple[list[Member], int | None]:
+    """Members of a video, and how many frames they are if each is one."""
+    path = index.root / index.paths[number]
+    if index.images is not None:
+        files = index.images.files(path, *_part(index, number))
+    elif is_folder(path):
+        files = [path / name for name in frame_names(path)]
+    else:
+        with in_plain_words(path, "the file cannot be read"):
+            return [(_ending(path), path.read_bytes())], None
+    with in_plain_words(path, "its images cannot be read"):
+        # An image that its annotation states and that is not there stays missing: reading the clip says so.
+        there = [(place, file) for place, file in enumerate(files) if file.exists()]
+        return [(f"{place:06d}{file.suffix.lower()}", file.read_bytes()) for place, file in there], len(files)
+
+
+def _ending(path: Path) -> str:
+    """Of a video's name, as far as it can be part of a member's name."""
+    ending = path.suffix.lower().removeprefix(".")
+    return ending if re.fullmatch(r"[a-z0-9]+", ending) and ending != "json" else "video"
+
+
+def _digest(contents: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class PackedVideo:
+    """A video out of a shard, still encoded.
+
+    Args:
+        path: of the video in its data set; nothing need lie there.
+        video: content of a video file; None for frames.
+        frames: images by frame number.
+        num_frames: how many there should be.
+        part: frames that precede the video, and its length, 0 for all that follow.
+        reason: why there is no video; None if there is one.
+    """
+
+    path: Path
+    video: bytes | None = None
+    frames: Mapping[int, bytes] = field(default_factory=dict)
+    num_frames: int = 0
+    part: tuple[int, int] = (0, 0)
+    reason: str | None = None
+
+    @classmethod
+    def unpack(cls, sample: Mapping[str, Any], number: int, path: Path) -> PackedVideo:
+        """The video of a sample, or the reason why it is none.
+
+        Args:
+            sample: content by what follows the key in a member's name, as webdataset groups them.
+            number: of the video that the sample should be.
+            path: of that video.
+        """
+        members = {name: content for name, content in sample.items() if not name.startswith("__") and name != "json"}
+        try:
+            about = json.loads(sample["json"])
+            is_meant, missing = about["index"] == number, about.get("missing")
+            if is_meant and missing is None and about["sha256"] != _digest(members.values()):
+                return cls(path, reason="its bytes in the shard are not those that were written; copy the shard again")
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            return cls(path, reason=f"its description in the shard cannot be read ({error!r}); write the shard again")
+        if not is_meant:
+            reason = f"the shard holds another video in its place ({about.get('path')}); shards and index do not fit"
+            return cls(path, reason=reason)
+        if missing is not None:
+            return cls(path, reason=f"{missing} (when the shard was written)")
+        first, length = about.get("part", (0, 0))
+        part = int(first), int(length)
+        if about.get("frames") is None:
+            if len(members) != 1:
+                return cls(path, reason=f"the shard holds {len(members)} files of it, not one; write the shard again")
+            return cls(path, next(iter(members.values())), part=part)
+        frames = {int(match[1]): content for name, content in members.items() if (match := _FRAME.fullmatch(name))}
+        return cls(path, frames=frames, num_frames=int(about["frames"]), part=part)
+
+    def decode(self, choose: Callable[[int], Iterable[int]]) -> npt.NDArray[np.uint8]:
+        """Decodes frames, the same ones as from the file or folder that was packed.
+
+        Args:
+            choose: gets the number of frames, returns the indices of the wanted ones.
+
+        Returns:
+            RGB frames (number of indices, H, W, 3).
+
+        Raises:
+            DecodeError: there is no video, or it is damaged.
+        """
+        if self.reason is not None:
+            raise DecodeError(self.path, self.reason)
+        first, length = self.part
+        with VideoReader(self.path, source=self._source()) as reader:
+            if first + max(length, 1) > reader.num_frames:
+                states = f"its annotation states {length or 'some'} from frame {first} on"
+                raise DecodeError(self.path, f"it has {reader.num_frames} frames; {states}")
+            return reader.read([first + index for index in choose(length or reader.num_frames - first)])
+
+    def _source(self) -> Any:
+        """What the reader reads from."""
+        if self.video is None:
+            return PackedFrames(self.path, self.frames, self.num_frames)
+        from timm_video_psn.data.video.pyav_backend import VideoFile  # loads FFmpeg, which frames do without
+
+        return VideoFile(self.path, self.video)
+
+
+class PackedFrames:
+    """Frames of a video as encoded images in memory.
+
+    Args:
+        path: of the frame folder that they are from.
+        images: by frame number.
+        num_frames: how many there should be.
+    """
+
+    def __init__(self, path: Path, images: Mapping[int, bytes], num_frames: int) -> None:
+        self._path = path
+        self._images = images
+        self.num_frames = num_frames
+        self.fps: float | None = None
+
+    def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
+        """Frames (H, W, 3) by index."""
+        lost = [index for index in indices if index not in self._images]
+        if lost:
+            found = f"{len(self._images)} of the {self.num_frames} frames that its annotation states were there"
+            raise DecodeError(self._path, f"frame {lost[0]} is missing: {found} when the shard was written")
+        return {index: read_image(self._path, f"{index:06d}", io.BytesIO(self._images[index])) for index in indices}
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames (H, W, 3) in order."""
+        return (self.read([index])[index] for index in range(self.num_frames))
+
+    def close(self) -> None:
+        """Nothing is held open."""

@@ -1,0 +1,161 @@
+"""Videos out of tar shards, in the order in which they lie there, from a folder or a web server.
+
+The tar files are read by the webdataset library, from start to end, as far as needed. Every video that is asked for
+comes out: as it is, or as the reason why its shard does not give it. A connection that drops is opened again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import tarfile
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+from urllib.request import urlopen
+
+import numpy as np
+import numpy.typing as npt
+
+from timm_video_psn.data.shards.index import TIMEOUT_SEC, Shard, ShardedIndex, is_url
+from timm_video_psn.data.shards.sample import PackedVideo, sample_key
+
+ATTEMPTS = 4  # to open a shard on a web server, without a video gained in between
+FIRST_DELAY_SEC = 0.5  # doubled with each attempt
+
+# What a damaged or vanished shard makes Python's tarfile, webdataset's grouping and the connection raise.
+_STREAM_ERRORS = (OSError, EOFError, ValueError, HTTPException, tarfile.TarError, zlib.error)
+
+_logger = logging.getLogger(__name__)
+
+
+def tar_iterators() -> Any:
+    """Webdataset's readers of tar streams.
+
+    Raises:
+        ImportError: webdataset is not installed.
+    """
+    try:
+        return importlib.import_module("webdataset.tariterators")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "the data set 'shards' is read by webdataset, which is not installed; pip install 'timm-video-psn[shards]'"
+        ) from error
+
+
+def read_videos(index: ShardedIndex, positions: npt.NDArray[np.int64]) -> Iterator[tuple[int, PackedVideo]]:
+    """Reads videos from the shards.
+
+    Args:
+        index: whose shards they are in.
+        positions: of the videos, counted over all shards; those of one shard one after the other, increasing.
+
+    Yields:
+        Each position, with its video or the reason why there is none.
+    """
+    starts = np.cumsum([0, *(len(shard.numbers) for shard in index.shards)])
+    owners = np.searchsorted(starts, positions, side="right") - 1
+    ends = np.flatnonzero((np.diff(owners) != 0) | (np.diff(positions) < 0)) + 1
+    for run in np.split(np.arange(len(positions)), ends):
+        if not len(run):
+            continue
+        shard, start = index.shards[owners[run[0]]], int(starts[owners[run[0]]])
+        for place, video in read_shard(index, shard, (positions[run] - start).tolist()):
+            yield start + place, video
+
+
+def read_shard(index: ShardedIndex, shard: Shard, places: Sequence[int]) -> Iterator[tuple[int, PackedVideo]]:
+    """Reads videos of one shard.
+
+    Args:
+        index: that the shard belongs to.
+        shard: the tar file.
+        places: of the videos in it, increasing.
+
+    Yields:
+        Each place, with its video or the reason why there is none.
+    """
+    reader = _ShardReader(index, shard, list(places))
+    attempts = ATTEMPTS if is_url(index.location) else 1
+    failures = 0
+    while True:
+        before = len(reader.places)
+        yield from reader.read()
+        if not reader.places:
+            return
+        failures = failures + 1 if len(reader.places) == before else 1
+        if failures == attempts:
+            yield from reader.give_up()
+            return
+        delay_sec = FIRST_DELAY_SEC * 2 ** (failures - 1)
+        _logger.warning("%s; opening it again in %g s", reader.reason, delay_sec)
+        time.sleep(delay_sec)
+
+
+class _ShardReader:
+    """The videos that are still wanted from a shard, and why the last attempt ended."""
+
+    def __init__(self, index: ShardedIndex, shard: Shard, places: list[int]) -> None:
+        self.index = index
+        self.shard = shard
+        self.places = places
+        self.source = f"{index.location}/{shard.name}"
+        self.total = len(shard.numbers)
+        self.reason = ""
+
+    def read(self) -> Iterator[tuple[int, PackedVideo]]:
+        """Goes through the shard once, as far as its wanted videos reach or it can be read."""
+        place = -1
+        samples = self._samples()
+        while self.places:
+            try:
+                sample = next(samples, None)
+            except _STREAM_ERRORS as error:
+                self.reason = (
+                    f"shard {self.source} breaks off after {place + 1} of {self.total} videos ({_words(error)})"
+                )
+                return
+            if sample is None:
+                self.reason = f"shard {self.source} ends after {place + 1} of {self.total} videos"
+                return
+            place += 1
+            if place == self.places[0]:
+                number = int(self.shard.numbers[place])
+                path = Path(self.index.paths[number])
+                if sample["__key__"] != sample_key(number):
+                    self.reason = f"shard {self.source} is not laid out as the index says from video {place + 1} on"
+                    return
+                del self.places[0]
+                yield place, PackedVideo.unpack(sample, number, path)
+
+    def give_up(self) -> Iterator[tuple[int, PackedVideo]]:
+        """The videos that are still wanted, with the reason why they are not there."""
+        for place in self.places:
+            path = Path(self.index.paths[int(self.shard.numbers[place])])
+            yield place, PackedVideo(path, reason=self.reason)
+
+    def _samples(self) -> Iterator[Mapping[str, Any]]:
+        """Members by key, in the order of the tar file."""
+        tar = tar_iterators()
+        with closing(_open(self.index.location, self.shard.name)) as stream:
+            files = tar.tar_file_expander([{"url": self.source, "stream": stream}])
+            yield from tar.group_by_keys(files)
+
+
+def _open(location: str, name: str) -> BinaryIO:
+    """The bytes of a shard."""
+    if is_url(location):
+        response: Any = urlopen(f"{location}/{quote(name)}", timeout=TIMEOUT_SEC)
+        return response
+    return (Path(location) / name).open("rb")
+
+
+def _words(error: Exception) -> str:
+    """Message of an error, without the stream that webdataset adds to it."""
+    own = str(error.args[0]) if error.args else str(error)
+    return getattr(error, "strerror", None) or own or type(error).__name__

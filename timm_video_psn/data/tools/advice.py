@@ -1,0 +1,115 @@
+"""What a report on a data set means for training on it, in words, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from timm_video_psn.data.datasets.releases import NUM_CLASSES, is_canonical_order
+
+_SHOWN = 3  # names in a sentence
+_SMALL_PX, _LARGE_PX = 224, 320  # short sides: below, training enlarges; above, it decodes more than it needs
+_RESIZE = "python -m timm_video_psn.data.tools.prepare resize --short-side 256"
+
+
+def advise(dataset: str, split: str, report: Mapping[str, Any], class_names: tuple[str, ...]) -> list[str]:
+    """Sentences, each with its remedy; none where all is as it should be.
+
+    Args:
+        dataset: name of the data set.
+        split: of it.
+        report: of the split, as `health.summarize` gives it.
+        class_names: in label order.
+    """
+    return [
+        *_on_counts(split, report),
+        *_on_files(split, report),
+        *_on_classes(dataset, split, report, class_names),
+        *_on_version(dataset, report),
+        *_on_sizes(report),
+    ]
+
+
+def _on_counts(split: str, report: Mapping[str, Any]) -> Iterator[str]:
+    official, count = report["official_videos"], report["videos"]
+    if not official or report["counts_like"]:
+        return
+    sizes = ", ".join(f"{size} in {release}" for release, size in official.items())
+    nearest = min(official.values(), key=lambda size: abs(size - count))
+    change = f"{nearest - count} are lacking" if count < nearest else f"{count - nearest} are too many"
+    yield (
+        f"the {split} annotations list {count} videos, officially there are {sizes}: {change}; get the annotations "
+        "from the data set's page, or name this part of it beside every result"
+    )
+
+
+def _on_files(split: str, report: Mapping[str, Any]) -> Iterator[str]:
+    missing, broken, shared = report["missing"], report["broken"], report.get("also_in_train")
+    if missing:
+        yield (
+            f"{len(missing)} of {report['videos']} {split} videos are not there, {_some(missing)}: unpack or download "
+            "them again; training skips them and accuracy is over the others, which train_video.py counts and lists in "
+            "skipped.csv (--max-broken says how many it puts up with)"
+        )
+    if broken:
+        named = _some(["{path} ({reason})".format(**item) for item in broken])
+        yield (
+            f"{len(broken)} of {report['videos']} {split} videos are damaged, {named}: copy them again from their "
+            "source; the report names them all"
+        )
+    if shared:
+        yield (
+            f"{len(shared)} of {report['videos']} {split} videos are training videos, too, {_some(shared)}: accuracy "
+            "on them is not that on unseen ones; check the annotations"
+        )
+
+
+def _on_classes(dataset: str, split: str, report: Mapping[str, Any], class_names: tuple[str, ...]) -> Iterator[str]:
+    if is_canonical_order(dataset, class_names) is False:
+        found = report["label_order"]
+        is_of = f"they are {found}" if found else "names or order are not the official ones"
+        yield (
+            f"{report['classes']} classes, officially {NUM_CLASSES[dataset]}; {is_of}: labels do not mean what they "
+            "mean elsewhere, so do not load weights for them; get the official label file"
+        )
+    empty = report["classes_without_videos"]
+    if empty and split != "test":
+        yield f"{len(empty)} classes have no {split} video, {_some(empty)}: check the annotations"
+    if split == "test" and not report["labelled"]:
+        yield "the test videos have no labels: they can be predicted, not evaluated"
+
+
+def _on_version(dataset: str, report: Mapping[str, Any]) -> Iterator[str]:
+    if dataset == "diving48" and report["version"] == "V1":
+        yield (
+            "Diving48 V1 has wrong labels, V2 is the corrected set, and results on one do not compare with results on "
+            "the other (the PSN paper's are in the range of V1); for V2, put Diving48_V2_train.json and "
+            "Diving48_V2_test.json here"
+        )
+    if dataset == "k400" and (report["missing"] or not report["counts_like"]):
+        yield (
+            "copies of Kinetics-400 differ, since videos go from YouTube, and so do results on them, by a point where "
+            "that was reported; say beside results how many validation videos were there"
+        )
+
+
+def _on_sizes(report: Mapping[str, Any]) -> Iterator[str]:
+    sides: dict[int, int] = {}
+    for size, count in report["sizes"].items():
+        side = min(map(int, size.split("x")))
+        sides[side] = sides.get(side, 0) + count
+    total = sum(sides.values())
+    large = sum(count for side, count in sides.items() if side > _LARGE_PX)
+    small = sum(count for side, count in sides.items() if side < _SMALL_PX)
+    if 2 * large > total:
+        yield f"{large} of {total} videos are larger than training needs: {_RESIZE} makes loading faster"
+    if 2 * small > total:
+        yield (
+            f"{small} of {total} videos have less than {_SMALL_PX} pixels on their short side (the official frames of "
+            "Something-Something V1 have 100): training enlarges them; do not enlarge the files"
+        )
+
+
+def _some(names: list[str]) -> str:
+    """The first names of many."""
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")

@@ -1,0 +1,188 @@
+"""Exact frames out of a video file or a folder of frame images, decoding as little as possible."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+
+from timm_video_psn.data.video.errors import DecodeError, in_plain_words, no_file_errors
+from timm_video_psn.data.video.frame_folder import FrameFolder, is_folder
+
+VIDEO_EXTENSIONS = frozenset(
+    {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
+)
+
+# "auto" is PyAV: it is always there, and benchmarks/loading.py finds torchcodec at most a tenth faster, on VP9, and a
+# third slower on H.264.
+Decoder = Literal["auto", "pyav", "torchcodec"]
+
+
+class VideoReader:
+    """Reads any frames of a video file, or of a folder of frame images, by index.
+
+    Frame `i` is the i-th frame that a plain decode of the whole file shows, turned as the file asks players to turn it
+    (videos of a phone held upright). The images of a folder are frames in natural order (`frame9.jpg` before
+    `frame10.jpg`); `fps` of a folder is None.
+
+    Args:
+        path: video file (any container and codec that FFmpeg reads) or folder of jpg, jpeg or png images.
+        decoder: of video files; "auto" is "pyav".
+        source: what to read frames from where nothing lies at `path`, which then is but the video's name.
+
+    Raises:
+        DecodeError: the file is missing, damaged or no video.
+        ImportError: the decoder is not installed.
+        ValueError: the decoder is unknown.
+
+    Example:
+        >>> with VideoReader("clip.mp4") as reader:  # doctest: +SKIP
+        ...     frames = reader.read([0, reader.num_frames // 2])  # (2, H, W, 3)
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], decoder: Decoder = "auto", source: FrameSource | None = None
+    ) -> None:
+        self.path = Path(path)
+        with no_file_errors(self.path):
+            self._source = _open_source(self.path, decoder) if source is None else source
+        self.num_frames = self._source.num_frames
+        self.fps = self._source.fps
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._source.close()
+
+    def read(self, indices: Iterable[int]) -> np.ndarray:
+        """Decodes frames.
+
+        Args:
+            indices: frame numbers from 0 to `num_frames - 1`, in any order, repeats allowed.
+
+        Returns:
+            uint8 RGB array (number of indices, H, W, 3), in the order of `indices`.
+
+        Raises:
+            IndexError: an index lies outside the video.
+            DecodeError: a wanted frame cannot be decoded; another frame is never given in its place.
+        """
+        wanted = [int(index) for index in indices]
+        if not wanted:
+            raise ValueError(f"no frame of {self.path} asked for; give at least one index")
+        outside = [index for index in wanted if not 0 <= index < self.num_frames]
+        if outside:
+            raise IndexError(
+                f"frame {outside[0]} of {self.path} asked for, but it has {self.num_frames} frames; "
+                f"use indices from 0 to {self.num_frames - 1}"
+            )
+        with no_file_errors(self.path):
+            frames = self._source.read(sorted(set(wanted)))
+        self._check_sizes({frame.shape[:2] for frame in frames.values()})
+        return np.stack([frames[index] for index in wanted])  # (number of indices, H, W, 3)
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames (H, W, 3) in order, with few of them in memory; the file is gone through once.
+
+        Raises:
+            DecodeError: a frame cannot be decoded; those before it have been given.
+        """
+        size: tuple[int, ...] | None = None
+        with no_file_errors(self.path):
+            for frame in self._source.frames():
+                self._check_sizes({size or frame.shape[:2], frame.shape[:2]})
+                size = frame.shape[:2]
+                yield frame
+
+    def _check_sizes(self, sizes: set[tuple[int, ...]]) -> None:
+        if len(sizes) > 1:
+            reason = f"its frames differ in size, (height, width) is {sorted(sizes)}; re-encode it to one size"
+            raise DecodeError(self.path, reason)
+
+
+def decode_clip(
+    path: str | os.PathLike[str], choose: Callable[[int], Iterable[int]], decoder: Decoder = "auto"
+) -> np.ndarray:
+    """Decodes the frames that `choose` picks once the length of the video is known.
+
+    Args:
+        path: video file or frame folder.
+        choose: gets the number of frames of the video, returns the indices of the wanted ones.
+        decoder: as `VideoReader` takes it.
+
+    Returns:
+        uint8 RGB array (number of indices, H, W, 3).
+
+    Raises:
+        DecodeError: as `VideoReader`.
+    """
+    with VideoReader(path, decoder) as reader:
+        return reader.read(choose(reader.num_frames))
+
+
+def check_decoder(decoder: str) -> None:
+    """Raises for a decoder that is unknown or cannot be loaded.
+
+    Args:
+        decoder: its name.
+
+    Raises:
+        ImportError: it is not installed, or does not load here.
+        ValueError: it is unknown.
+    """
+    if decoder not in get_args(Decoder):
+        raise ValueError(f"decoder={decoder!r} is unknown; use one of {', '.join(get_args(Decoder))}")
+    if decoder == "torchcodec":
+        from timm_video_psn.data.video.torchcodec_backend import decoder_class
+
+        decoder_class()
+
+
+class FrameSource(Protocol):
+    """What `VideoReader` reads from: `FrameFolder`, `video_file.VideoFile` or `torchcodec_file.TorchcodecFile`."""
+
+    num_frames: int
+    fps: float | None
+
+    def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
+        """Frames (H, W, 3) by index; the indices are increasing and lie in the video."""
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames (H, W, 3) in order."""
+
+    def close(self) -> None:
+        """Lets go of the file."""
+
+
+def _open_source(path: Path, decoder: Decoder) -> FrameSource:
+    if decoder not in get_args(Decoder):
+        check_decoder(decoder)
+    if is_folder(path):
+        return FrameFolder(path)
+    if not is_there(path):
+        raise DecodeError(path, "there is no such file or folder; check the name and the data folder")
+    if decoder == "torchcodec":
+        from timm_video_psn.data.video.torchcodec_backend import TorchcodecFile
+
+        return TorchcodecFile(path)
+    from timm_video_psn.data.video.pyav_backend import VideoFile  # loads FFmpeg, which frame folders do without
+
+    return VideoFile(path)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder of that name; a `DecodeError` where the file system does not tell.
+
+    Args:
+        path: of the video.
+    """
+    with in_plain_words(path, "it cannot be reached"):
+        return path.exists()

@@ -1,0 +1,76 @@
+"""Results and comparisons as lines of text, every number with its protocol."""
+
+from collections.abc import Iterator
+
+from timm_video_psn.engine.evaluate.accuracy import ClassAccuracy
+from timm_video_psn.engine.evaluate.compare import ClassChange, Comparison
+from timm_video_psn.engine.evaluate.result_files import Result, count_line, metrics_of
+
+_WHOLE_TABLE = 20  # classes up to which all are shown; else the best and the worst
+_ENDS = 5
+_NAME = 48
+_WORDS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean of classes", "pair_top1": "within pairs"}
+
+
+def result_lines(result: Result) -> Iterator[str]:
+    """The result of a protocol, and its classes.
+
+    Args:
+        result: of a protocol.
+    """
+    scores, accuracy = result.scores, result.accuracy
+    if accuracy is None:
+        yield f"{scores.protocol}: no labels, so no accuracy; predictions of {count_line(scores, None)}"
+        return
+    numbers = ", ".join(f"{_WORDS[name]} {value}" for name, value in metrics_of(accuracy).items())
+    yield f"{scores.protocol}: {numbers} % ({count_line(scores, accuracy)})"
+    rows = [row for row in accuracy.classes if row.videos]
+    if len(rows) <= _WHOLE_TABLE:
+        yield from map(_class_line, rows)
+        return
+    ranked = sorted(rows, key=lambda row: row.correct / row.videos)
+    yield f"  {_ENDS} best of {len(rows)} classes; per_class.csv has all"
+    yield from map(_class_line, reversed(ranked[-_ENDS:]))
+    yield f"  {_ENDS} worst"
+    yield from map(_class_line, ranked[:_ENDS])
+
+
+def comparison_lines(comparison: Comparison, names: tuple[str, str]) -> Iterator[str]:
+    """Which of two is better, and where.
+
+    Args:
+        comparison: of two score files.
+        names: of the two.
+    """
+    count = f"{comparison.num_videos} of {comparison.num_expected} videos"
+    for letter, name, protocol, top1 in zip(
+        "AB", names, comparison.protocols, (comparison.first, comparison.second), strict=True
+    ):
+        yield f"{letter}  {protocol}: top-1 {top1} % ({count})  {name}"
+    yield (
+        f"B - A  {comparison.difference.value:+.2f} [{comparison.difference.low:+.2f}, "
+        f"{comparison.difference.high:+.2f}] points of top-1 ({count})"
+    )
+    yield (
+        f"       only A is right: {comparison.only_first}, only B: {comparison.only_second}; "
+        f"McNemar's exact p = {comparison.p_value:.3g}"
+    )
+    if comparison.protocols[0] != comparison.protocols[1]:
+        yield "       note: the protocols differ, so that the difference is not the models' alone"
+    gained = [change for change in comparison.classes if change.gain > 0][:_ENDS]
+    lost = [change for change in reversed(comparison.classes) if change.gain < 0][:_ENDS]
+    for title, changes in (("gained most", gained), ("lost most", lost)):
+        if changes:
+            yield f"  classes that {title}, A -> B"
+            yield from map(_change_line, changes)
+
+
+def _class_line(row: ClassAccuracy) -> str:
+    mistaken = f", else mostly {row.taken_for} ({row.taken_for_videos})" if row.taken_for else ""
+    share = 100 * row.correct / row.videos
+    return f"  {row.name[:_NAME]:<{_NAME}} {row.correct:>5} of {row.videos:<5} {share:6.2f} %{mistaken}"
+
+
+def _change_line(change: ClassChange) -> str:
+    numbers = f"{change.first:6.2f} -> {change.second:6.2f} ({change.gain:+.2f}, {change.videos} videos)"
+    return f"  {change.name[:_NAME]:<{_NAME}} {numbers}"

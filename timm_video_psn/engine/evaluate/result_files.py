@@ -1,0 +1,176 @@
+"""What a test leaves in its folder, all of it with the protocol beside the numbers.
+
+`results.json` and `results.csv` have a row for each protocol; its folder holds `scores.npz`, `predictions.csv` and,
+where labels are known, `per_class.csv`, `confusion.csv` and `confusion.png`. `skipped.csv` lists the videos that could
+not be read.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from timm_video_psn.data import Broken
+from timm_video_psn.engine.evaluate.accuracy import Accuracy, Interval
+from timm_video_psn.engine.evaluate.confusion import draw_confusion
+from timm_video_psn.engine.evaluate.scores import Scores, save_scores
+from timm_video_psn.engine.train.checkpoint import atomic_path
+
+METRICS = ("top1", "top5", "mean_class", "pair_top1")
+_BEST = 5  # classes of each video in predictions.csv
+
+
+@dataclass(frozen=True)
+class Result:
+    """The scores of one protocol, and their accuracy where labels are known.
+
+    Args:
+        scores: of the videos.
+        accuracy: of the scores, or None.
+        slug: name of the protocol's folder.
+        settings: the protocol's values by name.
+    """
+
+    scores: Scores
+    accuracy: Accuracy | None
+    slug: str
+    settings: dict[str, Any]
+
+
+def count_line(scores: Scores, accuracy: Accuracy | None) -> str:
+    """How many videos the numbers are of, of how many.
+
+    Args:
+        scores: of the videos.
+        accuracy: of the scores, or None.
+    """
+    line = f"{len(scores)} of {scores.num_expected} videos"
+    if accuracy is not None and accuracy.num_videos < len(scores):
+        line += f", {accuracy.num_videos} of them labelled"
+    return line
+
+
+def metrics_of(accuracy: Accuracy) -> dict[str, Interval]:
+    """The metrics by name.
+
+    Args:
+        accuracy: of a protocol.
+    """
+    found = {name: getattr(accuracy, name) for name in METRICS}
+    return {name: interval for name, interval in found.items() if interval is not None}
+
+
+def write_results(
+    folder: Path, results: Sequence[Result], about: dict[str, Any], broken: Sequence[Broken] = ()
+) -> None:
+    """Write all files.
+
+    Args:
+        folder: is made if it is not there; files of an earlier test are replaced.
+        results: of each protocol.
+        about: what the numbers are of, for results.json.
+        broken: videos that could not be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        _write_protocol(folder / result.slug, result)
+    rows = [_row(result) for result in results]
+    skipped = [{"path": item.path, "reason": item.reason} for item in broken]
+    summary = {**about, "skipped": skipped, "results": [_json_row(result) for result in results]}
+    _write_text(folder / "results.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_csv(folder / "results.csv", list(rows[0]), (row.values() for row in rows))
+    (folder / "skipped.csv").unlink(missing_ok=True)
+    if broken:
+        write_csv(folder / "skipped.csv", ("path", "reason"), ((item.path, item.reason) for item in broken))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table.
+
+    Args:
+        path: the file.
+        header: names of the columns.
+        rows: of the table.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    _write_text(path, text.getvalue())
+
+
+def _write_protocol(folder: Path, result: Result) -> None:
+    """The folder of one protocol."""
+    folder.mkdir(exist_ok=True)
+    scores, accuracy = result.scores, result.accuracy
+    save_scores(folder / "scores.npz", scores)
+    _write_predictions(folder / "predictions.csv", scores)
+    if accuracy is None:
+        for name in ("per_class.csv", "confusion.csv", "confusion.png"):  # of an earlier test, with labels
+            (folder / name).unlink(missing_ok=True)
+        return
+    header = ("label", "class", "videos", "correct", "top1", "low", "high", "taken_for", "taken_for_videos", "protocol")
+    rows = (
+        (*row[:4], *(_rounded(row.accuracy) if row.accuracy else ("", "", "")), *row[5:], scores.protocol)
+        for row in accuracy.classes
+    )
+    write_csv(folder / "per_class.csv", header, rows)
+    names = scores.class_names
+    matrix = ((name, *counts) for name, counts in zip(names, accuracy.confusion.tolist(), strict=True))
+    write_csv(folder / "confusion.csv", ("class \\ predicted", *names), matrix)
+    title = f"{scores.protocol}\ntop-1 {accuracy.top1} %, {count_line(scores, accuracy)}"
+    with atomic_path(folder / "confusion.png") as temporary:
+        draw_confusion(accuracy.confusion, names, temporary, title)
+
+
+def _write_predictions(path: Path, scores: Scores) -> None:
+    """Each video with its likeliest classes."""
+    best = min(_BEST, len(scores.class_names))
+    header = ("video", "class", *(f"{what}_{i}" for i in range(1, best + 1) for what in ("predicted", "probability")))
+    probabilities = scores.probabilities()
+    order = np.argsort(-scores.scores, axis=1, kind="stable")[:, :best]
+    rows = []
+    for row, (video, label) in enumerate(zip(scores.videos, scores.labels.tolist(), strict=True)):
+        likely = [(scores.class_names[k], f"{probabilities[row, k]:.6f}") for k in order[row].tolist()]
+        truth = scores.class_names[label] if label >= 0 else ""
+        rows.append((video, truth, *(value for pair in likely for value in pair)))
+    write_csv(path, (*header, "protocol"), ((*row, scores.protocol) for row in rows))
+
+
+def _row(result: Result) -> dict[str, Any]:
+    """The protocol's row of results.csv."""
+    version = result.scores.dataset_version
+    row: dict[str, Any] = {"protocol": result.scores.protocol, **({"dataset_version": version} if version else {})}
+    if result.accuracy is not None:
+        for name, interval in metrics_of(result.accuracy).items():
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), _rounded(interval), strict=True))
+        row["labelled"] = result.accuracy.num_videos
+    return {**row, "videos": len(result.scores), "expected": result.scores.num_expected}
+
+
+def _json_row(result: Result) -> dict[str, Any]:
+    """The protocol's entry of results.json."""
+    accuracy = result.accuracy
+    return {
+        "protocol": result.scores.protocol,
+        **result.settings,
+        "num_videos": len(result.scores),
+        "num_labelled": 0 if accuracy is None else accuracy.num_videos,
+        "num_expected": result.scores.num_expected,
+        "folder": result.slug,
+        "metrics": {} if accuracy is None else {name: value._asdict() for name, value in metrics_of(accuracy).items()},
+    }
+
+
+def _rounded(interval: Interval) -> tuple[float, ...]:
+    return tuple(round(number, 4) for number in interval)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))

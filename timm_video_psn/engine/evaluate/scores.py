@@ -1,0 +1,250 @@
+"""The scores of each video and class that a test leaves behind, as a file; and several of them joined."""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from timm_video_psn.data import check_class_names
+from timm_video_psn.engine.evaluate.protocol import FUSIONS
+from timm_video_psn.engine.train.checkpoint import atomic_path
+
+_ARRAYS = ("scores", "labels", "videos", "class_names", "protocol", "fusion", "num_expected")
+_SHOWN = 5  # videos that an error message names
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a model made of each video that could be read.
+
+    Args:
+        scores: of each video and class, (N, K) float32.
+        labels: (N,) int64, -1 where the split does not tell.
+        videos: paths of the videos in their data set, (N,).
+        class_names: in label order, (K,).
+        protocol: how the videos were looked at.
+        fusion: what the scores are, `logits` or `probabilities`.
+        num_expected: videos that there should be.
+        dataset_version: of the annotations; "" where there is one only, or it is not known.
+    """
+
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    videos: tuple[str, ...]
+    class_names: tuple[str, ...]
+    protocol: str
+    fusion: str
+    num_expected: int
+    dataset_version: str = ""
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any label is known."""
+        return bool((self.labels >= 0).any())
+
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """The scores as probabilities, (N, K)."""
+        return softmax(self.scores) if self.fusion == "logits" else self.scores.astype(np.float64)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "Scores":
+        """These videos, in this order.
+
+        Args:
+            rows: their numbers.
+        """
+        return Scores(
+            self.scores[rows],
+            self.labels[rows],
+            tuple(self.videos[row] for row in rows.tolist()),
+            *(self.class_names, self.protocol, self.fusion, self.num_expected, self.dataset_version),
+        )
+
+
+def check_finite(scores: Scores, name: str = "") -> None:
+    """Raise for a score that is not finite, which would count as a hit or as a miss by chance.
+
+    Args:
+        scores: of a test.
+        name: of its file, for the message.
+
+    Raises:
+        ValueError: with the first such video.
+    """
+    finite = np.isfinite(scores.scores).all(1)
+    if not finite.all():
+        raise ValueError(
+            f"{name}{': ' if name else ''}the scores of {scores.videos[int(finite.argmin())]} are not finite; the "
+            "weights are spoiled, or --amp-dtype is too narrow"
+        )
+
+
+def softmax(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Probabilities along the last axis.
+
+    Args:
+        logits: (..., K).
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    powers = np.exp(values - values.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
+def save_scores(path: Path, scores: Scores) -> None:
+    """Write a file that `numpy.load(path, allow_pickle=False)` reads.
+
+    Args:
+        path: the .npz file.
+        scores: what goes into it; the keys are the names of the fields.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            scores=scores.scores,
+            labels=scores.labels,
+            videos=np.array(scores.videos, dtype=np.str_),
+            class_names=np.array(scores.class_names, dtype=np.str_),
+            protocol=np.array(scores.protocol),
+            fusion=np.array(scores.fusion),
+            num_expected=np.array(scores.num_expected),
+            dataset_version=np.array(scores.dataset_version),
+        )
+
+
+def load_scores(path: Path) -> Scores:
+    """Read a file of `save_scores`; nothing that it may hold is run.
+
+    Args:
+        path: the .npz file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is none of ours, or damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"score file {path} not found; validate_video.py writes a scores.npz for each protocol")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in _ARRAYS}
+            version = str(file["dataset_version"]) if "dataset_version" in file else ""  # files of before have none
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or no score file of validate_video.py: {error}") from error
+    scores, labels = found["scores"], found["labels"]
+    shape = (len(found["videos"]), len(found["class_names"]))
+    if scores.shape != shape or labels.shape != shape[:1] or str(found["fusion"]) not in FUSIONS:
+        raise ValueError(
+            f"{path}: scores of shape {scores.shape} and {labels.shape} labels do not fit {shape[0]} videos of "
+            f"{shape[1]} classes; write the file again"
+        )
+    return Scores(
+        scores.astype(np.float32),
+        labels.astype(np.int64),
+        tuple(found["videos"].tolist()),
+        tuple(found["class_names"].tolist()),
+        str(found["protocol"]),
+        str(found["fusion"]),
+        int(found["num_expected"]),
+        version,
+    )
+
+
+def align(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
+    """The same videos in the same order, that of the first.
+
+    Args:
+        parts: of one split.
+        names: of the parts, for messages.
+
+    Raises:
+        ValueError: classes, versions of the annotations, videos or labels differ, or a score is not finite; the
+            message shows how.
+    """
+    first, aligned = parts[0], [parts[0]]
+    for part, name in zip(parts, names, strict=True):
+        check_finite(part, name)
+    _check_versions(parts, names)
+    for part, name in zip(parts[1:], names[1:], strict=True):
+        check_class_names(first.class_names, part.class_names, names[0], name)
+        row_of = {video: row for row, video in enumerate(part.videos)}
+        only_first = [video for video in first.videos if video not in row_of]
+        only_other = sorted(set(part.videos) - set(first.videos))
+        if only_first or only_other:
+            lists = ((names[0], only_first), (name, only_other))
+            difference = "; ".join(f"only in {place}: {_some(videos)}" for place, videos in lists if videos)
+            raise ValueError(
+                f"{names[0]} and {name} are not of the same videos ({len(first)} and {len(part)}): {difference}; test "
+                "both models on the same split, with all of its videos readable"
+            )
+        part = part.take(np.array([row_of[video] for video in first.videos], dtype=np.int64))
+        differing = np.flatnonzero(part.labels != first.labels)
+        if len(differing):
+            row = int(differing[0])
+            raise ValueError(
+                f"{names[0]} and {name} disagree on the labels of {len(differing)} videos, as {first.videos[row]}: "
+                f"{first.labels[row]} and {part.labels[row]}; test both models with the same annotations"
+            )
+        aligned.append(part)
+    return aligned
+
+
+def _check_versions(parts: Sequence[Scores], names: Sequence[str]) -> None:
+    """Raise unless all parts that know the version of their annotations know the same one."""
+    known = [(name, part.dataset_version) for name, part in zip(names, parts, strict=True) if part.dataset_version]
+    for name, version in known[1:]:
+        if version != known[0][1]:
+            raise ValueError(
+                f"{known[0][0]} is of the annotations {known[0][1]}, {name} of {version}: results on the two do not "
+                "compare; test both models on one of them"
+            )
+
+
+def ensemble(
+    parts: Sequence[Scores], names: Sequence[str], weights: Sequence[float] | None = None, fusion: str | None = None
+) -> Scores:
+    """The weighted mean of several score files.
+
+    Args:
+        parts: of one split.
+        names: of the parts, for messages and for the protocol.
+        weights: of the parts; they need not add up to 1. None for equal ones.
+        fusion: mean of `logits` or `probabilities`; None for logits if all parts hold logits.
+
+    Raises:
+        ValueError: the parts do not fit together, or the weights do not fit them.
+    """
+    if len(parts) < 2:
+        raise ValueError(f"an ensemble of {len(parts)} score files asked for; give 2 or more")
+    weights = [1.0] * len(parts) if weights is None else list(weights)
+    if len(weights) != len(parts) or min(weights) < 0 or not sum(weights) > 0:
+        raise ValueError(f"--weights {weights} for {len(parts)} score files; give one for each, from 0 on, not all 0")
+    of_probabilities = [name for name, part in zip(names, parts, strict=True) if part.fusion == "probabilities"]
+    if fusion == "logits" and of_probabilities:
+        raise ValueError(f"{', '.join(of_probabilities)} hold probabilities, no logits; use --fusion probabilities")
+    fusion = fusion or ("probabilities" if of_probabilities else "logits")
+    aligned = align(parts, names)
+    shares = np.array(weights) / sum(weights)
+    values = [part.probabilities() if fusion == "probabilities" else part.scores.astype(np.float64) for part in aligned]
+    joined = sum(share * value for share, value in zip(shares, values, strict=True))
+    terms = " + ".join(f"{share:.3g} * ({part.protocol})" for share, part in zip(shares, parts, strict=True))
+    return Scores(
+        np.asarray(joined, dtype=np.float32),
+        parts[0].labels,
+        parts[0].videos,
+        parts[0].class_names,
+        f"ensemble by {fusion}: {terms}",
+        fusion,
+        max(part.num_expected for part in parts),
+        next((part.dataset_version for part in parts if part.dataset_version), ""),
+    )
+
+
+def _some(videos: Sequence[str]) -> str:
+    """The first of the videos, and how many there are further."""
+    rest = len(videos) - _SHOWN
+    return ", ".join(videos[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

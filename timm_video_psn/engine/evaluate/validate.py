@@ -1,0 +1,315 @@
+"""Testing a trained model: all protocols over one decode of each video, each number with its protocol and interval."""
+
+import argparse
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timm.models import is_model
+from tqdm import tqdm
+
+from timm_video_psn.data import (
+    Broken,
+    MultiViewDataset,
+    ShardedIndex,
+    VideoIndex,
+    VideoViews,
+    ViewPlan,
+    check_class_names,
+    check_decoder,
+    create_view_loader,
+    holds_shards,
+    label_fingerprint,
+    read_index,
+)
+from timm_video_psn.engine import distributed
+from timm_video_psn.engine.evaluate.accuracy import LEVEL, measure
+from timm_video_psn.engine.evaluate.options import protocols_of
+from timm_video_psn.engine.evaluate.protocol import Protocol
+from timm_video_psn.engine.evaluate.report import result_lines
+from timm_video_psn.engine.evaluate.result_files import Result, write_results
+from timm_video_psn.engine.evaluate.scores import Scores, check_finite
+from timm_video_psn.engine.evaluate.view_scores import Floats, ViewScorer, fuse
+from timm_video_psn.engine.precision import Precision
+from timm_video_psn.engine.train.build import check_device
+from timm_video_psn.engine.train.cpu_memory import keep_freed_memory
+from timm_video_psn.engine.train.model_config import package_versions
+from timm_video_psn.engine.trained_model import TrainedModel, load_from_checkpoint, load_trained
+
+_logger = logging.getLogger(__name__)
+
+
+class Validation:
+    """A test of validate_video.py; of several processes, each tests its share of the videos, and the first reports.
+
+    Args:
+        options: see `engine.evaluate.options`.
+
+    Raises:
+        ValueError: the model, the data and the protocols do not fit together.
+        FileNotFoundError: the model or the data is not there.
+    """
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        device = check_device(distributed.local_device(_device(options)))
+        if device.type == "cpu":
+            keep_freed_memory()
+        check_decoder(options.decoder)
+        self.trained, self.index = _load(options)
+        self.protocols = protocols_of(options, self.trained.protocol)
+        _check_size(self.trained, self.protocols)
+        amp_dtype = getattr(torch, options.amp_dtype) if options.amp else None
+        if device.type == "cpu" and amp_dtype == torch.float16:
+            raise ValueError("--amp with float16 is not supported on a CPU; use --amp-dtype bfloat16")
+        precision = Precision(device, self.trained.mean, self.trained.std, amp_dtype)
+        model = self.trained.model.to(device).to(memory_format=torch.channels_last)
+        self.scorer = ViewScorer(model, precision, options.views_per_step)
+        self.folder = Path(options.output) if options.output else _default_folder(options, self._dataset)
+        self.broken: list[Broken] = []
+        self.num_short = 0
+
+    @property
+    def _dataset(self) -> str:
+        """Its name; of shards, that of what was packed."""
+        if isinstance(self.index, ShardedIndex):
+            return self.index.dataset
+        return str(self.options.dataset or self.trained.dataset)
+
+    def run(self) -> list[Result]:
+        """Test, report and write.
+
+        Returns:
+            The result of each protocol; none in processes but the first.
+
+        Raises:
+            ValueError: no video could be read, or too few.
+        """
+        self._introduce()
+        scores = self.scores()
+        if not distributed.is_first():
+            return []
+        results = [self._result(*pair) for pair in zip(self.protocols, scores, strict=True)]
+        self._tell_of_views(len(scores[0]))
+        for result in results:
+            for line in result_lines(result):
+                _logger.info(line)
+        if (self.folder / "results.json").exists():
+            _logger.info(f"replaced  results.json of an earlier test in {self.folder}; --output names another folder")
+        write_results(self.folder, results, self._about(), self.broken)
+        _logger.info(f"written   {self.folder}")
+        return results
+
+    def scores(self) -> list[Scores]:
+        """The scores of each protocol, over the videos that can be read."""
+        options, protocols = self.options, self.protocols
+        plans = [ViewPlan(*(getattr(protocol, name) for name in ViewPlan._fields)) for protocol in protocols]
+        dataset = MultiViewDataset(self.index, plans, self.trained.interpolation, options.decoder)
+        # Videos of many views come one by one, so that a batch of them stays as small as one of few.
+        videos = max(1, self.scorer.views_per_step // sum(protocol.num_views for protocol in protocols))
+        loader = create_view_loader(dataset, videos, options.workers, distributed.rank(), distributed.world_size())
+        rows: dict[int, list[Floats]] = {}  # by video, the scores of each protocol
+        silent = None if distributed.is_first() else True  # None shows it on a terminal only
+        for batch in tqdm(loader, desc=f"{self._dataset} {options.split}", unit="batch", disable=silent):
+            self._note_broken(batch.broken)
+            self.num_short += sum(video.num_frames < max(plan.num_frames for plan in plans) for video in batch.videos)
+            for video, logits in zip(batch.videos, self.scorer.logits(batch.videos), strict=True):
+                rows[video.index] = _fused(video, logits, protocols)
+        rows = self._gather(rows)
+        if not rows:
+            reasons = "; ".join(f"{item.path}: {item.reason}" for item in self.broken[:3])
+            raise ValueError(f"none of the {len(self.index)} videos of {options.split} could be read: {reasons}")
+        numbers = np.array(sorted(rows))
+        names = _names(self.index, numbers)
+        return [
+            Scores(
+                np.stack([rows[number][place] for number in numbers.tolist()]),
+                self.index.labels[numbers],
+                names,
+                self.index.class_names,
+                str(protocol),
+                protocol.fusion,
+                len(self.index),
+                self.index.version,
+            )
+            for place, protocol in enumerate(protocols)
+        ]
+
+    def _gather(self, rows: dict[int, list[Floats]]) -> dict[int, list[Floats]]:
+        """The scores of all processes, in each; what they count is added up, too."""
+        parts = distributed.gather((rows, self.broken, self.num_short, self.scorer.views_seen))
+        self.broken = sorted((item for part in parts for item in part[1]), key=lambda item: item.index)
+        self.num_short = sum(part[2] for part in parts)
+        self.scorer.views_seen = sum(part[3] for part in parts)
+        self._check_broken()
+        return {number: scores for part in parts for number, scores in part[0].items()}
+
+    def _note_broken(self, broken: Sequence[Broken]) -> None:
+        """Name each video that cannot be read, and stop where they are too many."""
+        for item in broken:
+            _logger.warning("not tested: %s (%s)", item.path, item.reason)
+        self.broken += broken
+        self._check_broken()
+
+    def _check_broken(self) -> None:
+        """Raise where too many videos cannot be read."""
+        if len(self.broken) > self.options.max_broken * len(self.index):
+            last = "; ".join(f"{item.path}: {item.reason}" for item in self.broken[-3:])
+            raise ValueError(
+                f"{len(self.broken)} of {len(self.index)} videos could not be decoded, more than --max-broken "
+                f"{self.options.max_broken:g} allows; the last: {last}. Mend or remove them, or raise --max-broken"
+            )
+
+    def _result(self, protocol: Protocol, scores: Scores) -> Result:
+        options = self.options
+        check_finite(scores)
+        accuracy = None
+        if scores.labelled:
+            accuracy = measure(scores, self.index.reversal_pairs, options.bootstrap, options.seed)
+        return Result(scores, accuracy, protocol.slug, asdict(protocol))
+
+    def _introduce(self) -> None:
+        """Say what is about to happen."""
+        say, index, trained = _logger.info, self.index, self.trained
+        version = f" ({index.version})" if index.version else ""
+        say(f"model     {trained.source}")
+        say(
+            f"data      {self._dataset}{version} {self.options.split}: {len(index)} videos of "
+            f"{len(index.class_names)} classes"
+        )
+        notes = list(index.notes)
+        if index.shared_split and self.options.split == "val":
+            notes.append("no train/ and val/ folders: these may be the videos that the model was trained on")
+        if trained.dataset_version != index.version and trained.dataset in (None, self._dataset):
+            notes.append(f"the model was trained on annotations {trained.dataset_version or 'of no stated version'}")
+        for note in dict.fromkeys(notes):
+            say(f"          {note}")
+        for protocol in self.protocols:
+            own = ", the model's own" if protocol == trained.protocol else ""
+            say(f"protocol  {protocol}, clips x crops = {protocol.num_views}{own}")
+
+    def _tell_of_views(self, videos: int) -> None:
+        """Say what coincided, and which videos were too short."""
+        wanted = videos * sum(protocol.num_views for protocol in self.protocols)
+        if self.scorer.views_seen < wanted:
+            _logger.info(f"views     {self.scorer.views_seen} different ones of {wanted}; each was run once")
+        if self.num_short:
+            _logger.warning("%d of %d videos have fewer frames than a clip: some are repeated", self.num_short, videos)
+        if self.broken:
+            _logger.warning("%d of %d videos were not tested: see skipped.csv", len(self.broken), len(self.index))
+
+    def _about(self) -> dict[str, Any]:
+        """What the numbers are of."""
+        options, trained, precision = self.options, self.trained, self.scorer.precision
+        return {
+            "model": trained.source,
+            "weights_sha256": trained.weights_sha256,
+            "dataset": self._dataset,
+            "dataset_version": self.index.version,
+            "split": options.split,
+            "num_videos": len(self.index) - len(self.broken),
+            "num_expected": len(self.index),
+            "num_classes": len(self.index.class_names),
+            "label_fingerprint": label_fingerprint(self.index.class_names),
+            "preprocessing": {"mean": trained.mean, "std": trained.std, "interpolation": trained.interpolation},
+            "numbers": precision.numbers,
+            "device": precision.device.type,
+            "bootstrap": {"resamples": options.bootstrap, "seed": options.seed, "level": LEVEL},
+            "versions": package_versions(),
+        }
+
+
+def validate(options: argparse.Namespace) -> list[Result]:
+    """Test a model as the options say.
+
+    Args:
+        options: see `engine.evaluate.options`.
+
+    Returns:
+        The result of each protocol; of several processes, in the first alone.
+
+    Raises:
+        OtherProcessFailed: of several processes, another one has failed.
+    """
+    with distributed.process_group(_device(options)):
+        return Validation(options).run()
+
+
+def _device(options: argparse.Namespace) -> str:
+    """The one asked for, or the GPU where there is one."""
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _load(options: argparse.Namespace) -> tuple[TrainedModel, VideoIndex]:
+    """The model and the videos, of the same classes."""
+    given = options.model or ""
+    if not options.checkpoint and is_model(given.partition(".")[0]) and not Path(given).exists():
+        raise ValueError(
+            f"--model {given} is the name of a model, which says nothing of trained weights; add --checkpoint FILE, or "
+            "give the best/ folder of a run or hf-hub:user/name"
+        )
+    if not options.checkpoint:
+        trained = load_trained(given)
+    else:
+        classes = _read_index(options, options.dataset).class_names if options.dataset else ()
+        trained = load_from_checkpoint(options.model, Path(options.checkpoint), classes)
+    packed = trained.dataset and options.data_dir and holds_shards(options.data_dir)
+    index = _read_index(options, options.dataset or ("shards" if packed else trained.dataset))
+    if trained.class_names:
+        check_class_names(trained.class_names, index.class_names, f"the model {trained.source}", "the data")
+    elif len(index.class_names) != trained.model.num_classes:
+        raise ValueError(
+            f"{trained.source} has {trained.model.num_classes} classes and does not name them; the data has "
+            f"{len(index.class_names)}"
+        )
+    if not len(index):
+        raise ValueError(f"the split {options.split} of {options.dataset or trained.dataset} has no videos")
+    return trained, index
+
+
+def _read_index(options: argparse.Namespace, dataset: str | None) -> VideoIndex:
+    """The videos of the split."""
+    if dataset is None:
+        raise ValueError("the model does not say what it was trained on; name the data set, with --dataset NAME")
+    files = {options.split: options.list} if options.list else {}
+    return read_index(dataset, options.data_dir, options.split, files)  # of shards it may be a URL
+
+
+def _check_size(trained: TrainedModel, protocols: Sequence[Protocol]) -> None:
+    """Raise for a size that the model cannot take."""
+    cfg = trained.model.pretrained_cfg
+    own = cfg["input_size"][-1]
+    wrong = [str(protocol) for protocol in protocols if protocol.img_size != own]
+    if cfg.get("fixed_input_size") and wrong:
+        raise ValueError(f"{trained.source} takes {own} pixels only; asked for: {', '.join(wrong)}")
+
+
+def _default_folder(options: argparse.Namespace, dataset: str) -> Path:
+    """Beside the model; in output/ for one of the Hub."""
+    name = f"validate-{dataset}-{options.split}"
+    source = str(options.checkpoint or options.model)
+    if source.startswith(("hf-hub:", "hf_hub:")):
+        return Path("output") / f"{source.partition(':')[2].replace('/', '-').replace('@', '-')}-{name}"
+    return Path(source.removeprefix("local-dir:")).resolve().parent / name
+
+
+def _fused(video: VideoViews, logits: Floats, protocols: Sequence[Protocol]) -> list[Floats]:
+    """The scores of a video in each protocol, from the logits of its different views."""
+    pairs = zip(protocols, video.plans, strict=True)
+    return [fuse(logits[views], protocol.fusion) for protocol, views in pairs]
+
+
+def _names(index: VideoIndex, numbers: np.ndarray) -> tuple[str, ...]:
+    """Paths of the videos; parts of one file, which share a path, are counted: `a.mp4#2` is the second."""
+    seen: Counter[str] = Counter()
+    names = []
+    for number in range(len(index)):
+        path = index.paths[number]
+        seen[path] += 1
+        names.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
+    return tuple(names[number] for number in numbers.tolist())

@@ -1,0 +1,279 @@
+"""What predict_video.py does: files, folders, cameras or streams in; lines, JSON, a CSV or an annotated video out."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from timm_video_psn.data import DecodeError, FrameStream, TimedFrame, is_live
+from timm_video_psn.data.video.frame_folder import is_frame_image
+from timm_video_psn.data.video.reader import VIDEO_EXTENSIONS
+from timm_video_psn.engine.train.checkpoint import atomic_path
+
+if TYPE_CHECKING:
+    from timm_video_psn.engine.predict.predictor import Prediction, Predictor
+    from timm_video_psn.engine.predict.sliding_window import Span
+
+_LIVE_WINDOW_SEC = 2.0
+_CSV_COLUMNS = ("file", "start_sec", "end_sec", "rank", "label", "probability", "error")
+
+
+def parse_predict_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of predict_video.py.
+
+    Args:
+        argv: arguments; None for those of the process.
+    """
+    parser = argparse.ArgumentParser(prog="predict_video.py", description="Name what videos show.")
+    add = parser.add_argument
+    sources = "video files, folders of them, folders of frame images, the number of a camera (0), URLs of streams"
+    add("inputs", nargs="+", metavar="INPUT", help=sources)
+    add("--model", required=True, metavar="FOLDER", help="best/ of a run, or hf-hub:user/name")
+    add("--top", type=int, default=5, help="classes to show (default: %(default)s)")
+    add("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    add("--batch-size", "-b", type=int, default=8, help="clips that go through the model together (default: 8)")
+    add("--workers", "-j", type=int, default=1, help="threads that decode (default: %(default)s)")
+    add("--window", type=float, metavar="SEC", help="slide a window of this length; cameras and streams: 2 s")
+    add("--stride", type=float, metavar="SEC", help="from window to window (default: half a window)")
+    add("--duration", type=float, metavar="SEC", help="stop after so much of each input")
+    add("--fps", type=float, help="frames per second of folders of images, for windows")
+    add("--json", action="store_true", help="print JSON, a line for each prediction")
+    add("--csv", type=Path, metavar="FILE", help="write a row for each time span and class")
+    add("--video-out", type=Path, metavar="FILE.mp4", help="write a copy of the video with the classes in the picture")
+    add("--traceback", action="store_true", help="show where an error came from")
+    options = parser.parse_args(argv)
+    for name in ("top", "batch_size", "workers", "window", "stride", "duration", "fps"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
+            parser.error(f"--{name.replace('_', '-')} {value}: must be above 0, and finite")
+    if options.video_out and options.video_out.suffix.lower() != ".mp4":
+        parser.error(f"--video-out {options.video_out}: what is written is an mp4; end the name in .mp4")
+    if options.window is None and not any(map(is_live, options.inputs)):
+        for name in ("stride", "duration"):
+            if getattr(options, name) is not None:
+                parser.error(f"--{name} is of windows; without --window SEC each video is named as a whole")
+    return options
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Predict all inputs and write what was asked for.
+
+    Args:
+        options: of `parse_predict_options`.
+
+    Returns:
+        The exit code: 0; 1 where some of several inputs could not be read, which are named; 2 where none could.
+
+    Raises:
+        ValueError: the options or the model do not fit the inputs.
+        DecodeError: a single input cannot be read; what was answered before it broke off is in the CSV file.
+    """
+    from timm_video_psn.engine.predict.predictor import Predictor
+
+    inputs = expand_inputs(options.inputs)
+    if options.video_out and (len(inputs) > 1 or is_live(inputs[0])):
+        raise ValueError(f"--video-out copies one video file; found {len(inputs)} inputs, the first {inputs[0]}")
+    _check_rates(inputs, options)
+    _check_outputs(inputs, options)
+    predictor = Predictor(options.model, options.device)
+    failures: list[DecodeError] = []
+    with _Answers(options, several=len(inputs) > 1) as answers:
+        for path, outcome in _outcomes(predictor, inputs, options, answers):
+            if outcome is not None:
+                failures.append(outcome)
+                answers.error(path, outcome)
+    if failures and len(inputs) == 1:
+        raise failures[0]
+    if failures:
+        print(f"predict_video.py: {len(failures)} of {len(inputs)} inputs could not be read", file=sys.stderr)
+    return 0 if not failures else 1 if len(failures) < len(inputs) else 2
+
+
+def _check_rates(inputs: Sequence[str], options: argparse.Namespace) -> None:
+    """Raise, before anything is predicted, if times are needed of images that tell none."""
+    timed = options.window is not None or options.video_out or any(map(is_live, inputs))
+    folders = [path for path in inputs if not is_live(path) and Path(path).is_dir()]
+    if timed and folders and options.fps is None:
+        raise ValueError(f"{folders[0]} is a folder of images, which tells no frame rate; give one, as --fps 12")
+
+
+def _check_outputs(inputs: Sequence[str], options: argparse.Namespace) -> None:
+    """Raise, before anything is predicted, if a file to write has no folder, or would take the place of another."""
+    taken = {Path(path).resolve(): f"the input {path}" for path in inputs if not is_live(path)}
+    for flag, path in (("--csv", options.csv), ("--video-out", options.video_out)):
+        if path is None:
+            continue
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{flag} {path}: there is no folder {path.parent}; make it, or write elsewhere")
+        if path.is_dir() or path.resolve() in taken:
+            what = taken.get(path.resolve(), "a folder")
+            raise ValueError(f"{flag} {path} would overwrite {what}; give another name")
+        taken[path.resolve()] = f"the file of {flag}"
+
+
+def expand_inputs(inputs: Sequence[str]) -> list[str]:
+    """Folders of videos replaced by the videos in them, in the order of their names; hidden ones are left out.
+
+    Args:
+        inputs: as the user gave them.
+
+    Raises:
+        ValueError: a folder that holds neither videos nor images, or both.
+    """
+    found: list[str] = []
+    for given in inputs:
+        path = Path(given)
+        if is_live(given) or not path.is_dir():
+            found.append(given)
+            continue
+        videos = sorted(item for item in path.rglob("*") if _is_visible_video(item.relative_to(path)))
+        if any(is_frame_image(item.name) for item in path.iterdir()):
+            if videos:
+                raise ValueError(
+                    f"{given} holds images and {len(videos)} videos, such as {videos[0]}: is it a video as frames, or "
+                    "a folder of videos? Move the images away, or give the videos one by one"
+                )
+            found.append(given)
+        else:
+            if not videos:
+                raise ValueError(
+                    f"{given} holds neither videos ({', '.join(sorted(VIDEO_EXTENSIONS))}) nor, directly, frame images"
+                )
+            found.extend(map(str, videos))
+    return found
+
+
+def _is_visible_video(path: Path) -> bool:
+    """Whether a file of a folder is a video; `._a.mp4` of macOS is none."""
+    return path.suffix.lower() in VIDEO_EXTENSIONS and not any(part.startswith(".") for part in path.parts)
+
+
+def _outcomes(
+    predictor: Predictor, inputs: Sequence[str], options: argparse.Namespace, answers: _Answers
+) -> Iterator[tuple[str, DecodeError | None]]:
+    """Answer input by input; what kept one from being read comes back with its name."""
+    if options.window is None and not any(map(is_live, inputs)):
+        for path, result in predictor.predict_many(inputs, options.top, options.batch_size, options.workers):
+            if not isinstance(result, DecodeError):
+                answers.whole(str(path), result)
+                if options.video_out:
+                    _annotate_whole(str(path), result, options)
+            yield str(path), result if isinstance(result, DecodeError) else None
+        return
+    for path in inputs:
+        try:
+            spans = _slide(predictor, path, options, answers)
+            if options.video_out:
+                _annotate(path, spans, options)
+        except DecodeError as error:
+            yield path, error
+        else:
+            yield path, None
+
+
+def _slide(predictor: Predictor, path: str, options: argparse.Namespace, answers: _Answers) -> list[Span]:
+    """Predict the windows of one input as its frames come, until it ends or the user interrupts a live one."""
+    from timm_video_psn.engine.predict.sliding_window import predict_windows
+
+    window = options.window or _LIVE_WINDOW_SEC
+    spans = []
+    with FrameStream(path, options.fps) as stream:
+        batch = 1 if stream.live else options.batch_size
+        stride = options.stride or window / 2
+        frames = _limited(stream, options.duration)
+        try:
+            for span in predict_windows(predictor, frames, stream.fps, window, stride, options.top, batch):
+                answers.span(path, span)
+                if not stream.live:
+                    spans.append(span)
+        except KeyboardInterrupt:
+            if not stream.live:
+                raise
+    return spans
+
+
+def _limited(frames: FrameStream, duration: float | None) -> Iterator[TimedFrame]:
+    return iter(frames) if duration is None else takewhile(lambda frame: frame.time_sec < duration, frames)
+
+
+def _annotate_whole(path: str, predictions: list[Prediction], options: argparse.Namespace) -> None:
+    """A whole video is one span."""
+    from timm_video_psn.engine.predict.sliding_window import Span
+
+    _annotate(path, [Span(0.0, 0.0, predictions)], options)
+
+
+def _annotate(path: str, spans: list[Span], options: argparse.Namespace) -> None:
+    from timm_video_psn.engine.predict.overlay import annotate_video
+
+    with FrameStream(path, options.fps) as stream:
+        annotate_video(options.video_out, _limited(stream, options.duration), stream.fps, spans)
+    print(f"wrote {options.video_out}", file=sys.stderr)
+
+
+class _Answers:
+    """Where answers go: the terminal as text or JSON, and a CSV file, which gets its name when it is whole."""
+
+    def __init__(self, options: argparse.Namespace, several: bool) -> None:
+        self.options = options
+        self.several = several
+        self._csv: Any = None
+
+    def __enter__(self) -> _Answers:
+        with ExitStack() as stack:
+            if self.options.csv:
+                temporary = stack.enter_context(atomic_path(self.options.csv))
+                file: TextIO = stack.enter_context(temporary.open("w", newline="", encoding="utf-8"))
+                self._csv = csv.DictWriter(file, _CSV_COLUMNS)
+                self._csv.writeheader()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._stack.__exit__(*exc_info)
+
+    def whole(self, path: str, predictions: list[Prediction]) -> None:
+        """The classes of a whole video."""
+        self._store(path, predictions, {})
+        if self.options.json:
+            return
+        if self.several:
+            print(path)
+        for item in predictions:
+            print(f"{item.probability:7.2%}  {item.label}")
+
+    def span(self, path: str, span: Span) -> None:
+        """The classes of a stretch of a video, while more of it may be coming."""
+        times = {"start_sec": round(span.start_sec, 3), "end_sec": round(span.end_sec, 3)}
+        self._store(path, span.predictions, times)
+        if self.options.json:
+            return
+        name = f"{path}  " if self.several else ""
+        classes = ",  ".join(f"{item.probability:.1%} {item.label}" for item in span.predictions)
+        print(f"{name}{span.start_sec:8.2f} - {span.end_sec:.2f} s  {classes}", flush=True)
+
+    def error(self, path: str, error: DecodeError) -> None:
+        """An input that could not be read, or broke off; a single one is told of by the program's own error."""
+        if self.several:
+            print(f"predict_video.py: {error}", file=sys.stderr)
+        if self.options.json:
+            print(json.dumps({"file": path, "model": self.options.model, "error": error.reason}))
+        if self._csv:
+            self._csv.writerow({"file": path, "error": error.reason})
+
+    def _store(self, path: str, predictions: list[Prediction], times: dict[str, float]) -> None:
+        """JSON line and CSV rows."""
+        if self.options.json:
+            top = [{"label": item.label, "probability": item.probability} for item in predictions]
+            print(json.dumps({"file": path, "model": self.options.model, **times, "top": top}), flush=True)
+        for rank, item in enumerate(predictions, 1) if self._csv else ():
+            scored = {"label": item.label, "probability": f"{item.probability:.6f}"}
+            self._csv.writerow({"file": path, **times, "rank": rank, **scored})

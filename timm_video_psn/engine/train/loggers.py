@@ -1,0 +1,229 @@
+"""Where the numbers of every epoch go beside `summary.csv`: TensorBoard, Weights & Biases, `interactions.npz`.
+
+The horizontal axis is the number of finished epochs; maps and ir-interactions begin at 0, before training.
+"""
+
+import importlib
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import nn
+
+from timm_video_psn.engine.distributed import launched_rank
+from timm_video_psn.engine.train.interaction_history import InteractionHistory
+from timm_video_psn.engine.train.run_folder import Row
+from timm_video_psn.interactions import InteractionMap, interaction_map, ir_interactions
+
+
+class Logger(Protocol):
+    """What takes the numbers and the pictures of an epoch."""
+
+    def write(self, epoch: int, scalars: dict[str, float], images: dict[str, np.ndarray]) -> None:
+        """Numbers, and pictures (H, W, 3) uint8, by name."""
+
+    def close(self) -> None:
+        """Write what is not yet written."""
+
+
+class TensorBoardLogger:
+    """Event files in `tensorboard/` of the run: `tensorboard --logdir output` shows all runs.
+
+    Args:
+        folder: of the run.
+        options: all options, plain values.
+        finished: epochs that the run has behind it, None for a new run; events of later ones, from before a resume,
+            are hidden.
+    """
+
+    def __init__(self, folder: Path, options: dict[str, Any], finished: int | None):
+        SummaryWriter = _load("torch.utils.tensorboard", "tensorboard").SummaryWriter
+        self._writer = SummaryWriter(folder / "tensorboard", purge_step=None if finished is None else finished + 1)
+        if finished is None:
+            self._writer.add_text("options", "\n".join(f"    {key}: {value}" for key, value in options.items()))
+
+    def write(self, epoch: int, scalars: dict[str, float], images: dict[str, np.ndarray]) -> None:
+        """Numbers and pictures of an epoch."""
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, epoch)
+        for name, image in images.items():
+            self._writer.add_image(name, image, epoch, dataformats="HWC")
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the event file."""
+        self._writer.close()
+
+
+class WandbLogger:
+    """A run of Weights & Biases, of the project WANDB_PROJECT or `timm_video_psn`; WANDB_MODE=offline keeps it here.
+
+    Args:
+        folder: of the run; its name is the run's, and `wandb-id.txt` in it lets a resumed run go on.
+        options: all options, plain values: the run's config.
+        finished: epochs that the run has behind it, None for a new run.
+    """
+
+    def __init__(self, folder: Path, options: dict[str, Any], finished: int | None):
+        wandb = _load("wandb", "wandb")
+        self._image = wandb.Image
+        kept = folder / "wandb-id.txt"
+        if not kept.exists() or finished is None:
+            kept.write_text(secrets.token_hex(4))
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "timm_video_psn"),
+            name=folder.name,
+            id=kept.read_text(),
+            resume="allow",
+            dir=folder,
+            config=options,
+            settings=wandb.Settings(console="off"),  # our own lines need no copy
+        )
+        self._run.define_metric("*", step_metric="epoch")
+
+    def write(self, epoch: int, scalars: dict[str, float], images: dict[str, np.ndarray]) -> None:
+        """Numbers and pictures of an epoch."""
+        pictures = {name: self._image(image) for name, image in images.items()}
+        self._run.log({"epoch": epoch, **scalars, **pictures})
+
+    def close(self) -> None:
+        """End the run."""
+        self._run.finish()
+
+
+LOGGERS: dict[str, Callable[[Path, dict[str, Any], int | None], Logger]] = {
+    "tensorboard": TensorBoardLogger,
+    "wandb": WandbLogger,
+}
+
+
+class EpochLog:
+    """Everything that is told once an epoch; in a run of several processes only the first one writes.
+
+    Args:
+        names: of `LOGGERS`; `interactions.npz` is always written.
+        folder: of the run; it exists when this is entered as a context.
+        options: all options, plain values, and the protocol of the validation.
+        model: whose interactions are logged.
+        finished: epochs that the run has behind it, None for a new run: one that goes on within its first epoch has 0,
+            and its weights are no longer those from before training.
+
+    Raises:
+        ValueError: a name is unknown.
+        ImportError: its package is not installed.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        folder: Path,
+        options: dict[str, Any],
+        model: nn.Module,
+        finished: int | None = None,
+    ):
+        check_loggers(names)
+        self.names = tuple(dict.fromkeys(names))
+        self.folder, self.options, self.model, self.finished = folder, options, model, finished
+        self._writes = launched_rank() == 0
+        self._loggers: list[Logger] = []
+
+    def __enter__(self) -> "EpochLog":
+        if self._writes:
+            self._history = InteractionHistory(self.folder / "interactions.npz", self.finished)
+            self._loggers = [LOGGERS[name](self.folder, self.options, self.finished) for name in self.names]
+            if self.finished is None:
+                self._write(0, {})
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for logger in self._loggers:
+            logger.close()
+
+    def epoch(self, row: Row) -> None:
+        """Log an epoch that is finished.
+
+        Args:
+            row: as in `summary.csv`.
+        """
+        if self._writes:
+            self._write(row["epoch"], _scalars(row))
+
+    def _write(self, epoch: int, scalars: dict[str, float]) -> None:
+        """The numbers, and what the fusion layers have learned by now."""
+        maps, interactions = interaction_map(self.model), ir_interactions(self.model)
+        self._history.add(epoch, maps, interactions)
+        if not self._loggers:
+            return
+        if maps:
+            scalars = {**scalars, "interactions/irregular": interactions.irregular}
+            scalars |= {f"interactions/mean_norm_{site}": float(each.norms.mean()) for site, each in maps.items()}
+        images = {f"interactions/{site}": draw_map(each, site) for site, each in maps.items()}
+        for logger in self._loggers:
+            logger.write(epoch, scalars, images)
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Raise for a logger that is unknown or not installed.
+
+    Args:
+        names: of `LOGGERS`.
+
+    Raises:
+        ValueError: a name is unknown.
+        ImportError: its package is not installed.
+    """
+    for name in names:
+        if name not in LOGGERS:
+            raise ValueError(f"--log {name} is unknown; use some of {', '.join(LOGGERS)}")
+        _load(name, name)
+
+
+def draw_map(interactions: InteractionMap, title: str) -> np.ndarray:
+    """The map of a site as Fig. 5 draws it, with its numbers.
+
+    Args:
+        interactions: of the site.
+        title: above the picture.
+
+    Returns:
+        A picture (H, W, 3), uint8.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4, 4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    norms = interactions.norms
+    axis.imshow(norms, cmap="viridis", vmin=0)
+    axis.set_xticks(range(norms.shape[1]), interactions.spatial_labels)
+    axis.set_yticks(range(norms.shape[0]), interactions.temporal_labels)
+    for (i, j), value in np.ndenumerate(norms):
+        axis.text(j, i, f"{value:.3g}", ha="center", va="center", color="white" if value < norms.max() / 2 else "black")
+    axis.set_title(title)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+
+
+def _scalars(row: Row) -> dict[str, float]:
+    """The row's numbers under the names that group them: `train/`, `val/` and `run/`; what is no number is left out."""
+    parts = {name: name.partition("_") for name in row if name != "epoch"}
+    return {
+        f"{part[0]}/{part[2]}" if part[0] in ("train", "val") and part[2] else f"run/{name}": row[name]
+        for name, part in parts.items()
+        if isinstance(row[name], (int, float))
+    }
+
+
+def _load(module: str, package: str) -> Any:
+    """An optional package, or the error that says how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"--log {package} needs the package {package}, which does not load here ({error}); "
+            "pip install 'timm-video-psn[log]', or leave it out"
+        ) from error

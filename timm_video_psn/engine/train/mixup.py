@@ -1,0 +1,123 @@
+"""Mixup and cutmix of clips on the device, by timm's rules."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from timm.data.mixup import Mixup, cutmix_bbox_and_lam, mixup_target
+from torch import Tensor
+
+
+class ClipMixup(Mixup):
+    """timm's Mixup for batches of clips: one draw for a batch, one box for all frames of its clips.
+
+    What is drawn depends on the seed, the epoch and the first video of the batch alone, so that a run which goes on in
+    the middle of an epoch draws what it would have drawn, and each process of several draws its own. Label smoothing is
+    left to the loss.
+
+    Args:
+        num_classes: K.
+        img_size: side of the frames.
+        mixup: alpha of the Beta distribution of a blend; 0 for none.
+        cutmix: alpha of the Beta distribution of a box; 0 for none.
+        cutmix_minmax: smallest and largest side of the box, as shares of the frame, instead of `cutmix`.
+        prob: share of the batches that are mixed.
+        switch_prob: share of cutmix among them, where both are asked for.
+        seed: of all draws.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        img_size: int,
+        mixup: float,
+        cutmix: float,
+        cutmix_minmax: Sequence[float] | None = None,
+        prob: float = 1.0,
+        switch_prob: float = 0.5,
+        seed: int = 0,
+    ):
+        for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
+            if not 0 <= alpha < np.inf:
+                raise ValueError(f"{name}={alpha} is no alpha of a Beta distribution; use 0 for none, or above, as 0.8")
+        for name, share in (("mixup_prob", prob), ("mixup_switch_prob", switch_prob)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}={share} is no probability; use 0 to 1")
+        if cutmix_minmax is not None:
+            _check_minmax(cutmix_minmax, img_size)
+        super().__init__(mixup, cutmix, cutmix_minmax, prob, switch_prob, label_smoothing=0.0, num_classes=num_classes)
+        self.seed = seed
+
+    def mix(self, clip: Tensor, label: Tensor, epoch: int, first: int) -> tuple[Tensor, Tensor]:
+        """Clips mixed with those of the reversed batch, in place, and the shares of their classes.
+
+        Args:
+            clip: normalised clips.
+            label: of them.
+            epoch: of the batch.
+            first: number of its first video.
+
+        Shape:
+            clip: (B, C, T, H, W) -> the same; label: (B,) -> (B, K)
+        """
+        with _global_numpy_at(self.seed, epoch, first):  # timm draws from it
+            share = self._mix_batch(clip)
+        return clip, mixup_target(label, self.num_classes, share)
+
+    def _mix_batch(self, x: Tensor) -> float:
+        """As timm does it, only that the box goes through all frames; the share of a clip's own class."""
+        share, use_cutmix = self._params_per_batch()
+        if share == 1.0:
+            return 1.0
+        if use_cutmix:
+            (top, bottom, left, right), share = cutmix_bbox_and_lam(x.shape, share, self.cutmix_minmax)
+            x[..., top:bottom, left:right] = x.flip(0)[..., top:bottom, left:right]
+            return float(share)
+        x.copy_(x.lerp(x.flip(0), 1.0 - share))
+        return float(share)
+
+
+def create_mixup(options: argparse.Namespace, num_classes: int) -> ClipMixup | None:
+    """Mixup and cutmix of training batches; None where neither was asked for.
+
+    Args:
+        options: see `engine.train.options`; `img_size` is set.
+        num_classes: classes of the data set.
+
+    Raises:
+        ValueError: an option makes no sense.
+    """
+    if not (options.mixup or options.cutmix or options.cutmix_minmax):
+        return None
+    return ClipMixup(
+        num_classes,
+        options.img_size,
+        options.mixup,
+        options.cutmix,
+        options.cutmix_minmax,
+        options.mixup_prob,
+        options.mixup_switch_prob,
+        options.seed,
+    )
+
+
+@contextmanager
+def _global_numpy_at(*seeds: int) -> Iterator[None]:
+    """Numpy's global generator at a place of its own; after the block, where it was."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seeds)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+
+
+def _check_minmax(minmax: Sequence[float], img_size: int) -> None:
+    """Raises for sides that timm could not draw from."""
+    fits = len(minmax) == 2 and 0 <= minmax[0] < minmax[1] <= 1
+    if not fits or int(img_size * minmax[0]) >= int(img_size * minmax[1]):
+        raise ValueError(
+            f"cutmix_minmax={tuple(minmax)} leaves no box to draw in a frame of {img_size} pixels; use two shares from "
+            "0 to 1, the smaller one first, as 0.2 0.8"
+        )

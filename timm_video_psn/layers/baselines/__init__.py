@@ -1,0 +1,1 @@
+"""The temporal modules that the paper compares with, one file a system."""
