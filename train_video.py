@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train a video classifier on a timm backbone: python train_video.py --dataset motion (see --help)."""
 
-from timm_video_psn.engine.cli import train_main
+from timm_video_psn.__main__ import train
 
 if __name__ == "__main__":
-    raise SystemExit(train_main())
+    raise SystemExit(train())

@@ -84,7 +84,7 @@ def trained(folder: Path, options: Sequence[str]) -> Path:
 INTRODUCTION = """\
 # Insights into trained models
 
-`python -m timm_video_psn.insights COMMAND ...` writes pictures, films and tables into `--out`, each with a sentence
+`timm-video-psn insights COMMAND ...` writes pictures, films and tables into `--out`, each with a sentence
 that says what it shows; `--help` lists everything. `embedding` needs `pip install -e ".[insights]"`.
 
 | command | what | on |
@@ -328,7 +328,7 @@ def show_costs(page: Page, run: Path, video: Path, scores: tuple[Path, Path]) ->
     seconds = {}
     for name, arguments in commands.items():
         before = os.times()
-        command = [sys.executable, "-m", "timm_video_psn.insights", name, *arguments, "--out", page.scratch / name]
+        command = [sys.executable, "-m", "timm_video_psn", "insights", name, *arguments, "--out", page.scratch / name]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         after = os.times()
         seconds[name] = sum(after[2:4]) - sum(before[2:4])  # user and system time of children

@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import timm_video_psn
 from timm_video_psn.data import label_fingerprint
+from timm_video_psn.files import file_sha256
 from timm_video_psn.insights.kernel_map import draw_kernel_maps, kernel_maps
-from timm_video_psn.models.weights import file_sha256
 
 WEIGHTS, CONFIG, CARD, EXAMPLE = "model.safetensors", "config.json", "README.md", "test_io.safetensors"
 REQUIRED = (WEIGHTS, CONFIG, CARD, EXAMPLE, "labels.json")

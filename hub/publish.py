@@ -18,8 +18,8 @@ from huggingface_hub import get_token
 from register import check_registrable, register
 from upload import HubRepository
 
+from timm_video_psn.files import file_sha256
 from timm_video_psn.models.published_weights import MANIFEST, Published
-from timm_video_psn.models.weights import file_sha256
 
 
 class PublishError(Exception):

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from timm.models import split_model_name_tag
 
 import timm_video_psn  # noqa: F401 - registers the models
-from timm_video_psn.engine.train.checkpoint import atomic_path
+from timm_video_psn.files import atomic_path
 from timm_video_psn.models.published_weights import Published, read_manifest
 
 

@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ge
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from timm_video_psn.models.weights import file_sha256
+from timm_video_psn.files import file_sha256
 from timm_video_psn.version import __version__
 
 Result = TypeVar("Result")

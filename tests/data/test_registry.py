@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from timm_video_psn.data import annotations
+from timm_video_psn.data import registry
 from timm_video_psn.data.datasets.motion import MOTION_CLASSES, MOTION_PAIRS, prepare_motion
 from timm_video_psn.data.registry import DATASETS, read_folder, read_index
 
@@ -52,6 +52,6 @@ class TestReadMotion:
             asked.append(data_dir)
             return prepare_motion(tmp_path / "m", workers=1, progress=False, train_per_class=1, val_per_class=1)
 
-        monkeypatch.setattr(annotations, "prepare_motion", prepare)
+        monkeypatch.setattr(registry, "prepare_motion", prepare)
         assert len(read_index("motion", None, "train")) == 12
         assert asked == [None]

@@ -19,7 +19,7 @@ TIMES = ("seconds", "train_seconds", "data_wait")
 
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOADED = (
-    "timm_video_psn.engine.cli",
+    "timm_video_psn.__main__",
     "timm_video_psn.engine.train.trainer",
     "torch._dynamo",
     "matplotlib.figure",
@@ -104,7 +104,7 @@ class Processes:
 
 def train_in(count: int, log: Path, argv: list[str]) -> Processes:
     """Begin a run of as many processes."""
-    from timm_video_psn.engine.cli import train_main
+    from timm_video_psn.__main__ import train as train_main
 
     return Processes(count, log, train_main, argv)
 

@@ -16,10 +16,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tests.engine.runs import Processes, assert_same_runs, train_in
+from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data import Batch, Broken
 from timm_video_psn.data.clips.loader import EpochSampler
 from timm_video_psn.engine import distributed
-from timm_video_psn.engine.cli import train_main
 from timm_video_psn.engine.evaluate.evaluate import evaluate
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.engine.train.build import create_model

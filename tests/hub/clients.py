@@ -94,7 +94,7 @@ def publish_impatiently(*arguments: str) -> int:
 
 def predict(*arguments: str) -> int:
     """predict_video.py."""
-    from timm_video_psn.engine.cli import predict_main
+    from timm_video_psn.__main__ import predict as predict_main
 
     return predict_main(arguments)
 

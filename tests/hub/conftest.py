@@ -10,8 +10,8 @@ import pytest
 
 from tests.hub import clients
 from tests.hub.loopback_hub import TOKEN, USER, LoopbackHub
+from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data.datasets.motion import prepare_motion
-from timm_video_psn.engine.cli import train_main
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ import timm_video_psn  # noqa: F401  # registers the models
 from tests.hub import clients
 from timm_video_psn.data import write_video
 from timm_video_psn.engine.predict.predictor import Predictor
-from timm_video_psn.models.weights import file_sha256
+from timm_video_psn.files import file_sha256
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 4
@@ -354,7 +354,7 @@ def test_class_names_in_another_order_are_refused(lines, dataset, message, tmp_p
 
 
 def test_the_official_labels_of_something_something_are_refused_unsorted_and_taken_sorted(tmp_path, script):
-    labels = ROOT / "tests" / "data" / "something_something_v1_labels.csv"
+    labels = ROOT / "tests" / "data" / "datasets" / "something_something_v1_labels.csv"
     with pytest.raises(ValueError, match="numbered alphabetically"):
         script.read_class_names(labels, "sthv1")
     path = tmp_path / "category.txt"

@@ -19,7 +19,7 @@ import timm_video_psn
 from tests.hub import clients
 from tests.hub.loopback_hub import USER, Fault
 from timm_video_psn.data.video.write_video import write_video
-from timm_video_psn.models.weights import file_sha256
+from timm_video_psn.files import file_sha256
 
 REPO = f"{USER}/psn-motion"
 

@@ -12,7 +12,7 @@ from timm_video_psn.insights import (
     embedding,
     kernel_map,
     kernel_shapes,
-    pictures,
+    plotting,
     temporal_evolution,
 )
 from timm_video_psn.insights.viewer import Viewer, open_viewer
@@ -48,7 +48,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list:
 
     def save_figure(figure, path):
         written.append(figure)
-        return pictures.save_figure(figure, path)
+        return plotting.save_figure(figure, path)
 
     for module in (activation_map, class_gain, embedding, kernel_map, kernel_shapes, temporal_evolution):
         monkeypatch.setattr(module, "save_figure", save_figure)

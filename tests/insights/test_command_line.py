@@ -180,7 +180,7 @@ def test_errors_are_one_line(arguments, message, other_folder, video, tmp_path, 
 
 def test_it_runs_as_a_module():
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "timm_video_psn.insights", "--help"]
+    command = [sys.executable, "-m", "timm_video_psn", "insights", "--help"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(root)}
     )

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from timm_video_psn.console import CommandEnded, launched_processes
 from timm_video_psn.data import Batch, Broken
 from timm_video_psn.engine.signals import Interrupted
 
@@ -19,18 +20,8 @@ _FAILED = "timm_video_psn/failed"  # in the store: how many processes have faile
 _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|broken pipe", re.IGNORECASE)
 
 
-class OtherProcessFailed(Exception):
+class OtherProcessFailed(CommandEnded):
     """This process ends because another one has; without a message where the other one has said why."""
-
-
-def launched_rank() -> int:
-    """The number of this process among those that torchrun has started, 0 without torchrun."""
-    return int(os.environ["RANK"]) if "WORLD_SIZE" in os.environ and "RANK" in os.environ else 0
-
-
-def launched_processes() -> int:
-    """How many processes torchrun has started on all nodes, 1 without torchrun."""
-    return int(os.environ["WORLD_SIZE"]) if "WORLD_SIZE" in os.environ and "RANK" in os.environ else 1
 
 
 def rank() -> int:

@@ -3,8 +3,10 @@
 import signal
 from types import FrameType, TracebackType
 
+from timm_video_psn.console import CommandEnded, launched_rank
 
-class Interrupted(Exception):
+
+class Interrupted(CommandEnded):
     """Training was asked to stop, and has saved.
 
     Args:
@@ -13,8 +15,7 @@ class Interrupted(Exception):
     """
 
     def __init__(self, signal_number: int, message: str):
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
+        super().__init__(message if launched_rank() == 0 else "", 128 + signal_number)
 
 
 class StopRequest:

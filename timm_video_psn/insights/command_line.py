@@ -1,11 +1,11 @@
-"""The command line: `python -m timm_video_psn.insights COMMAND ...` writes files and says what each shows."""
+"""The command line: `timm-video-psn insights COMMAND ...` writes files and says what each shows."""
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
+from timm_video_psn.console import run_command
 from timm_video_psn.engine.train.options import positive_integer
 from timm_video_psn.insights.activation_map import Method
 from timm_video_psn.insights.commands import (
@@ -19,8 +19,7 @@ from timm_video_psn.insights.commands import (
 )
 from timm_video_psn.insights.report import REPORT_LIMIT, make_report
 
-_NAME = "timm_video_psn.insights"
-_USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
+_NAME = "timm-video-psn insights"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,23 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for an error, 130 when it was interrupted.
     """
     options = build_parser().parse_args(argv)
-    try:
+
+    def run() -> None:
         for path, caption in options.make(options):
             print(f"{path}: {caption}")
-    except _USER_ERRORS as error:
-        if options.traceback:
-            raise
-        print(f"{_NAME}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{_NAME}: interrupted", file=sys.stderr)
-        return 130
-    return 0
+
+    return run_command(_NAME, run, options.traceback)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands."""
-    parser = argparse.ArgumentParser(prog=f"python -m {_NAME}", description="Look into trained models.")
+    parser = argparse.ArgumentParser(prog=_NAME, description="Look into trained models.")
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (_interactions, _shapes, _cam, _evolution, _embedding, _gains, _report):
         add(commands)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from timm_video_psn.data import write_video
-from timm_video_psn.engine.train.checkpoint import atomic_path
+from timm_video_psn.files import atomic_path
 
 _DPI = 100
 _FILM = {"preset": "veryfast", "crf": "20", "threads": "1"}  # of x264; what is drawn needs no key frame at each picture

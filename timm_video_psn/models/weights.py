@@ -5,13 +5,14 @@ look a branch up once for `config.json` and once for the weights. Here the weigh
 safetensors file, and have the sha256 that was published.
 """
 
-import hashlib
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
 from timm.models import PretrainedCfg
+
+from timm_video_psn.files import file_sha256
 
 WEIGHTS_NAME = "model.safetensors"
 _logger = logging.getLogger(__name__)
@@ -46,19 +47,6 @@ def pin_weights(
     if cfg.source == "hf-hub" or (cfg.hf_hub_id and not (cfg.state_dict or cfg.file)):
         return _pin_hub(cfg, overlay or {}, cache_dir, sha256)
     return {}  # tensors in memory, or a file or an address that the caller has named
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, as `sha256sum` prints it.
-
-    Args:
-        path: the file.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _check_folder(folder: Path, sha256: str | None) -> None:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from tests import miniatures
-from timm_video_psn.data import diving48
+from timm_video_psn.data.datasets import diving48
 from timm_video_psn.data.registry import read_index
 
 NAMES = tuple(" ".join(dive) for dive in miniatures.DIVES)

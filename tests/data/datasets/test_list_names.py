@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from test_list_file import read, touch
 
+from tests.data.datasets.test_list_file import read, touch
 from tests.miniatures import write_text
 from timm_video_psn.data.datasets.list_names import names_by_folder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from timm_video_psn.data import motion
+from timm_video_psn.data.datasets import motion
 from timm_video_psn.data.datasets.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
 from timm_video_psn.data.datasets.motion_actions import ACTIONS
 from timm_video_psn.data.video.reader import VideoReader

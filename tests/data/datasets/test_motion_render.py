@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from timm_video_psn.data import motion_render
+from timm_video_psn.data.datasets import motion_render
 from timm_video_psn.data.datasets.motion_actions import NUM_FRAMES, SIZE_PX, Trajectory
 from timm_video_psn.data.datasets.motion_render import SHAPES, render
 

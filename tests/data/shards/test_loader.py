@@ -11,11 +11,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from timm_video_psn.data import shard_stream
 from timm_video_psn.data.clips.dataset import VideoDataset
 from timm_video_psn.data.clips.loader import create_video_loader
 from timm_video_psn.data.clips.transforms import EvalTransform, TrainTransform
 from timm_video_psn.data.registry import read_index
+from timm_video_psn.data.shards import stream
 from timm_video_psn.data.shards.index import read_shards
 from timm_video_psn.data.shards.loader import create_shard_loader
 from timm_video_psn.data.shards.writer import Limits, write_shards
@@ -253,7 +253,7 @@ class TestUrl:
         assert len(handler.asked) == 4  # three batches in three lanes, each a shard
 
     def test_that_drops_the_connection_is_asked_again(self, written, serve, caplog, monkeypatch):
-        monkeypatch.setattr(shard_stream, "FIRST_DELAY_SEC", 0.01)
+        monkeypatch.setattr(stream, "FIRST_DELAY_SEC", 0.01)
         name = "train-000001.tar"
         size = (written / "train" / name).stat().st_size
         url, _ = serve(written / "train", limits={name: size // 2}, breaks={name: 2})
@@ -262,14 +262,14 @@ class TestUrl:
         assert "opening it again in 0.01 s" in caplog.text
 
     def test_that_keeps_dropping_the_connection_reports_the_videos(self, written, serve, monkeypatch):
-        monkeypatch.setattr(shard_stream, "FIRST_DELAY_SEC", 0.01)
+        monkeypatch.setattr(stream, "FIRST_DELAY_SEC", 0.01)
         name = "train-000001.tar"
         url, _ = serve(written / "train", limits={name: 2000}, breaks={name: 10**6})
         batches = epoch_of(loader_of(url))
         self.assert_reported(batches, read_shards(url, "train"), name)
 
     def test_that_lacks_a_shard_reports_its_videos(self, shards, serve, monkeypatch):
-        monkeypatch.setattr(shard_stream, "FIRST_DELAY_SEC", 0.01)
+        monkeypatch.setattr(stream, "FIRST_DELAY_SEC", 0.01)
         (shards / "train-000001.tar").unlink()
         url, _ = serve(shards)
         batches = epoch_of(loader_of(url, workers=1))

@@ -12,9 +12,9 @@ from PIL import Image
 
 from tests import miniatures
 from tests.data.sample_videos import decoded_plainly
-from timm_video_psn.data import prepare
 from timm_video_psn.data.clips.sampling import tsm_indices, uniform_indices
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
+from timm_video_psn.data.tools import prepare
 from timm_video_psn.data.tools.advice import advise
 from timm_video_psn.data.tools.health import ListedVideo, VideoHealth, check_video, summarize
 from timm_video_psn.data.tools.prepare import main
@@ -187,7 +187,7 @@ class TestAdvice:
         return report, advise(dataset, split, report, index.class_names)
 
     def test_a_whole_data_set_needs_none(self):
-        names = (Path(__file__).parent / "diving48_dives.txt").read_text().splitlines()
+        names = (Path(__file__).parents[1] / "datasets" / "diving48_dives.txt").read_text().splitlines()
         healthy = VideoHealth(Path(), 100, 30.0, 340, 256)
         report, advice = self.report("diving48", "train", 15027, names, healthy, "V2")
         assert (report["counts_like"], report["sizes"], report["fps"]) == (["V2"], {"340x256": 15027}, {"30": 15027})
@@ -196,13 +196,10 @@ class TestAdvice:
 
     def test_what_is_too_large_or_in_another_order_or_without_videos(self):
         healthy = VideoHealth(Path(), 100, 30.0, 1920, 1080)
-        labels = (Path(__file__).parent / "something_something_v1_labels.csv").read_text().splitlines()
+        labels = (Path(__file__).parents[1] / "datasets" / "something_something_v1_labels.csv").read_text().splitlines()
         _, advice = self.report("sthv1", "val", 173, labels, healthy)
         text = "\n".join(advice)
-        assert (
-            "173 of 173 videos are larger than training needs: python -m timm_video_psn.data.tools.prepare resize"
-            in text
-        )
+        assert "173 of 173 videos are larger than training needs: timm-video-psn prepare resize" in text
         assert "they are Something-Something V1 in the unsorted order" in text
         assert f"1 classes have no val video, {labels[-1]}: check the annotations" in text
         assert "11349 are lacking" in text
@@ -333,7 +330,7 @@ class TestShow:
 
 
 def test_it_runs_as_a_module():
-    command = [sys.executable, "-m", "timm_video_psn.data.tools.prepare", "--help"]
+    command = [sys.executable, "-m", "timm_video_psn", "prepare", "--help"]
     said = subprocess.run(command, capture_output=True, text=True, check=True)
     assert all(command in said.stdout for command in ("check", "resize", "frames", "show"))
     assert "RuntimeWarning" not in said.stderr

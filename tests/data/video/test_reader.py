@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.data.sample_videos import B_FRAMES, NUM_FRAMES, REAL_CLIPS, decoded_plainly, encoded, moving_noise
-from timm_video_psn.data import video_file
+from timm_video_psn.data.video import pyav_backend
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.reader import VideoReader, decode_clip
 
@@ -55,7 +55,7 @@ class TestExactFrames:
 
     def test_do_not_depend_on_the_packet_table(self, any_video, monkeypatch):
         truth = decoded_plainly(any_video)
-        monkeypatch.setattr(video_file.PacketTable, "from_marks", lambda marks: None)
+        monkeypatch.setattr(pyav_backend.PacketTable, "from_marks", lambda marks: None)
         assert_reads(any_video, truth, index_patterns(NUM_FRAMES))
 
     @pytest.mark.parametrize("name", ["one.mp4", "one.webm", "one.avi", "one.mkv"])
@@ -71,7 +71,7 @@ class TestExactFrames:
         assert gaps.max() > 3 * gaps.min()
 
     def test_of_a_file_too_large_to_hold_in_memory(self, video, monkeypatch):
-        monkeypatch.setattr(video_file, "_HELD_BYTES", 1000)
+        monkeypatch.setattr(pyav_backend, "_HELD_BYTES", 1000)
         assert_reads(video("b_frames.mp4"), decoded_plainly(video("b_frames.mp4")), index_patterns(NUM_FRAMES))
 
     @pytest.mark.parametrize("hidden", [1, 5, 20])
@@ -101,9 +101,9 @@ class TestExactFrames:
 class TestDecodesLittle:
     def test_converts_only_wanted_frames(self, video, monkeypatch):
         converted = []
-        to_rgb = video_file.VideoFile._to_rgb
+        to_rgb = pyav_backend.VideoFile._to_rgb
         monkeypatch.setattr(
-            video_file.VideoFile, "_to_rgb", lambda self, frame: converted.append(frame.pts) or to_rgb(self, frame)
+            pyav_backend.VideoFile, "_to_rgb", lambda self, frame: converted.append(frame.pts) or to_rgb(self, frame)
         )
         for name in ("b_frames.mp4", "mpeg4.avi"):
             converted.clear()
@@ -113,14 +113,14 @@ class TestDecodesLittle:
 
     def test_decodes_from_the_last_key_frame_on(self, video, monkeypatch):
         runs = []
-        decode_run = video_file._decode_run
+        decode_run = pyav_backend._decode_run
 
         def counted(decoder, run, wanted):
             packets = list(run)
             runs.append(len(packets))
             return decode_run(decoder, packets, wanted)
 
-        monkeypatch.setattr(video_file, "_decode_run", counted)
+        monkeypatch.setattr(pyav_backend, "_decode_run", counted)
         with VideoReader(video("b_frames.mp4")) as reader:  # key frames at 0, 12, 24, 36
             reader.read([1, 24])
         assert len(runs) == 2
@@ -163,7 +163,7 @@ class TestDamagedFiles:
             VideoReader(tmp_path / f"{'x' * 300}.mp4")
 
     def test_that_go_away_while_they_are_read(self, video, tmp_path, monkeypatch):
-        monkeypatch.setattr(video_file, "_HELD_BYTES", 1000)
+        monkeypatch.setattr(pyav_backend, "_HELD_BYTES", 1000)
         path = tmp_path / "large.mp4"
         path.write_bytes(video("b_frames.mp4").read_bytes())
         with VideoReader(path) as reader:

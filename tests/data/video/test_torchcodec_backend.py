@@ -4,10 +4,10 @@ import sys
 
 import numpy as np
 import pytest
-from test_orientation import MATRICES, turned
 
 from tests.data.sample_videos import NUM_FRAMES, VIDEOS, decoded_plainly, encoded, moving_noise
-from timm_video_psn.data import torchcodec_file
+from tests.data.video.test_orientation import MATRICES, turned
+from timm_video_psn.data.video import torchcodec_backend
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.reader import VideoReader, check_decoder
 
@@ -123,6 +123,6 @@ def test_frames_that_it_does_not_give_come_from_pyav(video, monkeypatch):
         def get_frames_at(self, indices):
             raise RuntimeError("Requested next frame while there are no more frames left to decode.")
 
-    monkeypatch.setattr(torchcodec_file, "decoder_class", lambda: GivesUp)
+    monkeypatch.setattr(torchcodec_backend, "decoder_class", lambda: GivesUp)
     path = video("b_frames.mkv")
     np.testing.assert_array_equal(read(path, [5, 47]), decoded_plainly(path)[[5, 47]])

@@ -9,9 +9,9 @@ import torch
 
 import timm_video_psn  # noqa: F401  registers the models
 from tests.engine.runs import Processes
+from timm_video_psn.__main__ import validate as validate_main
 from timm_video_psn.data import MOTION_CLASSES, PathTable, VideoIndex, read_index
 from timm_video_psn.data.shards.writer import Limits, write_shards
-from timm_video_psn.engine.cli import validate_main
 from timm_video_psn.engine.evaluate.scores import load_scores
 from timm_video_psn.engine.evaluate.validate import _names
 from timm_video_psn.engine.train.checkpoint import export_model

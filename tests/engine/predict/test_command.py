@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from timm_video_psn.data import FrameStream, VideoReader, frame_stream, write_video
-from timm_video_psn.engine.cli import predict_main
+from timm_video_psn.__main__ import predict as predict_main
+from timm_video_psn.data import FrameStream, VideoReader, write_video
+from timm_video_psn.data.video import stream as video_stream
 from timm_video_psn.engine.predict.command import expand_inputs, parse_predict_options
 from timm_video_psn.engine.predict.predictor import Predictor
 
-CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+CLIPS = Path(__file__).parents[4] / "shared" / "clips"
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_windows_of_a_video(videos, model_folder, capsys, tmp_path, sec):
 @pytest.fixture
 def silent_stream(tmp_path, monkeypatch):
     """The URL of a stream that sends 3.6 seconds, and then nothing."""
-    monkeypatch.setattr(frame_stream, "_SILENT_SEC", 2)
+    monkeypatch.setattr(video_stream, "_SILENT_SEC", 2)
     over = threading.Event()
     with av.open(str(tmp_path / "video.ts"), "w", format="mpegts") as container:
         stream = container.add_stream("libx264", rate=10, options={"tune": "zerolatency"})

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from timm_video_psn.engine.cli import train_main
+from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.engine.train import auto_batch_size
 from timm_video_psn.engine.train.auto_batch_size import create_trial, largest_that_fits, settle_batch_size
 from timm_video_psn.engine.train.cpu_memory import measure_peak

@@ -11,7 +11,6 @@ import timm
 import torch
 
 from timm_video_psn.engine.train.checkpoint import (
-    atomic_path,
     differing,
     export_model,
     load_checkpoint,
@@ -19,6 +18,7 @@ from timm_video_psn.engine.train.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
+from timm_video_psn.files import atomic_path
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path):

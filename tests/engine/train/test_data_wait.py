@@ -17,7 +17,7 @@ def test_the_remedies_are_commands_that_fit_the_run(monkeypatch):
     assert advice.startswith("42% of the epoch")
     for remedy in (
         "--workers 8 (now 4, and this machine has 16 cores)",
-        "data.tools.prepare resize",
+        "timm-video-psn prepare resize",
         "--short-side 128",
     ):
         assert remedy in advice

@@ -3,7 +3,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from timm_video_psn.engine.cli import train_main
+from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.engine.train.build import create_model, create_optimizer
 from timm_video_psn.engine.train.initial_weights import load_initial_weights
 from timm_video_psn.engine.train.options import parse_options

@@ -14,7 +14,7 @@ import timm
 from PIL import Image
 
 import timm_video_psn
-from timm_video_psn.engine.cli import train_main
+from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.engine.train.loggers import EpochLog, draw_map
 from timm_video_psn.interactions import InteractionMap
 

@@ -6,8 +6,8 @@ from argparse import Namespace
 
 import timm
 
+from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data import label_fingerprint
-from timm_video_psn.engine.cli import train_main
 from timm_video_psn.engine.train.model_config import _recipe, package_versions
 
 

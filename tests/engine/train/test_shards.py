@@ -17,7 +17,7 @@ from timm_video_psn.engine.train.checkpoint import load_checkpoint
 from timm_video_psn.engine.train.options import parse_options
 from timm_video_psn.engine.train.trainer import Trainer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LIMITS = Limits(12, 10**9)
 
 

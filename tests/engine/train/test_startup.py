@@ -1,7 +1,7 @@
 """What a run says before it begins."""
 
+from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data import read_index
-from timm_video_psn.engine.cli import train_main
 
 
 def test_what_makes_the_accuracy_mean_less_is_told_before_the_run_begins(

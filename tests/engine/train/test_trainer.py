@@ -12,9 +12,10 @@ import timm
 import torch
 
 from tests.engine.runs import assert_same_state, rows
+from timm_video_psn.__main__ import predict as predict_main
+from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data import create_video_loader, read_index
 from timm_video_psn.data.video.write_video import write_video
-from timm_video_psn.engine.cli import predict_main, train_main
 from timm_video_psn.engine.signals import Interrupted
 from timm_video_psn.engine.train.build import check_model_name, create_model, fill_from_model
 from timm_video_psn.engine.train.checkpoint import load_checkpoint

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
-from timm_video_psn.data.datasets.locate import list_folder, some
+from timm_video_psn.data.datasets.locate import list_folder
 from timm_video_psn.data.datasets.parsing import NoAnnotationsError
 from timm_video_psn.data.video.frame_folder import is_frame_image
 from timm_video_psn.data.video.reader import VIDEO_EXTENSIONS
+from timm_video_psn.files import first_names
 
 _SPLITS = ("train", "val")
 _LAYOUT = "train/<class>/<videos> and val/<class>/<videos>, or just <class>/<videos>"
@@ -39,8 +40,9 @@ def read_folder(data_dir: str | os.PathLike[str] | None, split: str) -> VideoInd
     empty = [name for name, (videos, _) in zip(class_names, found, strict=True) if not videos]
     if empty:
         raise ValueError(
-            f"{len(empty)} of {len(class_names)} classes in {top} have no video: {some(empty)}; accepted are files "
-            f"ending in {', '.join(sorted(VIDEO_EXTENSIONS))} and folders of frame images; add some or remove the class"
+            f"{len(empty)} of {len(class_names)} classes in {top} have no video: {first_names(empty)}; accepted are "
+            f"files ending in {', '.join(sorted(VIDEO_EXTENSIONS))} and folders of frame images; add some or remove "
+            "the class"
         )
     return VideoIndex(
         paths=PathTable.from_paths(video for videos, _ in found for video in videos),
@@ -60,7 +62,7 @@ def _has_split_folders(root: Path, wanted: str) -> bool:
             return True
         raise NoAnnotationsError(
             f"{root} has a folder {present[0]} but not both of {' and '.join(_SPLITS)}; "
-            f"found: {some(list_folder(root)[0])}; accepted is {_LAYOUT}; rename or add the other"
+            f"found: {first_names(list_folder(root)[0])}; accepted is {_LAYOUT}; rename or add the other"
         )
     return len(present) == len(_SPLITS)
 
@@ -74,8 +76,9 @@ def _check_same_classes(root: Path) -> None:
     train, val = (set(_class_names(root / split)) for split in _SPLITS)
     if train != val:
         raise ValueError(
-            f"train and val in {root} have different classes; only in train: {some(sorted(train - val)) or 'none'}; "
-            f"only in val: {some(sorted(val - train)) or 'none'}; both need the same class folders"
+            f"train and val in {root} have different classes; "
+            f"only in train: {first_names(sorted(train - val)) or 'none'}; "
+            f"only in val: {first_names(sorted(val - train)) or 'none'}; both need the same class folders"
         )
 
 

@@ -21,7 +21,6 @@ from timm_video_psn.data.datasets.list_file import (
     training_rows,
 )
 from timm_video_psn.data.datasets.list_names import named_by_file, names_by_folder
-from timm_video_psn.data.datasets.locate import some
 from timm_video_psn.data.datasets.parsing import (
     Complaints,
     NoAnnotationsError,
@@ -33,6 +32,7 @@ from timm_video_psn.data.datasets.parsing import (
 )
 from timm_video_psn.data.video.frame_folder import ImageNames
 from timm_video_psn.data.video.reader import VIDEO_EXTENSIONS
+from timm_video_psn.files import first_names
 
 _FOLDERS = (*LIST_FOLDERS, "kinetics400", "kinetics_400", "k400")
 _OFFICIAL = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
@@ -197,7 +197,7 @@ def _find_clips(root: Path, rows: _Rows) -> tuple[PathTable, ImageNames | None, 
     present = next((found[key] for key in keys if key in found), None)
     official = [f"{video}_{start:06d}_{end:06d}.mp4" for video, start, end in zip(*rows[:3], strict=True)]
     if present is None:
-        seen = some([path for path, _ in zip(found.values(), range(3), strict=False)]) or "no clip at all"
+        seen = first_names([path for path, _ in zip(found.values(), range(3), strict=False)]) or "no clip at all"
         raise FileNotFoundError(
             f"not one of the {len(keys)} videos of {_WHAT} is in {root}; looked {_DEPTH} folders deep for "
             f"{official[0]}, {keys[0]}.mp4 and so on, also as frame folders; found: {seen}"

@@ -14,7 +14,7 @@ import numpy as np
 
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
 from timm_video_psn.data.datasets.list_names import NAME_FILES, named_by_file, names_by_folder
-from timm_video_psn.data.datasets.locate import evenly, list_folder, some
+from timm_video_psn.data.datasets.locate import evenly, list_folder
 from timm_video_psn.data.datasets.parsing import (
     Complaints,
     NoAnnotationsError,
@@ -26,6 +26,7 @@ from timm_video_psn.data.datasets.parsing import (
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.frame_folder import ImageNames
 from timm_video_psn.data.video.reader import VIDEO_EXTENSIONS, VideoReader
+from timm_video_psn.files import first_names
 
 LIST_FOLDERS = ("", "annotations", "labels", "lists")
 _LINE = re.compile(r"(?P<path>.+?)(?P<numbers>(?:[ \t,]+-?\d+)*)[ \t]*$")
@@ -136,7 +137,7 @@ def find_list(root: Path, split: str, files: Mapping[str, Path], folders: Sequen
                 matches = [file for file in list_folder(folder)[1] if file.startswith(prefix) and file.endswith(suffix)]
                 if len(matches) > 1:
                     raise ValueError(
-                        f"{folder} has several lists of the split {split!r}: {some(matches)}; "
+                        f"{folder} has several lists of the split {split!r}: {first_names(matches)}; "
                         f"name one with --{split}-list"
                     )
                 if matches:
@@ -347,7 +348,7 @@ def _locate(root: Path, rows: Rows, split: str) -> tuple[Path, list[str]]:
     kind = "video files" if rows.are_files else "frame folders"
     raise FileNotFoundError(
         f"not one of the {len(rows.paths)} {kind} of {rows.path} is there, for example {rows.paths[0]}; looked in "
-        f"{some([str(base) for base in bases])}; --data-dir is the folder in which the listed paths begin"
+        f"{first_names([str(base) for base in bases])}; --data-dir is the folder in which the listed paths begin"
     )
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from timm_video_psn.data.datasets.index import PathTable
 from timm_video_psn.data.video.frame_folder import ImageNames
+from timm_video_psn.files import first_names
 
 AT_MOST = 20  # names or lines that an error message lists
 PROBES = 64  # videos by which a layout is recognised
@@ -56,8 +57,8 @@ def locate_videos(root: Path, names: Sequence[str], folders: Sequence[str], offi
     example = ", ".join(f"{names[0]}{suffix}" + ("" if suffix else "/ (a folder of frames)") for suffix in suffixes)
     raise FileNotFoundError(
         f"not one of the {len(names)} videos of {what} is in {root}; looked for {example} and so on in "
-        f"{some([folder or 'the folder itself' for folder in candidates])}; --data-dir is the folder that holds both "
-        "the annotations and the folder of the videos"
+        f"{first_names([folder or 'the folder itself' for folder in candidates])}; --data-dir is the folder that holds "
+        "both the annotations and the folder of the videos"
     )
 
 
@@ -85,9 +86,3 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     with os.scandir(folder) as entries:
         visible = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
     return [name for name, is_dir in visible if is_dir], [name for name, is_dir in visible if not is_dir]
-
-
-def some(names: Sequence[str]) -> str:
-    """Names for a message, the first twenty of them."""
-    more = f" and {len(names) - AT_MOST} more" if len(names) > AT_MOST else ""
-    return ", ".join(names[:AT_MOST]) + more

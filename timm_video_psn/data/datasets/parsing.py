@@ -9,7 +9,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from timm_video_psn.data.datasets.locate import AT_MOST, list_folder, some
+from timm_video_psn.data.datasets.locate import AT_MOST, list_folder
+from timm_video_psn.files import first_names
 
 
 class NoAnnotationsError(FileNotFoundError):
@@ -85,7 +86,7 @@ def annotation_of(
         seen = [(place / name).relative_to(root).as_posix() for place in places for name in chain(*list_folder(place))]
         raise NoAnnotationsError(
             f"{root} has no annotations for the split {split!r} of {what}; looked for {', '.join(names)} in "
-            f"{', '.join(folder or 'the folder itself' for folder in folders)}; found: {some(seen)}; "
+            f"{', '.join(folder or 'the folder itself' for folder in folders)}; found: {first_names(seen)}; "
             f"name it with --{split}-list, or put it there"
         )
     return found

@@ -101,7 +101,7 @@ def read_shards(location: str | os.PathLike[str] | None, split: str) -> ShardedI
     if location is None:
         raise ValueError(
             "the data set 'shards' was asked for without data_dir; name the folder that `python -m "
-            "timm_video_psn.data.tools.prepare shards` has written, or its URL"
+            "timm_video_psn.timm-video-psn prepare shards` has written, or its URL"
         )
     place = os.fspath(location).removesuffix(INDEX_NAME).rstrip("/") or "/"
     content = _fetch(place) if is_url(place) else _load(Path(place))
@@ -141,7 +141,7 @@ def _load(folder: Path) -> bytes:
         hint = "; its writing was begun: give the command again to finish it" if begun else ""
         raise FileNotFoundError(
             f"no shard index {folder / INDEX_NAME}{hint}; data_dir is the folder, or the http(s):// URL of the "
-            "folder, that `python -m timm_video_psn.data.tools.prepare shards --out` has written"
+            "folder, that `timm-video-psn prepare shards --out` has written"
         ) from error
 
 

@@ -9,7 +9,7 @@ from timm_video_psn.data.datasets.releases import NUM_CLASSES, is_canonical_orde
 
 _SHOWN = 3  # names in a sentence
 _SMALL_PX, _LARGE_PX = 224, 320  # short sides: below, training enlarges; above, it decodes more than it needs
-_RESIZE = "python -m timm_video_psn.data.tools.prepare resize --short-side 256"
+_RESIZE = "timm-video-psn prepare resize --short-side 256"
 
 
 def advise(dataset: str, split: str, report: Mapping[str, Any], class_names: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Looks after a data set before it is trained on: `python -m timm_video_psn.data.tools.prepare COMMAND`.
+"""Looks after a data set before it is trained on: `timm-video-psn prepare COMMAND`.
 
     check   reads every video and says which are missing or damaged, how large and fast the others are, and whether
             counts and order of the classes are the official ones
@@ -206,7 +206,7 @@ def _names(text: str) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m timm_video_psn.data.tools.prepare",
+        prog="timm-video-psn prepare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

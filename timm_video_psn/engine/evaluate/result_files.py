@@ -19,7 +19,7 @@ from timm_video_psn.data import Broken
 from timm_video_psn.engine.evaluate.accuracy import Accuracy, Interval
 from timm_video_psn.engine.evaluate.confusion import draw_confusion
 from timm_video_psn.engine.evaluate.scores import Scores, save_scores
-from timm_video_psn.engine.train.checkpoint import atomic_path
+from timm_video_psn.files import atomic_path
 
 METRICS = ("top1", "top5", "mean_class", "pair_top1")
 _BEST = 5  # classes of each video in predictions.csv

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from timm_video_psn.data import check_class_names
 from timm_video_psn.engine.evaluate.protocol import FUSIONS
-from timm_video_psn.engine.train.checkpoint import atomic_path
+from timm_video_psn.files import atomic_path
 
 _ARRAYS = ("scores", "labels", "videos", "class_names", "protocol", "fusion", "num_expected")
 _SHOWN = 5  # videos that an error message names

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from timm_video_psn.data import DecodeError, FrameStream, TimedFrame, is_live
 from timm_video_psn.data.video.frame_folder import is_frame_image
 from timm_video_psn.data.video.reader import VIDEO_EXTENSIONS
-from timm_video_psn.engine.train.checkpoint import atomic_path
+from timm_video_psn.files import atomic_path
 
 if TYPE_CHECKING:
     from timm_video_psn.engine.predict.predictor import Prediction, Predictor

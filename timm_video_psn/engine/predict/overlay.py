@@ -10,7 +10,7 @@ import numpy as np
 
 from timm_video_psn.data import TimedFrame
 from timm_video_psn.engine.predict.sliding_window import Span
-from timm_video_psn.engine.train.checkpoint import atomic_path
+from timm_video_psn.files import atomic_path
 
 _LONG_SIDE = 1280  # px; larger videos are written smaller
 

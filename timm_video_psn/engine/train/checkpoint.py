@@ -8,8 +8,6 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +17,7 @@ from safetensors import SafetensorError
 from timm.models import save_for_hf
 from torch import nn
 
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which takes its place when the block ends without an error.
-
-    Args:
-        path: the file to write.
-
-    Raises:
-        OSError: the file could not be written; it is named, and what was there before is untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(f"could not write {path}: {error}; what was there before is untouched") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+from timm_video_psn.files import atomic_path
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ def advise(share: float, options: argparse.Namespace) -> str | None:
     if options.dataset not in ("motion", "shards"):
         short_side = round((options.img_size or 224) / options.crop_pct)
         remedies.append(
-            f"smaller videos, made once with `python -m timm_video_psn.data.tools.prepare resize --data-dir "
+            f"smaller videos, made once with `timm-video-psn prepare resize --data-dir "
             f"{options.data_dir or 'DIR'} --output SMALLER --short-side {short_side}`"
         )
     if options.decoder != "torchcodec" and options.dataset != "shards":

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from timm_video_psn.engine.train.checkpoint import atomic_path
+from timm_video_psn.files import atomic_path
 from timm_video_psn.interactions import InteractionMap, Interactions
 
 

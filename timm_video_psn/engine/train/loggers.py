@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import nn
 
-from timm_video_psn.engine.distributed import launched_rank
+from timm_video_psn.console import launched_rank
 from timm_video_psn.engine.train.interaction_history import InteractionHistory
 from timm_video_psn.engine.train.run_folder import Row
 from timm_video_psn.interactions import InteractionMap, interaction_map, ir_interactions

@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
+from timm_video_psn.console import launched_processes
 from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS, STREAMED
 from timm_video_psn.data.clips.sampling import sampling_name
-from timm_video_psn.engine.distributed import launched_processes
 from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
 
 _PAPERS_BATCH = 64

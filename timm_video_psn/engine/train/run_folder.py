@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from timm_video_psn.engine.train.checkpoint import atomic_path, differing, load_checkpoint, save_checkpoint
+from timm_video_psn.engine.train.checkpoint import differing, load_checkpoint, save_checkpoint
+from timm_video_psn.files import atomic_path
 
 Row = dict[str, Any]
 

@@ -4,9 +4,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from timm_video_psn.data import VideoIndex, videos_of_both
-from timm_video_psn.data.datasets.locate import some
 from timm_video_psn.engine.distributed import backend_of, is_first, world_size
 from timm_video_psn.engine.train.optim import base_learning_rate, describe_groups
+from timm_video_psn.files import first_names
 
 if TYPE_CHECKING:
     from timm_video_psn.engine.train.trainer import Trainer
@@ -120,7 +120,7 @@ def _notes(train: VideoIndex, val: VideoIndex) -> list[str]:
     if train.shared_split:
         notes.append("no train/ and val/ folders: the accuracy is measured on the training videos themselves")
     if without := train.classes_without_videos():
-        notes.append(f"{len(without)} classes have no video to train: {some(without)}")
+        notes.append(f"{len(without)} classes have no video to train: {first_names(without)}")
     if train.ignored or val.ignored:
         notes.append(f"files that are no videos: {train.ignored} of train, {val.ignored} of val, not used")
     return [*notes, *dict.fromkeys((*train.notes, *val.notes))]

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from timm_video_psn.engine.cli import _guarded
+from timm_video_psn.console import run_command
 
 
 def test_reports_that_nobody_reads_any_more_disturb_nothing(monkeypatch, capsys):
@@ -12,7 +12,7 @@ def test_reports_that_nobody_reads_any_more_disturb_nothing(monkeypatch, capsys)
     os.close(read)
     with os.fdopen(write, "w") as pipe:
         monkeypatch.setattr(sys, "stdout", pipe)
-        said = [_guarded("train_video.py", lambda: logging.getLogger("timm_video_psn").info("epoch"), False)] * 2
+        said = [run_command("train_video.py", lambda: logging.getLogger("timm_video_psn").info("epoch"))] * 2
         pipe.flush()
     assert said == [0, 0]
     assert capsys.readouterr().err == ""

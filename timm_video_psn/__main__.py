@@ -1,0 +1,124 @@
+"""The command: `timm-video-psn train | validate | predict | prepare | insights`, or `python -m timm_video_psn ...`."""
+
+import sys
+from collections.abc import Sequence
+
+from timm_video_psn.console import run_command
+
+_USAGE = """usage: timm-video-psn COMMAND [options]
+
+commands:
+  train      train a video classifier on a timm backbone
+  validate   test a trained model, compare or join score files
+  predict    label videos, folders, a camera or a stream
+  prepare    check, resize, extract, pack or look at a data set
+  insights   look into a trained model
+
+timm-video-psn COMMAND --help lists the options of a command.
+"""
+
+
+def train(argv: Sequence[str] | None = None) -> int:
+    """Trains a model; the work of train_video.py.
+
+    Args:
+        argv: arguments; None for those of the process.
+
+    Returns:
+        The exit code: 0, 2 for an error, 128 + n when signal n stopped the run.
+    """
+    from timm_video_psn.engine.train.options import parse_options
+
+    options = parse_options(argv)
+
+    def run() -> None:
+        from timm_video_psn.engine.train.trainer import train
+
+        train(options)
+
+    return run_command("train_video.py", run, options.traceback)
+
+
+def validate(argv: Sequence[str] | None = None) -> int:
+    """Tests a model, or works on score files; the work of validate_video.py.
+
+    Args:
+        argv: arguments; None for those of the process.
+
+    Returns:
+        The exit code: 0, or 2 for an error.
+    """
+    from timm_video_psn.engine.evaluate.options import parse_validate_options
+
+    options = parse_validate_options(argv)
+
+    def run() -> None:
+        from timm_video_psn.engine.evaluate.score_files import run_comparison, run_ensemble
+        from timm_video_psn.engine.evaluate.validate import validate
+
+        if options.ensemble:
+            run_ensemble(options)
+        elif options.compare:
+            run_comparison(options)
+        else:
+            validate(options)
+
+    return run_command("validate_video.py", run, options.traceback)
+
+
+def predict(argv: Sequence[str] | None = None) -> int:
+    """Labels videos; the work of predict_video.py.
+
+    Args:
+        argv: arguments; None for those of the process.
+
+    Returns:
+        The exit code: 0, 1 where some of several inputs could not be read, or 2 for an error.
+    """
+    from timm_video_psn.engine.predict.command import parse_predict_options, predict
+
+    options = parse_predict_options(argv)
+    return run_command("predict_video.py", lambda: predict(options), options.traceback)
+
+
+def prepare(argv: Sequence[str] | None = None) -> int:
+    """Checks, resizes, extracts, packs or draws a data set; see `data.tools.prepare`."""
+    from timm_video_psn.data.tools.prepare import main
+
+    return main(argv)
+
+
+def insights(argv: Sequence[str] | None = None) -> int:
+    """Looks into a trained model; see `insights.command_line`."""
+    from timm_video_psn.insights.command_line import main
+
+    return main(argv)
+
+
+_COMMANDS = {function.__name__: function for function in (train, validate, predict, prepare, insights)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: its name and arguments; None for those of the process.
+
+    Returns:
+        The command's exit code; 2 where there is no such command.
+    """
+    name, *rest = (list(sys.argv[1:] if argv is None else argv)) or [""]
+    if name in ("-h", "--help"):
+        print(_USAGE, end="")
+        return 0
+    if name not in _COMMANDS:
+        print(
+            f"{_USAGE}\ntimm-video-psn: error: {name!r} is no command; use one of {', '.join(_COMMANDS)}",
+            file=sys.stderr,
+        )
+        return 2
+    return _COMMANDS[name](rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What a command prints, and how it ends: reports, warnings, and errors in one line that say what to do."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+_HANDLER = "timm_video_psn command line"
+_USER_ERRORS = (ValueError, TypeError, OSError, FloatingPointError, ImportError)  # the last: an extra is missing
+
+
+class CommandEnded(Exception):
+    """A command ends before its work is done, and nothing is wrong with it: somebody has stopped it.
+
+    Args:
+        message: a line for the standard error; empty where another process has said why.
+        exit_code: of the command.
+    """
+
+    def __init__(self, message: str = "", exit_code: int = 1):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def launched_rank() -> int:
+    """The number of this process among those that torchrun has started, 0 without torchrun."""
+    return int(os.environ["RANK"]) if "WORLD_SIZE" in os.environ and "RANK" in os.environ else 0
+
+
+def launched_processes() -> int:
+    """How many processes torchrun has started on all nodes, 1 without torchrun."""
+    return int(os.environ["WORLD_SIZE"]) if "WORLD_SIZE" in os.environ and "RANK" in os.environ else 1
+
+
+def run_command(name: str, run: Callable[[], int | None], debug: bool = False) -> int:
+    """Runs a command; an error that its user can mend becomes a line on the standard error and an exit code.
+
+    Args:
+        name: that errors begin with.
+        run: the work; it returns an exit code, or None for 0.
+        debug: let errors through, with their traceback.
+
+    Returns:
+        The exit code: what `run` returned, 2 for an error, 130 after Ctrl-C, or that of a `CommandEnded`.
+    """
+    if launched_processes() > 1:
+        name = f"{name}: rank {launched_rank()} of {launched_processes()}"
+    _configure_logging(name)
+    try:
+        return run() or 0
+    except CommandEnded as ended:
+        if str(ended):
+            print(f"{name}: {ended}", file=sys.stderr)
+        return ended.exit_code
+    except _USER_ERRORS as error:
+        if debug:
+            raise
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _configure_logging(name: str) -> None:
+    """Our own reports go to the standard output as they are; warnings, and other packages', to the standard error.
+
+    Of several processes, only the first reports; all of them warn.
+    """
+    reports = _Reports(sys.stdout)
+    reports.addFilter(lambda record: record.levelno < logging.WARNING)
+    warnings = logging.StreamHandler(sys.stderr)
+    warnings.setLevel(logging.WARNING)
+    warnings.setFormatter(logging.Formatter(f"{name}: %(levelname)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if handler.get_name() != _HANDLER]  # an earlier call's
+    for handler in (reports, warnings):
+        handler.set_name(_HANDLER)
+    ours = logging.getLogger("timm_video_psn")
+    ours.handlers = [reports]
+    ours.setLevel(logging.INFO if launched_rank() == 0 else logging.WARNING)
+    root.addHandler(warnings)
+
+
+class _Reports(logging.StreamHandler):
+    """Goes quiet when nobody reads any more, as behind `| head`; the work goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())
+        os.close(nowhere)
