@@ -7,7 +7,7 @@ from torch import nn
 from timm_video_psn import VideoNet
 from timm_video_psn.layers.temporal_module import TemporalModule
 
-MODULES = ("psn", "psn_datasets", "rf_baselines", "video_baselines", "create")
+MODULES = ("psn", "psn_datasets", "video_baselines", "create")
 NAMES = sorted(name for module in MODULES for name in timm.list_models(module=module))
 
 LIGHT = {

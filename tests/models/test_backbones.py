@@ -8,7 +8,7 @@ from torch import nn
 from timm_video_psn import auxiliary_losses, interaction_map
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 from timm_video_psn.layers.views import EachItem, MapView
-from timm_video_psn.models.backbones import feature_levels, gives_tokens, places
+from timm_video_psn.models.backbones import feature_levels, gives_tokens, injection_points
 from timm_video_psn.surgery import CHILD, disabled, injected
 
 # A name of each kind, with arguments that make it small; all numbers are those that timm takes.
@@ -170,4 +170,4 @@ def test_a_backbone_without_levels_is_refused_with_what_to_do():
 def test_unknown_sites_are_refused_with_those_that_there_are():
     backbone = timm.create_model("test_vit")
     with pytest.raises(ValueError, match=r"sites=\('layer1',\) of VisionTransformer.*use some of blocks.0, blocks.1"):
-        places(backbone, "level", ("layer1",))
+        injection_points(backbone, "level", ("layer1",))

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from timm_video_psn.models.official_keys import convert_keys, from_official_gst, from_official_tsm
+from timm_video_psn.models.official_keys import convert_keys
 
 CLASSES = 7
 LAYERS = {"resnet18": (2, 2, 2, 2), "resnet26": (2, 2, 2, 2)}  # resnet26 has the bottlenecks of resnet50
@@ -222,12 +222,12 @@ def test_tsm_weights_give_the_logits_of_the_official_network(backbone, dropout, 
     state = checkpoint(official)
     assert "module.base_model.layer1.0.conv1.net.weight" in state
     assert ("module.new_fc.weight" in state) == bool(dropout)
-    assert_same(ours, official, from_official_tsm(ours, state), clip)
+    assert_same(ours, official, convert_keys(ours, state, "tsm").state_dict, clip)
 
 
 def test_tsn_weights_of_the_same_code_load_into_tsn(clip):
     official, ours = tsm(shift=False), create("tsn", "resnet18")
-    assert_same(ours, official, from_official_tsm(ours, checkpoint(official)), clip)
+    assert_same(ours, official, convert_keys(ours, checkpoint(official), "tsm").state_dict, clip)
 
 
 def test_in_deep_networks_every_second_block_of_tsm_has_a_shift(clip):
@@ -235,7 +235,7 @@ def test_in_deep_networks_every_second_block_of_tsm_has_a_shift(clip):
     with torch.device("meta"):
         official = OfficialTSN(ImageResNet(layers, deep=False), 4)
         ours = create("tsm", "resnet18", layers=layers)
-    state = from_official_tsm(ours, checkpoint(official))
+    state = convert_keys(ours, checkpoint(official), "tsm").state_dict
     assert state.keys() == ours.state_dict().keys()
     assert sum(".net." in name for name in official.state_dict()) == 1 + 1 + 12 + 1
 
@@ -245,13 +245,13 @@ def test_gst_weights_give_the_logits_of_the_official_network(settings, dropout, 
     official, ours = gst(dropout=dropout, **settings), create("gst", "resnet26", **settings)
     state = checkpoint(official)
     assert state["module.base_model.layer1.0.Tconv.weight"].ndim == 5
-    assert_same(ours, official, from_official_gst(ours, state), clip)
+    assert_same(ours, official, convert_keys(ours, state, "gst").state_dict, clip)
 
 
 def test_names_may_come_without_the_prefix_of_data_parallel_and_without_counts(clip):
     official, ours = tsm(), create("tsm", "resnet18")
     state = {name: value for name, value in official.state_dict().items() if "num_batches" not in name}
-    assert_same(ours, official, from_official_tsm(ours, state), clip)
+    assert_same(ours, official, convert_keys(ours, state, "tsm").state_dict, clip)
 
 
 def test_missing_and_unknown_names_are_listed():
@@ -260,10 +260,10 @@ def test_missing_and_unknown_names_are_listed():
     state["module.base_model.layer2.0.nl.g.weight"] = state.pop("module.base_model.layer1.1.bn1.weight")
     with pytest.raises(
         ValueError,
-        match=r"official TSM model like video_net with 7 classes; missing: base_model\.layer1\.1\.bn1\.weight; "
-        r"unknown: base_model\.layer2\.0\.nl\.g\.weight; create",
+        match=r"official TSM model like video_net with 7 classes: 1 missing: base_model\.layer1\.1\.bn1\.weight; "
+        r"1 unknown: base_model\.layer2\.0\.nl\.g\.weight; create",
     ):
-        from_official_tsm(ours, state)
+        convert_keys(ours, state, "tsm")
 
 
 def test_a_checkpoint_of_another_kind_is_refused():
@@ -271,18 +271,18 @@ def test_a_checkpoint_of_another_kind_is_refused():
     with pytest.raises(
         ValueError, match=r"missing: base_model\.layer1\.0\.conv1\.net\.weight, .*unknown: .*conv1\.weight"
     ):
-        from_official_tsm(create("tsm", "resnet18"), state)
+        convert_keys(create("tsm", "resnet18"), state, "tsm")
     with pytest.raises(ValueError, match=r"official GST model .* missing: .*Tconv\.weight.* and \d+ more"):
-        from_official_gst(create("gst", "resnet26"), state)
+        convert_keys(create("gst", "resnet26"), state, "gst")
 
 
 def test_shapes_that_differ_are_listed():
     state = checkpoint(gst())
     ours = timm.create_model("video_net", backbone="resnet26", temporal="gst", num_classes=5)
-    with pytest.raises(ValueError, match=r"shapes differ .* new_fc\.weight has \(7, 2048\) for \(5, 2048\)"):
-        from_official_gst(ours, state)
-    with pytest.raises(ValueError, match=r"layer1\.0\.conv2\.weight has \(48, 32, 1, 3, 3\) for \(48, 64, 3, 3\)"):
-        from_official_gst(create("gst", "resnet26", beta=1), state)
+    with pytest.raises(ValueError, match=r"of another shape: .*new_fc\.weight \(7, 2048\) for \(5, 2048\)"):
+        convert_keys(ours, state, "gst")
+    with pytest.raises(ValueError, match=r"layer1\.0\.conv2\.weight \(48, 32, 3, 3\) for \(48, 64, 3, 3\)"):
+        convert_keys(create("gst", "resnet26", beta=1), state, "gst")
 
 
 def test_every_name_of_the_file_is_accounted_for():

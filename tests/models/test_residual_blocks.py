@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from timm_video_psn import VideoNet
 from timm_video_psn.layers import Placement, TemporalModule
-from timm_video_psn.models.injection_point import Place
-from timm_video_psn.models.residual_blocks import block_places, way_in
+from timm_video_psn.models.injection_point import InjectionPoint
+from timm_video_psn.models.residual_blocks import block_points, injection_mode
 
 KINDS = [kind for kind in get_args(Placement) if kind != "level"]
 # Arguments of timm's test_resnet, which has basic blocks and, in layer3, a bottleneck.
@@ -48,42 +48,46 @@ def temporal_modules(model: nn.Module) -> dict[str, TemporalModule]:
 def test_bottlenecks_have_every_kind_of_place():
     with torch.device("meta"):
         backbone = timm.create_model("resnet50")
-    second = {kind: block_places(backbone, kind)[4] for kind in KINDS}  # the second block of layer2
+    second = {kind: block_points(backbone, kind)[4] for kind in KINDS}  # the second block of layer2
     assert second == {
-        "residual_branch": Place("layer2", "layer2.1.conv1", 512),
-        "before_conv2": Place("layer2", "layer2.1.conv2", 128),
-        "replace_conv2": Place("layer2", "layer2.1.conv2", 128),
-        "replace_conv2_norm_act": Place("layer2", "layer2.1.conv2", 128, further=("layer2.1.bn2", "layer2.1.act2")),
-        "after_last_conv": Place("layer2", "layer2.1.conv3", 512),
+        "residual_branch": InjectionPoint("layer2", "layer2.1.conv1", 512),
+        "before_conv2": InjectionPoint("layer2", "layer2.1.conv2", 128),
+        "replace_conv2": InjectionPoint("layer2", "layer2.1.conv2", 128),
+        "replace_conv2_norm_act": InjectionPoint(
+            "layer2", "layer2.1.conv2", 128, further=("layer2.1.bn2", "layer2.1.act2")
+        ),
+        "after_last_conv": InjectionPoint("layer2", "layer2.1.conv3", 512),
     }
     for kind in KINDS:
-        places = block_places(backbone, kind)
-        assert len(places) == 3 + 4 + 6 + 3
-        assert [i for i, place in enumerate(places) if place.opens_stage] == [0, 3, 7, 13]
+        points = block_points(backbone, kind)
+        assert len(points) == 3 + 4 + 6 + 3
+        assert [i for i, point in enumerate(points) if point.opens_stage] == [0, 3, 7, 13]
 
 
 def test_basic_blocks_have_those_that_do_not_need_a_middle():
     with torch.device("meta"):
         backbone = timm.create_model("resnet18")
-    assert block_places(backbone, "residual_branch")[2] == Place("layer2", "layer2.0.conv1", 64, opens_stage=True)
+    assert block_points(backbone, "residual_branch")[2] == InjectionPoint(
+        "layer2", "layer2.0.conv1", 64, opens_stage=True
+    )
     for kind in ("before_conv2", "replace_conv2", "after_last_conv"):
-        assert block_places(backbone, kind)[2] == Place("layer2", "layer2.0.conv2", 128, opens_stage=True)
+        assert block_points(backbone, kind)[2] == InjectionPoint("layer2", "layer2.0.conv2", 128, opens_stage=True)
     with pytest.raises(
         ValueError, match=r"layer1\.0 is a BasicBlock, whose second convolution is its last; .*resnet50"
     ):
-        block_places(backbone, "replace_conv2_norm_act")
+        block_points(backbone, "replace_conv2_norm_act")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_tsm_leaves_out_every_second_block_of_deep_networks(kind):
     with torch.device("meta"):
         backbone = timm.create_model("resnet101")
-    places = block_places(backbone, kind)
-    assert len(places) == (2 + 2 + 12 + 2 if kind == "residual_branch" else 3 + 4 + 23 + 3)
+    points = block_points(backbone, kind)
+    assert len(points) == (2 + 2 + 12 + 2 if kind == "residual_branch" else 3 + 4 + 23 + 3)
 
 
 def test_each_kind_is_joined_in_its_way():
-    assert {kind: way_in(kind) for kind in get_args(Placement)} == {
+    assert {kind: injection_mode(kind) for kind in get_args(Placement)} == {
         "level": "after",
         "residual_branch": "before",
         "before_conv2": "before",
@@ -106,7 +110,7 @@ def test_backbones_without_a_place_are_named(backbone, kind, text):
     with torch.device("meta"):
         model = timm.create_model(backbone)
     with pytest.raises(ValueError, match=text):
-        block_places(model, kind)
+        block_points(model, kind)
 
 
 # --- where the modules go

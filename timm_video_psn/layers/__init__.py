@@ -1,6 +1,5 @@
 """Temporal modules: pure nn.Modules on folded clips, (B*T, C, H, W) in, the same shape out."""
 
-from timm_video_psn.layers.baselines.enhanced_residual import EnhancedResidual
 from timm_video_psn.layers.baselines.gate_shift import GateShift
 from timm_video_psn.layers.baselines.gst import GroupedSpatialTemporal
 from timm_video_psn.layers.baselines.receptive_field import (
@@ -14,6 +13,7 @@ from timm_video_psn.layers.baselines.tam import TemporalAdaptive
 from timm_video_psn.layers.baselines.tea import TemporalExcitationAggregation
 from timm_video_psn.layers.branches import SpatialBank, TemporalBank, group_widths
 from timm_video_psn.layers.clip import fold_clip, frames_to_rows, rows_to_frames, unfold_clip
+from timm_video_psn.layers.enhanced_residual import EnhancedResidual
 from timm_video_psn.layers.fusion import FUSIONS, block_norms
 from timm_video_psn.layers.registry import TEMPORAL_MODULES, temporal_module, temporal_settings
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer

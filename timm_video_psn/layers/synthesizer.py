@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from timm_video_psn.layers.baselines.enhanced_residual import EnhancedResidual, check_choices
 from timm_video_psn.layers.branches import Pool, SpatialBank, SpatialConv, TemporalBank, odd_sizes
 from timm_video_psn.layers.clip import split_frames
+from timm_video_psn.layers.enhanced_residual import EnhancedResidual, check_choices
 from timm_video_psn.layers.fusion import FUSIONS
+from timm_video_psn.layers.recording import record
 
 
 class ActionPerceptronSynthesizer(EnhancedResidual):
@@ -80,18 +81,10 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         """In training, keep avg(Y) for Eq. 3: the mean over T, H and W, (B, C), in float32 or better."""
         if not self.training or torch.compiler.is_exporting():
             return
-        # Gradient checkpointing runs this forward again inside backward: keeping that graph would leak memory.
-        if torch.compiler.is_compiling():
-            allowed = getattr(torch._dynamo.utils, "_disable_side_effect_safety_checks_for_current_subtracer", None)
-            if allowed is not None:  # else torch.compile refuses the combination, and says which of its settings to use
-                allowed(self._keep, fused)
-                return
-        elif torch._C._current_graph_task_id() != -1:
-            return
-        self._keep(fused)
+        record(self._keep, fused)
 
     def _keep(self, fused: Tensor) -> None:
-        """Record."""
+        """Keep avg(Y), in float32 or better."""
         dtype = torch.promote_types(fused.dtype, torch.float32)
         means = fused.mean((2, 3), dtype=dtype)  # (B*T, C)
         self.fused_mean = split_frames(means, self.num_frames).mean(1)  # (B, C)

@@ -13,14 +13,14 @@ from torch import nn
 
 from timm_video_psn.layers.temporal_module import Placement
 from timm_video_psn.layers.views import View
-from timm_video_psn.models.injection_point import Place
-from timm_video_psn.models.residual_blocks import block_places
+from timm_video_psn.models.injection_point import InjectionPoint
+from timm_video_psn.models.residual_blocks import block_points
 from timm_video_psn.surgery import resolve
 
 _Backbone = Any  # a timm model: timm has no type for what they have in common
 
 
-def feature_levels(backbone: nn.Module) -> list[Place]:
+def feature_levels(backbone: nn.Module) -> list[InjectionPoint]:
     """The places after each feature level, in the order of the network.
 
     For a ResNet these are the paper's conv1 (after the stem's max-pool, our `stem`) to conv5 (after layer4);
@@ -38,8 +38,8 @@ def feature_levels(backbone: nn.Module) -> list[Place]:
             f"{type(backbone).__name__} with patch_drop_rate > 0 drops tokens, so that they form no map for temporal "
             "modules; leave patch_drop_rate at 0"
         )
-    find: Callable[[_Backbone], list[Place]] = _of_family(_LEVELS, backbone) or _by_feature_info
-    return [_checked(backbone, place) for place in find(backbone)]
+    find: Callable[[_Backbone], list[InjectionPoint]] = _of_family(_LEVELS, backbone) or _by_feature_info
+    return [_checked(backbone, point) for point in find(backbone)]
 
 
 def gives_tokens(backbone: nn.Module) -> bool:
@@ -56,7 +56,7 @@ def gives_tokens(backbone: nn.Module) -> bool:
     return _view(backbone).kind == "NLC"
 
 
-def places(backbone: nn.Module, placement: Placement, sites: tuple[str, ...] | None) -> list[Place]:
+def injection_points(backbone: nn.Module, placement: Placement, sites: tuple[str, ...] | None) -> list[InjectionPoint]:
     """The places for a kind of temporal module, or those of them at the given sites.
 
     Args:
@@ -68,20 +68,20 @@ def places(backbone: nn.Module, placement: Placement, sites: tuple[str, ...] | N
     Raises:
         ValueError: a site does not exist; those that do are listed.
     """
-    known = feature_levels(backbone) if placement == "level" else block_places(backbone, placement)
+    known = feature_levels(backbone) if placement == "level" else block_points(backbone, placement)
     if sites is None:
         return known[:-1] if placement == "level" else known
-    names = list(dict.fromkeys(place.site for place in known))
+    names = list(dict.fromkeys(point.site for point in known))
     unknown = [site for site in sites if site not in names]
     if unknown or not sites:
         raise ValueError(
             f"sites={tuple(sites)} of {type(backbone).__name__}: {unknown or 'an empty list'} not found; "
             f"use some of {', '.join(names)}"
         )
-    return [place for place in known if place.site in sites]
+    return [point for point in known if point.site in sites]
 
 
-def _by_feature_info(backbone: _Backbone) -> list[Place]:
+def _by_feature_info(backbone: _Backbone) -> list[InjectionPoint]:
     """The levels as timm names them, in the layout of the family."""
     info = getattr(backbone, "feature_info", None)
     if not info:
@@ -89,17 +89,17 @@ def _by_feature_info(backbone: _Backbone) -> list[Place]:
             f"{type(backbone).__name__} has no feature_info, which names the levels that temporal modules follow; "
             "use a timm backbone that supports features_only=True, or timm_video_psn.inject on names of your choice"
         )
-    return [Place(level["module"], level["module"], level["num_chs"], _view(backbone)) for level in info]
+    return [InjectionPoint(level["module"], level["module"], level["num_chs"], _view(backbone)) for level in info]
 
 
-def _checked(backbone: nn.Module, place: Place) -> Place:
+def _checked(backbone: nn.Module, point: InjectionPoint) -> InjectionPoint:
     """The place with the module that really carries the temporal one."""
-    if not place.target or place.target not in dict(backbone.named_modules()):
+    if not point.target or point.target not in dict(backbone.named_modules()):
         raise ValueError(
-            f"{type(backbone).__name__} names its level {place.site!r} after no child of its own, so that there is no "
+            f"{type(backbone).__name__} names its level {point.site!r} after no child of its own, so that there is no "
             "place known for a temporal module; use temporal='tsn', or timm_video_psn.inject on other names"
         )
-    return replace(place, target=resolve(backbone.get_submodule(place.target), place.target, "after")[0])
+    return replace(point, target=resolve(backbone.get_submodule(point.target), point.target, "after")[0])
 
 
 def _of_family(table: dict[str, Any], backbone: nn.Module) -> Any:
@@ -132,10 +132,10 @@ _VIEWS: dict[str, View | Callable[[_Backbone], View]] = {
 _ENDS_IN_TOKENS = {"EfficientFormer": True, "Hiera": True, "PoolingVisionTransformer": True, "VOLO": True}
 
 
-def _renamed(names: dict[str, tuple[str, str]]) -> Callable[[_Backbone], list[Place]]:
+def _renamed(names: dict[str, tuple[str, str]]) -> Callable[[_Backbone], list[InjectionPoint]]:
     """Levels by `feature_info`, some of them with another site and target."""
 
-    def find(backbone: _Backbone) -> list[Place]:
+    def find(backbone: _Backbone) -> list[InjectionPoint]:
         levels = _by_feature_info(backbone)
         return [
             replace(level, site=names[level.site][0], target=names[level.site][1]) if level.site in names else level
@@ -145,7 +145,7 @@ def _renamed(names: dict[str, tuple[str, str]]) -> Callable[[_Backbone], list[Pl
     return find
 
 
-def _convit(backbone: _Backbone) -> list[Place]:
+def _convit(backbone: _Backbone) -> list[InjectionPoint]:
     """The class token comes in before the first block that is not local."""
     first = backbone.local_up_to_layer
     return [
@@ -153,41 +153,41 @@ def _convit(backbone: _Backbone) -> list[Place]:
     ]
 
 
-def _coat(backbone: _Backbone) -> list[Place]:
+def _coat(backbone: _Backbone) -> list[InjectionPoint]:
     """The serial blocks of each scale; `feature_info` names the lists that hold them, which are never called."""
     scales = [f"serial_blocks{i}" for i in range(1, 5)]
     return [
-        Place(name, f"{name}.{len(blocks) - 1}", blocks[-1].norm2.normalized_shape[0], View("NLC", prefix=1))
+        InjectionPoint(name, f"{name}.{len(blocks) - 1}", blocks[-1].norm2.normalized_shape[0], View("NLC", prefix=1))
         for name in scales
         if (blocks := getattr(backbone, name))
     ]
 
 
-def _crossvit(backbone: _Backbone) -> list[Place]:
+def _crossvit(backbone: _Backbone) -> list[InjectionPoint]:
     """Each block passes on the tokens of two scales, each with its class token."""
     items = tuple(enumerate(backbone.embed_dim))
     names = [f"blocks.{i}" for i in range(len(backbone.blocks))]
-    return [Place(name, name, items[0][1], View("NLC", prefix=1, items=items)) for name in names]
+    return [InjectionPoint(name, name, items[0][1], View("NLC", prefix=1, items=items)) for name in names]
 
 
-def _densenet(backbone: _Backbone) -> list[Place]:
+def _densenet(backbone: _Backbone) -> list[InjectionPoint]:
     """After the pools: a dense block takes each of its children for a layer, and so must not get a further one."""
     transitions = [name for name, _ in backbone.features.named_children() if name.startswith("transition")]
     stem = "features.pool0" if hasattr(backbone.features, "pool0") else "features.norm0"
-    levels = [Place("stem", stem, backbone.feature_info[0]["num_chs"])]
+    levels = [InjectionPoint("stem", stem, backbone.feature_info[0]["num_chs"])]
     for name in transitions:
         channels = getattr(backbone.features, name).conv.out_channels
-        levels.append(Place(f"features.{name}", f"features.{name}", channels))
-    return [*levels, Place("features.norm5", "features.norm5", backbone.num_features)]
+        levels.append(InjectionPoint(f"features.{name}", f"features.{name}", channels))
+    return [*levels, InjectionPoint("features.norm5", "features.norm5", backbone.num_features)]
 
 
-def _efficient_former(backbone: _Backbone) -> list[Place]:
+def _efficient_former(backbone: _Backbone) -> list[InjectionPoint]:
     """Maps, and tokens after the last stage."""
     *levels, last = _by_feature_info(backbone)
     return [*levels, replace(last, view=View("NLC"))]
 
 
-def _efficient_vim(backbone: _Backbone) -> list[Place]:
+def _efficient_vim(backbone: _Backbone) -> list[InjectionPoint]:
     """A stage passes on its map beside that for the next stage; its last block, the map and a state."""
     return [
         replace(level, target=f"{level.site}.blocks.{len(stage.blocks) - 1}", view=View(items=((0, level.channels),)))
@@ -195,13 +195,13 @@ def _efficient_vim(backbone: _Backbone) -> list[Place]:
     ]
 
 
-def _gemma4(backbone: _Backbone) -> list[Place]:
+def _gemma4(backbone: _Backbone) -> list[InjectionPoint]:
     """The encoder's blocks, which `feature_info` names without the encoder."""
     levels = _by_feature_info(backbone)
     return [replace(level, target=f"encoder.{level.site}", view=View("NLC")) for level in levels]
 
 
-def _hiera(backbone: _Backbone) -> list[Place]:
+def _hiera(backbone: _Backbone) -> list[InjectionPoint]:
     """Tokens in the order of Hiera's mask units."""
     levels = []
     for level in _by_feature_info(backbone):
@@ -213,32 +213,35 @@ def _hiera(backbone: _Backbone) -> list[Place]:
     return levels
 
 
-def _hrnet(backbone: _Backbone) -> list[Place]:
+def _hrnet(backbone: _Backbone) -> list[InjectionPoint]:
     """Stages 2 to 4 pass on a list of maps, one for each resolution, and each of them gets a module."""
-    levels = [Place("stem", "act2", 64), Place("stage1", "layer1", backbone.feature_info[1]["num_chs"])]
+    levels = [
+        InjectionPoint("stem", "act2", 64),
+        InjectionPoint("stage1", "layer1", backbone.feature_info[1]["num_chs"]),
+    ]
     for name in ("stage2", "stage3", "stage4"):
         last = getattr(backbone, name)[-1]
         items = tuple(enumerate(last.num_in_chs))
         target = f"{name}.{len(getattr(backbone, name)) - 1}"
-        levels.append(Place(name, target, items[0][1], View(items=items)))
+        levels.append(InjectionPoint(name, target, items[0][1], View(items=items)))
     return levels
 
 
-def _mvit(backbone: _Backbone) -> list[Place]:
+def _mvit(backbone: _Backbone) -> list[InjectionPoint]:
     """A stage passes on the tokens and the size of their map."""
     prefix = int(backbone.cls_token is not None)
     return [
-        Place(f"stages.{i}", f"stages.{i}", level.channels, View("NLC", prefix, items=((0, level.channels),)))
+        InjectionPoint(f"stages.{i}", f"stages.{i}", level.channels, View("NLC", prefix, items=((0, level.channels),)))
         for i, level in enumerate(_by_feature_info(backbone))
     ]
 
 
-def _first_item(backbone: _Backbone) -> list[Place]:
+def _first_item(backbone: _Backbone) -> list[InjectionPoint]:
     """Each level passes on a tuple, whose first item is the map."""
     return [replace(level, view=View(items=((0, level.channels),))) for level in _by_feature_info(backbone)]
 
 
-def _rdnet(backbone: _Backbone) -> list[Place]:
+def _rdnet(backbone: _Backbone) -> list[InjectionPoint]:
     """After the transition that follows a dense stage, whose blocks are concatenated, or after the last norm."""
     *levels, last = _by_feature_info(backbone)
     found = []
@@ -254,7 +257,7 @@ def _is_conv(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d)
 
 
-def _regnet(backbone: _Backbone) -> list[Place]:
+def _regnet(backbone: _Backbone) -> list[InjectionPoint]:
     """The last block of each stage: a stage runs all of its children in a row, and so must not get a further one."""
     return [
         replace(level, target=f"{level.site}.{list(backbone.get_submodule(level.site)._modules)[-1]}")
@@ -264,7 +267,7 @@ def _regnet(backbone: _Backbone) -> list[Place]:
     ]
 
 
-def _selecsls(backbone: _Backbone) -> list[Place]:
+def _selecsls(backbone: _Backbone) -> list[InjectionPoint]:
     """The blocks of `features` pass on a list, whose first item is the map."""
     return [
         replace(level, view=View(items=((0, level.channels),))) if level.site.startswith("features.") else level
@@ -272,7 +275,7 @@ def _selecsls(backbone: _Backbone) -> list[Place]:
     ]
 
 
-def _tnt(backbone: _Backbone) -> list[Place]:
+def _tnt(backbone: _Backbone) -> list[InjectionPoint]:
     """Each block passes on the pixels of every patch, and the patches with a class token."""
     prefix = backbone.num_prefix_tokens
     return [
@@ -280,16 +283,16 @@ def _tnt(backbone: _Backbone) -> list[Place]:
     ]
 
 
-def _twins(backbone: _Backbone) -> list[Place]:
+def _twins(backbone: _Backbone) -> list[InjectionPoint]:
     """The last block of each stage; `feature_info` names no module."""
     return [
-        Place(f"blocks.{i}", f"blocks.{i}.{len(backbone.blocks[i]) - 1}", level.channels, View("NLC"))
+        InjectionPoint(f"blocks.{i}", f"blocks.{i}.{len(backbone.blocks[i]) - 1}", level.channels, View("NLC"))
         for i, level in enumerate(_by_feature_info(backbone))
     ]
 
 
 # Levels that are not just those of feature_info, by the class of the backbone.
-_LEVELS: dict[str, Callable[[_Backbone], list[Place]]] = {
+_LEVELS: dict[str, Callable[[_Backbone], list[InjectionPoint]]] = {
     "CoaT": _coat,
     "ConVit": _convit,
     "CrossVit": _crossvit,

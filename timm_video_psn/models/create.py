@@ -17,8 +17,9 @@ from timm.models import (
 from timm.models._features import FeatureGetterNet  # not among timm's public names
 from torch import Tensor
 
+from timm_video_psn.models.published_weights import pin_weights
 from timm_video_psn.models.video_net import VideoNet
-from timm_video_psn.models.weights import pin_weights
+from timm_video_psn.surgery import find_mismatch
 
 
 def video_cfg(backbone: str, **kwargs: Any) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def create_video_net(
     `pretrained=True` loads the video weights that the cfg names (`local-dir:`, `hf-hub:`, a file). A name without
     video weights of its own gets timm's image weights in its backbone, and its temporal modules keep their
     initialisation. Video weights must fit: their keys are all of the model's, but for a classifier of other classes.
-    They must be a safetensors file with the sha256 that was published with it (see `models.weights`).
+    They must be a safetensors file with the sha256 that was published with it (see `models.published_weights`).
 
     Args:
         variant: name of the registered model.
@@ -141,22 +142,15 @@ def _checked_keys(state_dict: dict[str, Any], model: VideoNet) -> dict[str, Any]
     """
     head = model.pretrained_cfg.get("classifier") or ()
     heads = tuple(f"{name}." for name in ([head] if isinstance(head, str) else head))
-    expected = {key for key in model.state_dict() if not key.endswith("num_batches_tracked")}
-    missing = sorted(key for key in expected - state_dict.keys() if not key.startswith(heads))
-    unknown = sorted(key for key in state_dict.keys() - model.state_dict().keys() if not key.startswith(heads))
-    if missing or unknown:
+    mismatch = find_mismatch(model.state_dict(), state_dict, optional=lambda name: name.startswith(heads))
+    if mismatch:
         raise ValueError(
-            f"the weights do not fit {model.pretrained_cfg['architecture']}: {_listed('missing', missing)}, "
-            f"{_listed('unknown', unknown)}; build the model with the settings that the weights were trained with "
-            "(a folder saved by save_for_hf or train_video.py knows them: create_model('local-dir:FOLDER', "
-            "pretrained=True)), and load image weights by create_model(..., backbone_pretrained=True)"
+            f"the weights do not fit {model.pretrained_cfg['architecture']}: {mismatch}; build the model with the "
+            "settings that the weights were trained with (a folder saved by save_for_hf or train_video.py knows them: "
+            "create_model('local-dir:FOLDER', pretrained=True)), and load image weights by "
+            "create_model(..., backbone_pretrained=True)"
         )
     return state_dict
-
-
-def _listed(kind: str, keys: list[str]) -> str:
-    """How many keys, and the first of them."""
-    return f"{len(keys)} keys are {kind}" + (f" ({keys[0]}, ...)" if keys else "")
 
 
 def create_named(variant: str, pretrained: bool, backbone: str, temporal: str, kwargs: dict[str, Any]) -> VideoNet:

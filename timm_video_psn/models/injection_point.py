@@ -6,7 +6,7 @@ from timm_video_psn.layers.views import MAPS, View
 
 
 @dataclass(frozen=True)
-class Place:
+class InjectionPoint:
     """A place for a temporal module.
 
     Attributes:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from timm_video_psn.files import first_names
 from timm_video_psn.layers.baselines.gst import temporal_kernel
 from timm_video_psn.layers.baselines.shift import TemporalShift
 from timm_video_psn.models.video_net import VideoNet
-from timm_video_psn.surgery import CHILD, injected
+from timm_video_psn.surgery import CHILD, find_mismatch, injected
 
-_LISTED = 20  # names in an error
 _NOT_COUNTED = "PyTorch before 0.4.1 did not count batches, and nothing in evaluation depends on it"
 _NOT_OF_IMAGES = "of a temporal module, which an image model has none of: its initial value"
 
@@ -36,64 +36,31 @@ class ConvertedKeys:
 
 
 def convert_keys(model: VideoNet, state_dict: Mapping[str, Tensor], source: str) -> ConvertedKeys:
-    """A state dict of others as one of ours, and an account of every name.
+    """Translate a state dict of other code, and account for every name.
 
     Args:
-        model: the model that it is for, with the number of classes of the checkpoint.
+        model: the model that shall load it, as `tsm_resnet50`, with the checkpoint's number of classes.
         state_dict: the weights.
         source: `tsm` or `gst`, the official codes; `torchvision` or `timm`, an image model like the backbone.
 
     Raises:
-        ValueError: names are missing or not known, or shapes differ; they are listed.
+        ValueError: names are missing or unknown, or shapes differ; the message lists them.
+
+    Example:
+        >>> model = timm.create_model("tsm_resnet50", num_classes=174)  # doctest: +SKIP
+        >>> checkpoint = torch.load("TSM_something_RGB_resnet50_shift8.pth", weights_only=True)
+        >>> model.load_state_dict(convert_keys(model, checkpoint["state_dict"], "tsm").state_dict)
     """
     if source not in _SOURCES:
         raise ValueError(f"source={source!r} is unknown; use one of {', '.join(_SOURCES)}")
     return _SOURCES[source](model, state_dict)
 
 
-def from_official_tsm(model: VideoNet, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of mit-han-lab/temporal-shift-module as one of ours.
-
-    There a shift holds the convolution that it precedes: `layer1.0.conv1.net.weight`. TSN models, which that code
-    trains too, have none, and load into `tsn_*`.
-
-    Args:
-        model: the model that it is for, as `tsm_resnet50` with the number of classes of the checkpoint.
-        state_dict: the checkpoint's entry `state_dict`.
-
-    Returns:
-        What `model.load_state_dict` takes, with nothing missing.
-
-    Raises:
-        ValueError: names are missing or not known, or shapes differ; they are listed.
-
-    Example:
-        >>> model = timm.create_model("tsm_resnet50", num_classes=174)  # doctest: +SKIP
-        >>> checkpoint = torch.load("TSM_something_RGB_resnet50_shift8.pth", weights_only=True)
-        >>> model.load_state_dict(from_official_tsm(model, checkpoint["state_dict"]))
-    """
-    return _from_tsm(model, state_dict).state_dict
-
-
-def from_official_gst(model: VideoNet, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of chenxuluo/GST-video as one of ours.
-
-    There all convolutions are 3D ones, spatial kernels with one frame, and a block's `conv2` has a `Tconv` beside it.
-
-    Args:
-        model: the model that it is for, as `gst_resnet50` with alpha, beta and the number of classes of the checkpoint.
-        state_dict: the checkpoint's entry `state_dict`.
-
-    Returns:
-        What `model.load_state_dict` takes, with nothing missing.
-
-    Raises:
-        ValueError: names are missing or not known, or shapes differ; they are listed.
-    """
-    return _from_gst(model, state_dict).state_dict
-
-
 def _from_tsm(model: VideoNet, state_dict: Mapping[str, Tensor]) -> ConvertedKeys:
+    """Of mit-han-lab/temporal-shift-module, where a shift holds its convolution: `layer1.0.conv1.net.weight`.
+
+    TSN models, which that code trains too, have no shifts, and load into `tsn_*`.
+    """
     shifted = [item.name for item in injected(model.backbone) if isinstance(item.module, TemporalShift)]
 
     def rename(name: str) -> str:
@@ -104,6 +71,8 @@ def _from_tsm(model: VideoNet, state_dict: Mapping[str, Tensor]) -> ConvertedKey
 
 
 def _from_gst(model: VideoNet, state_dict: Mapping[str, Tensor]) -> ConvertedKeys:
+    """Of chenxuluo/GST-video, whose convolutions are 3D ones, and where a block's `conv2` has a `Tconv` beside it."""
+
     def rename(name: str) -> str:
         return name.replace(".conv2.spatial.", ".conv2.").replace(".conv2.temporal.", ".Tconv.")
 
@@ -150,31 +119,24 @@ def _convert(
     found = {_bare(name): name for name in state_dict}
     if len(found) < len(state_dict):
         twice = sorted(set(state_dict) - set(found.values()))
-        raise ValueError(f"names are there twice, with and without `module.`: {_listed(twice)}; leave one of them out")
-    absent = {ours: name for ours, name in theirs.items() if name not in found}
-    missing = [name for name in absent.values() if not name.endswith("num_batches_tracked")]
-    unknown = sorted(found.keys() - set(theirs.values()))
-    if missing or unknown:
         raise ValueError(
-            f"this state dict is not that of an {source} model like {_describe(model)}; "
-            f"missing: {_listed(missing)}; unknown: {_listed(unknown)}; create the model that it was trained as"
+            f"names are there twice, with and without `module.`: {first_names(twice)}; leave one of them out"
         )
+    own = model.state_dict()
+    absent = {ours: name for ours, name in theirs.items() if name not in found}
     taken = {ours: found[name] for ours, name in theirs.items() if ours not in absent}
     converted = {
-        ours: _in_our_form(state_dict[taken[ours]], value) if ours in taken else value
-        for ours, value in model.state_dict().items()
+        name: _in_our_form(state_dict[found[name]], own[ours]) for ours, name in theirs.items() if ours not in absent
     }
-    wrong = [
-        f"{_bare(taken[ours])} has {tuple(state_dict[taken[ours]].shape)} for {tuple(value.shape)}"
-        for ours, value in model.state_dict().items()
-        if converted[ours].shape != value.shape
-    ]
-    if wrong:
+    unknown = {name: state_dict[found[name]] for name in found.keys() - converted.keys()}
+    mismatch = find_mismatch({name: own[ours] for ours, name in theirs.items()}, {**converted, **unknown})
+    if mismatch:
         raise ValueError(
-            f"shapes differ from those of {_describe(model)}: {_listed(wrong)}; create the model with the settings "
-            "that it was trained with (num_classes, and for GST alpha and beta)"
+            f"this state dict is not from an {source} model like {_describe(model)}: {mismatch}; create the model with "
+            "the settings that it was trained with (num_classes, and for GST alpha and beta)"
         )
-    return ConvertedKeys(converted, taken, {**kept, **dict.fromkeys(absent, _NOT_COUNTED)})
+    ours_to_value = {ours: converted[name] for ours, name in theirs.items() if ours not in absent}
+    return ConvertedKeys({**own, **ours_to_value}, taken, {**kept, **dict.fromkeys(absent, _NOT_COUNTED)})
 
 
 def _bare(name: str) -> str:
@@ -192,8 +154,3 @@ def _in_our_form(value: Tensor, ours: Tensor) -> Tensor:
 def _describe(model: VideoNet) -> str:
     name = model.pretrained_cfg.get("architecture") if hasattr(model, "pretrained_cfg") else None
     return f"{name or type(model).__name__} with {model.num_classes} classes"
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more if names else "none"

@@ -7,19 +7,19 @@ from timm.models import ResNet
 from torch import nn
 
 from timm_video_psn.layers.temporal_module import Placement
-from timm_video_psn.models.injection_point import Place
+from timm_video_psn.models.injection_point import InjectionPoint
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
-def way_in(placement: Placement) -> Literal["before", "after", "instead"]:
+def injection_mode(placement: Placement) -> Literal["before", "after", "instead"]:
     """How a module of this placement joins its target."""
     if placement in ("replace_conv2", "replace_conv2_norm_act"):
         return "instead"
     return "after" if placement in ("level", "after_last_conv") else "before"
 
 
-def block_places(backbone: nn.Module, placement: Placement) -> list[Place]:
+def block_points(backbone: nn.Module, placement: Placement) -> list[InjectionPoint]:
     """The places of one kind in every residual block, in the order of the network.
 
     Before the first convolution (`residual_branch`) they are as TSM's official `make_temporal_shift` chooses: every
@@ -42,7 +42,7 @@ def block_places(backbone: nn.Module, placement: Placement) -> list[Place]:
     every = 2 if placement == "residual_branch" and len(backbone.layer3) >= 23 else 1
     find = _FINDERS[placement]
     return [
-        Place(stage, **find(block, f"{stage}.{i}"), opens_stage=i == 0)
+        InjectionPoint(stage, **find(block, f"{stage}.{i}"), opens_stage=i == 0)
         for stage in STAGES
         for i, block in enumerate(getattr(backbone, stage))
         if i % every == 0

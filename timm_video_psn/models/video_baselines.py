@@ -1,7 +1,11 @@
 """What PSN compares with, by name.
 
-TSN (Wang et al., 2016), TSM (Lin, Gan, Han, 2019), GST (Luo, Yuille, 2019), GSM (Sudhakaran, Escalera, Lanz, 2020),
-TEA (Li et al., 2020) and TAM (Liu et al., 2021).
+Other authors' systems: TSN (Wang et al., 2016), TSM (Lin, Gan, Han, 2019), GST (Luo, Yuille, 2019), GSM (Sudhakaran,
+Escalera, Lanz, 2020), TEA (Li et al., 2020) and TAM (Liu et al., 2021). The paper's own baselines (Fig. 4, Table 1):
+RF-S, RF-L, RF-L-Inception and RF-L-Inception-T, which follow the levels conv1 to conv4 as PSN does. Table 1 was
+evidently counted one level later: `sites=("layer1", "layer2", "layer3", "layer4")` gives its parameters.
+
+Other backbones: `create_model("video_net", backbone=..., temporal="rf_s")`.
 """
 
 from typing import Any
@@ -30,6 +34,10 @@ default_cfgs = generate_default_cfgs(
         "gsm_resnet50": video_cfg("resnet50.tv_in1k"),
         "tea_resnet50": video_cfg("resnet50.tv_in1k"),
         "tam_resnet50": video_cfg("resnet50.tv_in1k"),
+        "rf_s_resnet50": video_cfg("resnet50.tv_in1k"),
+        "rf_l_resnet50": video_cfg("resnet50.tv_in1k"),
+        "rf_l_inception_resnet50": video_cfg("resnet50.tv_in1k"),
+        "rf_l_inception_t_resnet50": video_cfg("resnet50.tv_in1k"),
     }
 )
 
@@ -134,3 +142,27 @@ def tea_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
 def tam_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
     """TAM on ResNet-50 (TANet), for clips of `num_frames` frames and no others."""
     return create_named("tam_resnet50", pretrained, "resnet50.tv_in1k", "tam", kwargs)
+
+
+@register_model
+def rf_s_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """RF-S: one kernel of 3x3x3."""
+    return create_named("rf_s_resnet50", pretrained, "resnet50.tv_in1k", "rf_s", kwargs)
+
+
+@register_model
+def rf_l_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """RF-L: one kernel shape of 5x5x5."""
+    return create_named("rf_l_resnet50", pretrained, "resnet50.tv_in1k", "rf_l", kwargs)
+
+
+@register_model
+def rf_l_inception_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """RF-L-Inception: cubes of 1, 3 and 5 and a pool, each on its own group of channels."""
+    return create_named("rf_l_inception_resnet50", pretrained, "resnet50.tv_in1k", "rf_l_inception", kwargs)
+
+
+@register_model
+def rf_l_inception_t_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """RF-L-Inception-T: the temporal kernels alone."""
+    return create_named("rf_l_inception_t_resnet50", pretrained, "resnet50.tv_in1k", "rf_l_inception_t", kwargs)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from timm_video_psn.layers.clip import fold_clip, split_frames
 from timm_video_psn.layers.registry import check_settings, temporal_module, temporal_settings
 from timm_video_psn.layers.temporal_module import TemporalModule
-from timm_video_psn.models.backbones import gives_tokens, places
+from timm_video_psn.models.backbones import gives_tokens, injection_points
 from timm_video_psn.models.frames import (
     TracedFold,
     average,
@@ -28,9 +28,9 @@ from timm_video_psn.models.frames import (
     unfold_all,
 )
 from timm_video_psn.models.head import classifier_name, drop_rate, set_drop_rate
-from timm_video_psn.models.injection_point import Place
+from timm_video_psn.models.injection_point import InjectionPoint
 from timm_video_psn.models.layer_groups import group_by_layers
-from timm_video_psn.models.residual_blocks import way_in
+from timm_video_psn.models.residual_blocks import injection_mode
 from timm_video_psn.surgery import inject, injected, replace
 
 _PREFIX = "backbone."
@@ -93,34 +93,34 @@ class VideoNet(nn.Module):
         self.feature_info = [dict(info, module=_PREFIX + info["module"]) for info in self.backbone.feature_info]
 
     def _inject(self, temporal: str, sites: tuple[str, ...] | None, settings: dict[str, Any]) -> None:
-        """Attach the temporal module at its places."""
+        """Attach the temporal module at its injection points."""
         module: Any = temporal_module(temporal)
         if module is None:
             if sites is not None:
                 raise ValueError(f"sites={sites} given, but temporal={temporal!r} has no module to put there")
             return
-        by_target = {place.target: place for place in places(self.backbone, module.placement, sites)}
-        where = way_in(module.placement)
+        by_target = {point.target: point for point in injection_points(self.backbone, module.placement, sites)}
+        where = injection_mode(module.placement)
         if where == "instead":
             self._replace(by_target, module, settings)
         else:
 
-            def create(place: Place) -> nn.Module:
-                return place.view.build(lambda channels: module(channels, self.num_frames, **settings), place.channels)
+            def create(point: InjectionPoint) -> nn.Module:
+                return point.view.build(lambda channels: module(channels, self.num_frames, **settings), point.channels)
 
             inject(self.backbone, list(by_target), partial(_build_at, by_target, create), where)
         if module.placement == "level":
-            self.sites = {place.site: _PREFIX + target for target, place in by_target.items()}
+            self.sites = {point.site: _PREFIX + target for target, point in by_target.items()}
 
-    def _replace(self, by_target: dict[str, Place], module: Any, settings: dict[str, Any]) -> None:
+    def _replace(self, by_target: dict[str, InjectionPoint], module: Any, settings: dict[str, Any]) -> None:
         """Put the temporal module in the place of the backbone's own, whose weights it makes use of."""
 
-        def create(place: Place) -> TemporalModule:
-            old = tuple(self.backbone.get_submodule(name) for name in (place.target, *place.further))
-            return module.replacing(old, self.num_frames, place.opens_stage, **settings)
+        def create(point: InjectionPoint) -> TemporalModule:
+            old = tuple(self.backbone.get_submodule(name) for name in (point.target, *point.further))
+            return module.replacing(old, self.num_frames, point.opens_stage, **settings)
 
         build = partial(_build_at, by_target, create)
-        further = {name for place in by_target.values() for name in place.further}
+        further = {name for point in by_target.values() for name in point.further}
         replace(
             self.backbone,
             [*by_target, *further],
@@ -361,13 +361,15 @@ def _check_num_frames(num_frames: int) -> None:
         raise ValueError(f"num_frames={num_frames!r} must be a whole number, at least 1")
 
 
-def _build_at(by_target: dict[str, Place], create: Callable[[Place], nn.Module], name: str, _: nn.Module) -> nn.Module:
-    """A temporal module for a place; what is wrong with its settings there is said with the place."""
-    place = by_target[name]
+def _build_at(
+    by_target: dict[str, InjectionPoint], create: Callable[[InjectionPoint], nn.Module], name: str, _: nn.Module
+) -> nn.Module:
+    """A temporal module for an injection point; an error in its settings names the point."""
+    point = by_target[name]
     try:
-        return create(place)
+        return create(point)
     except ValueError as error:
-        raise ValueError(f"at {place.site} ({place.channels} channels): {error}") from error
+        raise ValueError(f"at {point.site} ({point.channels} channels): {error}") from error
 
 
 def _create_backbone(

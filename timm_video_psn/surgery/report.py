@@ -1,14 +1,21 @@
 """What sits where in a model after surgery."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from torch import nn
 
 
 @dataclass(frozen=True)
 class InjectedModule:
-    """One attached module: the dotted name of its target, its place, the target and the module itself."""
+    """One attached module.
+
+    Attributes:
+        name: dotted name of the target.
+        where: whether the module is called before or after its target.
+        target: module that carries the attached one.
+        module: the attached module.
+    """
 
     name: str
     where: Literal["before", "after"]
@@ -18,29 +25,17 @@ class InjectedModule:
     @property
     def num_parameters(self) -> int:
         """Parameters that the attached module adds."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
+        return count_parameters(self.module)
+
+    @property
+    def note(self) -> str:
+        """What the attached module says of its own settings (its attribute `note`), or an empty string."""
+        return "; ".join(dict.fromkeys(note for part in self.module.modules() if (note := getattr(part, "note", ""))))
 
     def __str__(self) -> str:
         kind, target = type(self.module).__name__, type(self.target).__name__
-        return f"{self.name}: {kind} {self.where} {target}, {self.num_parameters:,} parameters"
-
-
-@dataclass(frozen=True)
-class Injection:
-    """The attached modules of a model; printing it gives one line each."""
-
-    items: tuple[InjectedModule, ...]
-
-    @property
-    def num_parameters(self) -> int:
-        """Parameters that all attached modules add."""
-        return sum(item.num_parameters for item in self.items)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.items)) or "nothing attached"
+        line = f"{self.name}: {kind} {self.where} {target}, {self.num_parameters:,} parameters"
+        return f"{line} ({self.note})" if self.note else line
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,7 @@ class ReplacedModule:
     @property
     def num_parameters(self) -> int:
         """Parameters that the replacement adds, or takes away if negative."""
-        old, new = (sum(parameter.numel() for parameter in module.parameters()) for module in (self.old, self.new))
-        return new - old
+        return count_parameters(self.new) - count_parameters(self.old)
 
     def __str__(self) -> str:
         return (
@@ -63,19 +57,40 @@ class ReplacedModule:
         )
 
 
-@dataclass(frozen=True)
-class Replacement:
-    """The replaced modules of a model; printing it gives one line each."""
+_Item = TypeVar("_Item", InjectedModule, ReplacedModule)
 
-    items: tuple[ReplacedModule, ...]
+
+@dataclass(frozen=True)
+class _Report(Generic[_Item]):
+    """What an operation has done, item by item; printing it gives one line each."""
+
+    items: tuple[_Item, ...]
+    nothing: ClassVar[str]
 
     @property
     def num_parameters(self) -> int:
-        """Parameters that all replacements add."""
+        """Parameters that the operation adds to the model."""
         return sum(item.num_parameters for item in self.items)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.items)) or "nothing replaced"
+        return "\n".join(map(str, self.items)) or self.nothing
+
+
+class Injection(_Report[InjectedModule]):
+    """The attached modules of a model."""
+
+    nothing = "nothing attached"
+
+
+class Replacement(_Report[ReplacedModule]):
+    """The replaced modules of a model."""
+
+    nothing = "nothing replaced"
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Parameters of a module and of all its children."""
+    return sum(parameter.numel() for parameter in module.parameters())

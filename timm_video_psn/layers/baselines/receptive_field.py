@@ -11,8 +11,8 @@ ResNet-50 gives them.
 
 from torch import Tensor, nn
 
-from timm_video_psn.layers.baselines.enhanced_residual import EnhancedResidual, check_choices
 from timm_video_psn.layers.branches import Pool, SpatialBank, TemporalBank
+from timm_video_psn.layers.enhanced_residual import EnhancedResidual, check_choices
 
 
 class ReceptiveFieldSmall(EnhancedResidual):

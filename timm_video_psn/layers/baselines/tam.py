@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from timm_video_psn.layers.baselines.pooled_norm import PooledNorm
 from timm_video_psn.layers.clip import split_frames
+from timm_video_psn.layers.pooled_norm import PooledNorm
 from timm_video_psn.layers.taps import weigh_taps
 from timm_video_psn.layers.temporal_module import TemporalModule
 

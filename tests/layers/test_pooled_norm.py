@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from timm_video_psn.layers.baselines.pooled_norm import PooledNorm
+from timm_video_psn.layers.pooled_norm import PooledNorm
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (1, 4, 3), (3, 4, 2)])
