@@ -39,10 +39,10 @@ from torch.utils.data import get_worker_info
 from tqdm import tqdm
 
 from timm_video_psn.data import (
-    Broken,
     PathTable,
     Sample,
     TrainTransform,
+    UnreadableVideo,
     VideoDataset,
     VideoIndex,
     check_decoder,
@@ -233,7 +233,7 @@ class ClockedDataset(VideoDataset):
 
     clocks: torch.Tensor
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample | Broken:
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample | UnreadableVideo:
         item = super().__getitem__(key)
         info = get_worker_info()
         assert info is not None

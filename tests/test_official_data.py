@@ -122,7 +122,7 @@ def test_lists_that_lie_elsewhere(run, tmp_path):
 def test_a_missing_video_is_counted_and_named(run, tmp_path, capsys):
     root = miniatures.k400(tmp_path / "data")
     next((root / "val" / "abseiling").iterdir()).unlink()
-    row, _ = run("k400", root, "--max-broken", "0.3")
+    row, _ = run("k400", root, "--max-unreadable", "0.3")
     assert (row["val_videos"], row["val_expected"]) == ("3", "4")
     output = capsys.readouterr()
     assert "1 of 4 val videos of kinetics-400_val.csv are not there" in output.out

@@ -234,7 +234,7 @@ def test_videos_that_cannot_be_read_are_counted_and_named(run, motion, tmp_path,
     videos[5].write_bytes(videos[5].read_bytes()[:200])
     # as a folder of classes: motion itself notices that its own files have changed
     options = ("--model", run / "best", "--dataset", "folder", "--data-dir", data, "--output", tmp_path / "out")
-    (result,) = results_of(*options, "--max-broken", "0.2")
+    (result,) = results_of(*options, "--max-unreadable", "0.2")
     assert (len(result.scores), result.scores.num_expected, result.accuracy.num_videos) == (10, 12, 10)
     assert not any(str(videos[number]).endswith(name) for number in (0, 5) for name in result.scores.videos)
     skipped = rows(tmp_path / "out" / "skipped.csv")
@@ -242,10 +242,10 @@ def test_videos_that_cannot_be_read_are_counted_and_named(run, motion, tmp_path,
     assert "empty (0 bytes)" in skipped[0]["reason"]
     summary = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (summary["num_videos"], summary["num_expected"], len(summary["skipped"])) == (10, 12, 2)
-    assert "more than --max-broken 0.05 allows" in fails(capsys, *options, "--max-broken", "0.05")
+    assert "more than --max-unreadable 0.05 allows" in fails(capsys, *options, "--max-unreadable", "0.05")
     for video in videos:
         video.write_bytes(b"")
-    assert "none of the 12 videos of val could be read" in fails(capsys, *options, "--max-broken", "1")
+    assert "none of the 12 videos of val could be read" in fails(capsys, *options, "--max-unreadable", "1")
     # a comparison with the full test says which videos are missing
     full = tmp_path / "full"
     (other,) = results_of("--model", run / "best", "--data-dir", motion, "--output", full)

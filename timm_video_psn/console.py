@@ -1,9 +1,11 @@
 """What a command prints, and how it ends: reports, warnings, and errors in one line that say what to do."""
 
+import argparse
 import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 _HANDLER = "timm_video_psn command line"
 _USER_ERRORS = (ValueError, TypeError, OSError, FloatingPointError, ImportError)  # the last: an extra is missing
@@ -60,6 +62,53 @@ def run_command(name: str, run: Callable[[], int | None], debug: bool = False) -
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
+
+
+def add_old_name(parser: argparse.ArgumentParser, old: str, new: str) -> None:
+    """Lets users give an option by its former name, with a warning, until the next release.
+
+    Args:
+        parser: Parser that has the option.
+        old: Former name, as `--max-broken`.
+        new: Present name, as `--max-unreadable`.
+    """
+    parser.add_argument(old, action=_OldName, renamed=parser._option_string_actions[new])
+
+
+def present_names(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """Returns former option names and their present ones, as attributes: `max_broken` -> `max_unreadable`.
+
+    Args:
+        parser: Parser on which `add_old_name` was called.
+    """
+    return {action.dest: action.renamed.dest for action in parser._actions if isinstance(action, _OldName)}
+
+
+class _OldName(argparse.Action):
+    """Does what the option of the present name does, and says that name."""
+
+    def __init__(self, option_strings: list[str], dest: str, renamed: argparse.Action):
+        super().__init__(
+            option_strings,
+            dest,
+            nargs=renamed.nargs,
+            default=argparse.SUPPRESS,
+            type=renamed.type,  # type: ignore[arg-type]  # a name of a registered type, which nobody uses
+            choices=renamed.choices,
+            help=argparse.SUPPRESS,
+        )
+        self.renamed = renamed
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        new = self.renamed.option_strings[0]
+        print(f"{parser.prog}: warning: {option_string} is now {new}; use that name", file=sys.stderr)
+        self.renamed(parser, namespace, values, new)
 
 
 def _configure_logging(name: str) -> None:

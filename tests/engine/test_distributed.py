@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from tests.engine.runs import Processes, assert_same_runs, train_in
 from timm_video_psn.__main__ import train as train_main
-from timm_video_psn.data import Batch, Broken
+from timm_video_psn.data import Batch, UnreadableVideo
 from timm_video_psn.data.clips.loader import EpochSampler
 from timm_video_psn.engine import distributed
 from timm_video_psn.engine.evaluate.evaluate import evaluate
@@ -59,7 +59,7 @@ def recorded_run(argv: list[str], path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def motion_with_a_broken_video(tmp_path_factory, tiny_motion) -> Path:
+def motion_with_an_unreadable_video(tmp_path_factory, tiny_motion) -> Path:
     """The processes of a step have unlike numbers of clips then."""
     import shutil
 
@@ -71,12 +71,12 @@ def motion_with_a_broken_video(tmp_path_factory, tiny_motion) -> Path:
 
 
 @pytest.mark.parametrize("accumulate", ["1", "2"])
-def test_two_processes_follow_the_losses_of_one(motion_with_a_broken_video, tmp_path, accumulate):
+def test_two_processes_follow_the_losses_of_one(motion_with_an_unreadable_video, tmp_path, accumulate):
     results = []
-    more = ("--opt", "sgd", "--drop", "0", "--grad-accum-steps", accumulate, "--max-broken", "0.2", "--lr", "0.02")
+    more = ("--opt", "sgd", "--drop", "0", "--grad-accum-steps", accumulate, "--max-unreadable", "0.2", "--lr", "0.02")
     for processes in (1, 2):
         size = ("--batch-size", str(6 // processes))
-        argv = arguments(motion_with_a_broken_video, tmp_path, f"run{processes}", *more, *size)
+        argv = arguments(motion_with_an_unreadable_video, tmp_path, f"run{processes}", *more, *size)
         run = Processes(processes, tmp_path / "log", recorded_run, argv, tmp_path / f"{processes}.json")
         assert run.wait() == [0] * processes, run.said()
         results.append(json.loads((tmp_path / f"{processes}.json").read_text()))
@@ -107,8 +107,8 @@ def clips_of(keys: list[tuple[int, int]]) -> Batch:
     clip = torch.zeros(len(numbers), 5, 2, 2, 3, dtype=torch.uint8)
     for row, number in enumerate(numbers.tolist()):
         clip[row, number % 5 if number % 3 == 0 else (number + 1) % 5] = 100 + number
-    broken = [Broken(4, "4.mp4", "gone")] if (4, 0) in keys else []
-    return Batch(clip, numbers % 5, numbers, torch.full_like(numbers, 5 - (len(keys) == 1)), broken)
+    unreadable = [UnreadableVideo(4, "4.mp4", "gone")] if (4, 0) in keys else []
+    return Batch(clip, numbers % 5, numbers, torch.full_like(numbers, 5 - (len(keys) == 1)), unreadable)
 
 
 def evaluate_numbers(num_videos: int, path: Path) -> None:
@@ -130,13 +130,13 @@ def test_every_video_is_evaluated_once_by_any_number_of_processes(tmp_path, num_
         run = Processes(processes, tmp_path / "log", evaluate_numbers, num_videos, path)
         assert run.wait() == [0] * processes, run.said()
         results |= {path.with_suffix(f".{rank}").read_text() for rank in range(processes)}
-    results = {text.partition("num_short")[0] + text.partition("broken=")[2] for text in results}
+    results = {text.partition("num_short")[0] + text.partition("unreadable=")[2] for text in results}
     assert len(results) == 1, results  # in every process, whatever their number
     known = [number for number in range(num_videos) if number != 4]
     (result,) = results
     assert f"num_videos={len(known)}, num_expected={num_videos}" in result
     assert f"top1={100 * sum(number % 3 == 0 for number in known) / len(known)}" in result
-    assert result.count("Broken(") == (num_videos > 4)
+    assert result.count("UnreadableVideo(") == (num_videos > 4)
 
 
 def evaluate_the_same(path: Path) -> None:
@@ -193,7 +193,7 @@ def step_with_an_empty_batch(path: Path, accumulate: int) -> None:
             wrapped(torch.full((1, 3), 1.0 + rank)).sum().backward()
         shared = distributed.share_step(clips_of([(4 if rank else 5, 0)]))
         assert (shared.clips, shared.skipped) == ((1, 0), True)
-        assert [item.index for item in shared.broken] == [4]
+        assert [item.index for item in shared.unreadable] == [4]
         assert model.weight.grad.unique().item() == 1.0 + rank
         distributed.average_gradients(model.parameters())
         assert model.weight.grad.unique().item() == 1.5

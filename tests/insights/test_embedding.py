@@ -69,16 +69,16 @@ def test_videos_of_shards_give_the_features_that_files_give(viewer, index, class
         np.testing.assert_allclose(features.values[order], expected.values, atol=1e-5)
 
 
-def test_a_limit_spreads_over_the_data_set_and_broken_videos_are_counted(viewer, index, class_folders, tmp_path):
+def test_a_limit_spreads_over_the_data_set_and_unreadable_videos_are_counted(viewer, index, class_folders, tmp_path):
     features = extract_features(viewer, create_feature_loader(viewer, index, limit=3))
     assert features.index.tolist() == [0, 4, 8]
     import shutil
 
     shutil.copytree(class_folders, tmp_path / "copy")
     (tmp_path / "copy" / CLASSES[0] / "1.mp4").write_bytes(b"no video")
-    broken = read_index("folder", tmp_path / "copy", "val")
-    features = extract_features(viewer, create_feature_loader(viewer, broken, workers=0))
-    assert (features.num_broken, len(features.labels)) == (1, 8)
+    unreadable = read_index("folder", tmp_path / "copy", "val")
+    features = extract_features(viewer, create_feature_loader(viewer, unreadable, workers=0))
+    assert (features.num_unreadable, len(features.labels)) == (1, 8)
 
 
 def test_scores_are_those_of_plain_loops():

@@ -4,7 +4,7 @@
 """
 
 from timm_video_psn.data.clips.augment import AutoAugment, ColorJitter
-from timm_video_psn.data.clips.dataset import Broken, Sample, VideoDataset
+from timm_video_psn.data.clips.dataset import Sample, UnreadableVideo, VideoDataset
 from timm_video_psn.data.clips.loader import Batch, EpochSampler, collate, create_video_loader
 from timm_video_psn.data.clips.sampling import (
     SAMPLINGS,
@@ -38,7 +38,6 @@ __all__ = [
     "STREAMED",
     "AutoAugment",
     "Batch",
-    "Broken",
     "ColorJitter",
     "DecodeError",
     "EpochSampler",
@@ -53,6 +52,7 @@ __all__ = [
     "ThreeCropTransform",
     "TimedFrame",
     "TrainTransform",
+    "UnreadableVideo",
     "VideoDataset",
     "VideoIndex",
     "VideoReader",

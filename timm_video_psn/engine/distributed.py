@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from timm_video_psn.console import CommandEnded, launched_processes
-from timm_video_psn.data import Batch, Broken
+from timm_video_psn.data import Batch, UnreadableVideo
 from timm_video_psn.engine.signals import Interrupted
 
 T = TypeVar("T")
@@ -171,10 +171,10 @@ def highest(number: int | None) -> int | None:
 
 
 class Step(NamedTuple):
-    """What the processes know of one another's batches: clips by rank, and the broken videos of all."""
+    """What the processes know of one another's batches: clips by rank, and the unreadable videos of all."""
 
     clips: tuple[int, ...]
-    broken: list[Broken]
+    unreadable: list[UnreadableVideo]
 
     @property
     def skipped(self) -> bool:
@@ -194,14 +194,14 @@ def share_step(batch: Batch) -> Step:
         batch: of this process.
     """
     if world_size() == 1:
-        return Step((len(batch.label),), batch.broken)
-    mine = torch.tensor([len(batch.label), len(batch.broken)])
+        return Step((len(batch.label),), batch.unreadable)
+    mine = torch.tensor([len(batch.label), len(batch.unreadable)])
     counts = [torch.empty_like(mine) for _ in range(world_size())]
     dist.all_gather(counts, mine)
-    broken = batch.broken
+    unreadable = batch.unreadable
     if any(int(count[1]) for count in counts):
-        broken = sorted((item for items in gather(broken) for item in items), key=lambda item: item.index)
-    return Step(tuple(int(count[0]) for count in counts), broken)
+        unreadable = sorted((item for items in gather(unreadable) for item in items), key=lambda item: item.index)
+    return Step(tuple(int(count[0]) for count in counts), unreadable)
 
 
 def parallel(module: nn.Module, device: torch.device) -> nn.Module:

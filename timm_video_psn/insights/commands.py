@@ -211,15 +211,15 @@ def make_embedding(
         features = extract_features(viewer, create_feature_loader(viewer, index, limit))
         models[name] = features, embed(features, seed)
     picture = draw_embedding(models, index.class_names, out / "embedding.png")
-    broken = sum(features.num_broken for features, _ in models.values())
+    unreadable = sum(features.num_unreadable for features, _ in models.values())
     caption = (
         f"Features of {split} videos of {dataset}, laid out by t-SNE, coloured by class. Silhouette and the accuracy "
         "of the 5 nearest others are those of the features, not of the picture."
     )
     if len(index.class_names) > NUM_COLOURS:
         caption += f" Colours come again after {NUM_COLOURS} classes."
-    if broken:
-        caption += f" {broken} videos could not be read."
+    if unreadable:
+        caption += f" {unreadable} videos could not be read."
     page = save_embedding_page(models, index, out / "embedding.html")
     return [Made(picture, caption), Made(page, "The same to look into: every point tells its video.")]
 

@@ -43,7 +43,7 @@ class Features:
     labels: np.ndarray
     index: np.ndarray
     predicted: np.ndarray
-    num_broken: int = 0
+    num_unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class _Part:
 def _only(numbers: torch.Tensor, batch: Batch) -> Batch:
     """What a batch has of some videos; shards are read from start to end, whatever is wanted of them."""
     kept = torch.isin(batch.index, numbers)
-    broken = [one for one in batch.broken if one.index in numbers]
-    return Batch(batch.clip[kept], batch.label[kept], batch.index[kept], batch.num_frames[kept], broken)
+    unreadable = [one for one in batch.unreadable if one.index in numbers]
+    return Batch(batch.clip[kept], batch.label[kept], batch.index[kept], batch.num_frames[kept], unreadable)
 
 
 @torch.inference_mode()
@@ -109,9 +109,9 @@ def extract_features(viewer: Viewer, batches: Iterable[Batch]) -> Features:
     Raises:
         ValueError: not one video could be read, or the split does not tell the labels.
     """
-    model, parts, broken = viewer.model, [], 0
+    model, parts, unreadable = viewer.model, [], 0
     for batch in batches:
-        broken += len(batch.broken)
+        unreadable += len(batch.unreadable)
         if not len(batch.label):
             continue
         if (batch.label < 0).any():
@@ -121,9 +121,9 @@ def extract_features(viewer: Viewer, batches: Iterable[Batch]) -> Features:
         named = model.forward_head(maps).argmax(1).cpu()
         parts.append((features.numpy(), batch.label.numpy(), batch.index.numpy(), named.numpy()))
     if not parts:
-        raise ValueError(f"none of the {broken} videos could be read: there is nothing to embed")
+        raise ValueError(f"none of the {unreadable} videos could be read: there is nothing to embed")
     values, labels, index, predicted = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Features(values, labels, index, predicted, broken)
+    return Features(values, labels, index, predicted, unreadable)
 
 
 def embed(features: Features, seed: int = 0) -> Embedding:

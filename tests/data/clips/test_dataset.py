@@ -1,11 +1,11 @@
-"""Clips, labels and broken videos as the data set hands them out."""
+"""Clips, labels and unreadable videos as the data set hands them out."""
 
 import numpy as np
 import pytest
 import torch
 
 from tests.data.sample_videos import decoded_plainly
-from timm_video_psn.data.clips.dataset import Broken, Sample, VideoDataset
+from timm_video_psn.data.clips.dataset import Sample, UnreadableVideo, VideoDataset
 from timm_video_psn.data.clips.sampling import segment_indices
 from timm_video_psn.data.clips.transforms import EvalTransform, TrainTransform
 from timm_video_psn.data.registry import PathTable, VideoIndex, read_folder
@@ -37,9 +37,9 @@ def test_training_clips_depend_on_seed_epoch_and_number_alone(train, small_video
 
 
 def test_a_video_that_cannot_be_decoded_is_told_not_replaced(train, small_videos):
-    broken = train[3, 0]
+    unreadable = train[3, 0]
     path = small_videos / "train" / "turn_right" / "0.mp4"
-    assert broken == Broken(3, str(path), "the file is empty (0 bytes); copy or download it again")
+    assert unreadable == UnreadableVideo(3, str(path), "the file is empty (0 bytes); copy or download it again")
 
 
 @pytest.mark.parametrize("key", [-1, 6, (6, 0)])

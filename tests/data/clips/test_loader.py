@@ -1,4 +1,4 @@
-"""Batches: order, broken videos, and the same ones for any number of workers."""
+"""Batches: order, unreadable videos, and the same ones for any number of workers."""
 
 import gc
 import signal
@@ -10,7 +10,7 @@ import av
 import pytest
 import torch
 
-from timm_video_psn.data.clips.dataset import Broken, Sample, VideoDataset
+from timm_video_psn.data.clips.dataset import Sample, UnreadableVideo, VideoDataset
 from timm_video_psn.data.clips.loader import EpochSampler, collate, create_video_loader
 from timm_video_psn.data.clips.transforms import TrainTransform
 from timm_video_psn.data.registry import read_folder
@@ -99,24 +99,24 @@ class TestEpochSampler:
 
 
 class TestCollate:
-    def test_sets_broken_videos_apart(self):
+    def test_sets_unreadable_videos_apart(self):
         clip = torch.ones(2, 4, 4, 3, dtype=torch.uint8)
-        broken = Broken(7, "a.mp4", "gone")
-        batch = collate([Sample(clip, 3, 5, 40), broken, Sample(2 * clip, 4, 6, 50)])
+        unreadable = UnreadableVideo(7, "a.mp4", "gone")
+        batch = collate([Sample(clip, 3, 5, 40), unreadable, Sample(2 * clip, 4, 6, 50)])
         assert batch.clip.shape == (2, 2, 4, 4, 3)
         assert batch.clip[:, 0, 0, 0, 0].tolist() == [1, 2]
         assert batch.label.tolist() == [3, 4]
         assert batch.index.tolist() == [5, 6]
         assert batch.num_frames.tolist() == [40, 50]
-        assert batch.broken == [broken]
+        assert batch.unreadable == [unreadable]
         assert {tensor.dtype for tensor in batch[1:4]} == {torch.int64}
 
-    def test_of_broken_videos_alone_is_empty(self):
-        batch = collate([Broken(7, "a.mp4", "gone")])
+    def test_of_unreadable_videos_alone_is_empty(self):
+        batch = collate([UnreadableVideo(7, "a.mp4", "gone")])
         assert [len(tensor) for tensor in batch[:4]] == [0, 0, 0, 0]
         assert batch.clip.dtype == torch.uint8
         assert batch.label.dtype == torch.int64
-        assert len(batch.broken) == 1
+        assert len(batch.unreadable) == 1
 
 
 class TestCreateVideoLoader:
@@ -134,7 +134,7 @@ class TestCreateVideoLoader:
         assert len(batches) == len(expected)
         for batch, other in zip(batches, expected, strict=True):
             assert all(torch.equal(mine, its) for mine, its in zip(batch[:4], other[:4], strict=True))
-            assert batch.broken == other.broken
+            assert batch.unreadable == other.unreadable
 
     @pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
     def test_gives_the_same_batches_for_any_number_of_workers(self, dataset):
@@ -150,9 +150,9 @@ class TestCreateVideoLoader:
         loader.multiprocessing_context = "spawn"
         self.assert_same(list(loader), expected[:3])
 
-    def test_tells_the_broken_video_once_an_epoch(self, dataset):
+    def test_tells_the_unreadable_video_once_an_epoch(self, dataset):
         for batches in (self.epochs(dataset, workers=0)[:3], self.epochs(dataset, workers=2)[3:]):
-            assert [broken.index for batch in batches for broken in batch.broken] == [3]
+            assert [unreadable.index for batch in batches for unreadable in batch.unreadable] == [3]
             assert sum(len(batch.label) for batch in batches) == 5
 
     def test_leaves_the_global_random_state_alone(self, dataset):
@@ -185,7 +185,7 @@ def test_workers_do_not_free_what_they_inherit(dataset):
         leave_garbage()
         loader = create_video_loader(collects, 3, shuffle=True, workers=1)
         loader.timeout = 60
-        assert sum(len(batch.label) + len(batch.broken) for batch in loader) == 6
+        assert sum(len(batch.label) + len(batch.unreadable) for batch in loader) == 6
     finally:
         gc.enable()
 

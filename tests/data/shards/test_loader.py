@@ -72,21 +72,23 @@ def epoch_of(loader, epoch=0, start=0):
 
 
 def seen(batches):
-    """Numbers of the videos, in order, with the broken ones at the end of their batch."""
+    """Numbers of the videos, in order, with the unreadable ones at the end of their batch."""
     return [
-        number for batch in batches for number in (*batch.index.tolist(), *(broken.index for broken in batch.broken))
+        number
+        for batch in batches
+        for number in (*batch.index.tolist(), *(unreadable.index for unreadable in batch.unreadable))
     ]
 
 
-def broken_of(batches):
-    return {broken.index: broken for batch in batches for broken in batch.broken}
+def unreadable_of(batches):
+    return {unreadable.index: unreadable for batch in batches for unreadable in batch.unreadable}
 
 
 def assert_same(batches, expected):
     assert len(batches) == len(expected)
     for batch, other in zip(batches, expected, strict=True):
         assert all(torch.equal(mine, its) for mine, its in zip(batch[:4], other[:4], strict=True))
-        assert batch.broken == other.broken
+        assert batch.unreadable == other.unreadable
 
 
 class TestClips:
@@ -103,10 +105,10 @@ class TestClips:
                     assert torch.equal(batch.clip[place], expected.clip)
                     assert int(batch.label[place]) == expected.label
                     assert int(batch.num_frames[place]) == expected.num_frames
-                for broken in batch.broken:
-                    assert broken.reason == files[broken.index, epoch].reason
-                    assert files[broken.index, epoch].path.endswith(broken.path)
-            assert set(broken_of(batches)) == ({6} if training else set())
+                for unreadable in batch.unreadable:
+                    assert unreadable.reason == files[unreadable.index, epoch].reason
+                    assert files[unreadable.index, epoch].path.endswith(unreadable.path)
+            assert set(unreadable_of(batches)) == ({6} if training else set())
 
     def test_are_of_the_same_videos_and_classes(self, source, written):
         files, packed = read_index("folder", source, "train"), read_shards(written / "train", "train")
@@ -275,17 +277,17 @@ class TestUrl:
         batches = epoch_of(loader_of(url, workers=1))
         self.assert_reported(batches, read_shards(url, "train"), "train-000001.tar")
         assert "after 0 of 3 videos (HTTP Error 404: File not found)" in next(
-            broken.reason for broken in broken_of(batches).values() if broken.index != 6
+            unreadable.reason for unreadable in unreadable_of(batches).values() if unreadable.index != 6
         )
 
     @staticmethod
     def assert_reported(batches, index, name):
         lost = {int(number) for shard in index.shards for number in shard.numbers if shard.name == name}
-        broken = broken_of(batches)
+        unreadable = unreadable_of(batches)
         assert sorted(seen(batches)) == list(range(12))
-        assert set(broken) == lost | {6}
-        assert all(name in broken[number].reason for number in lost)
-        assert {broken[number].path for number in lost} == {index.paths[number] for number in lost}
+        assert set(unreadable) == lost | {6}
+        assert all(name in unreadable[number].reason for number in lost)
+        assert {unreadable[number].path for number in lost} == {index.paths[number] for number in lost}
 
     def test_without_an_index_is_an_error(self, tmp_path, serve):
         url, _ = serve(tmp_path)
@@ -305,8 +307,8 @@ class TestDamage:
         number = int(read_shards(shards, "train").shards[1].numbers[0])
         batches = epoch_of(loader_of(shards, workers=1))
         assert sorted(seen(batches)) == list(range(12))
-        assert set(broken_of(batches)) == {number, 6}
-        assert "its bytes in the shard are not those that were written" in broken_of(batches)[number].reason
+        assert set(unreadable_of(batches)) == {number, 6}
+        assert "its bytes in the shard are not those that were written" in unreadable_of(batches)[number].reason
 
     def test_to_the_tar_file_is_reported_of_all_that_follows(self, shards):
         path = shards / "train-000002.tar"
@@ -318,8 +320,8 @@ class TestDamage:
         batches = epoch_of(loader_of(shards))
         assert sorted(seen(batches)) == list(range(12))
         lost = set(numbers[1:]) | {6}
-        assert set(broken_of(batches)) == lost
-        assert all("train-000002.tar ends after" in broken_of(batches)[number].reason for number in lost - {6})
+        assert set(unreadable_of(batches)) == lost
+        assert all("train-000002.tar ends after" in unreadable_of(batches)[number].reason for number in lost - {6})
 
     def test_that_is_no_tar_file_is_reported_of_all_videos(self, shards):
         path = shards / "train-000002.tar"
@@ -327,8 +329,8 @@ class TestDamage:
         batches = epoch_of(loader_of(shards))
         assert sorted(seen(batches)) == list(range(12))
         lost = set(read_shards(shards, "train").shards[2].numbers.tolist())
-        assert set(broken_of(batches)) == lost | {6}
-        assert all("train-000002.tar" in broken_of(batches)[number].reason for number in lost)
+        assert set(unreadable_of(batches)) == lost | {6}
+        assert all("train-000002.tar" in unreadable_of(batches)[number].reason for number in lost)
 
     def test_of_a_shard_that_goes_away_during_a_run_is_reported(self, shards):
         loader = loader_of(shards)
@@ -336,8 +338,8 @@ class TestDamage:
         (shards / "train-000000.tar").unlink()
         batches = epoch_of(loader)
         assert sorted(seen(batches)) == list(range(12))
-        assert set(broken_of(batches)) == lost | {6}
-        assert "No such file" in broken_of(batches)[min(lost - {6})].reason
+        assert set(unreadable_of(batches)) == lost | {6}
+        assert "No such file" in unreadable_of(batches)[min(lost - {6})].reason
 
     def test_of_shards_that_were_exchanged_is_reported(self, shards):
         names = [shards / f"train-00000{number}.tar" for number in (0, 1)]
@@ -351,8 +353,10 @@ class TestDamage:
         (shards / "shards.json").write_text(json.dumps(index))
         batches = epoch_of(loader_of(shards))
         assert sorted(seen(batches)) == list(range(12))
-        assert len(broken_of(batches)) >= 6
-        assert any("not laid out as the index says" in broken.reason for broken in broken_of(batches).values())
+        assert len(unreadable_of(batches)) >= 6
+        assert any(
+            "not laid out as the index says" in unreadable.reason for unreadable in unreadable_of(batches).values()
+        )
 
     def test_that_can_be_seen_beforehand_is_an_error(self, shards):
         path = shards / "train-000001.tar"

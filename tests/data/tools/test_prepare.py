@@ -26,7 +26,7 @@ def contents(folder):
 
 
 class TestCheck:
-    def test_names_the_broken_videos_and_describes_the_others(self, small_videos, tmp_path, capsys):
+    def test_names_the_unreadable_videos_and_describes_the_others(self, small_videos, tmp_path, capsys):
         report_path = tmp_path / "out" / "report.json"
         before = contents(small_videos)
         assert main(["check", "--data-dir", str(small_videos), "--report", str(report_path), "-j", "1"]) == 1
@@ -34,10 +34,10 @@ class TestCheck:
         report = json.loads(report_path.read_text())
         train, val = report["splits"]["train"], report["splits"]["val"]
         assert (train["videos"], train["readable"], val["videos"], val["readable"]) == (6, 5, 4, 4)
-        (broken,) = train["broken"]
-        assert broken["path"].endswith("turn_right/0.mp4")
-        assert "the file is empty" in broken["reason"]
-        assert val["broken"] == []
+        (unreadable,) = train["unreadable"]
+        assert unreadable["path"].endswith("turn_right/0.mp4")
+        assert "the file is empty" in unreadable["reason"]
+        assert val["unreadable"] == []
         assert (val["sizes"], val["fps"], val["classes"]) == ({"48x36": 4}, {"25": 4}, 2)
         assert val["frames"] == {"least": 10, "median": 10, "most": 10}
         assert "5 of 6 videos can be read" in capsys.readouterr().out
@@ -58,7 +58,7 @@ class TestCheck:
         miniatures.write_text(tmp_path / "val.txt", *lines)
         code, splits = checked(tmp_path, "list", small_videos / "val", *lists_in(tmp_path))
         assert (code, splits["train"]["readable"], splits["train"]["missing"]) == (1, 1, [])
-        assert splits["train"]["broken"][0]["reason"] == "it cannot be reached (File name too long)"
+        assert splits["train"]["unreadable"][0]["reason"] == "it cannot be reached (File name too long)"
 
     def test_names_validation_videos_that_are_training_videos(self, small_videos, tmp_path, capsys):
         names = sorted(str(path.relative_to(small_videos / "val")) for path in (small_videos / "val").glob("*/*.mp4"))
@@ -91,20 +91,20 @@ class TestCheckOfKnownDataSets:
         shutil.rmtree(frames / "100218")
         (frames / "100219" / "00005.jpg").write_bytes(b"no image")
         quick = checked(tmp_path, "sthv1", root)[1]["train"]
-        assert quick["broken"] == []  # the first, the middle and the last of its 11 frames are well
+        assert quick["unreadable"] == []  # the first, the middle and the last of its 11 frames are well
         capsys.readouterr()
         code, splits = checked(tmp_path, "sthv1", root, "--thorough")
         train, test = splits["train"], splits["test"]
         assert code == 1
         assert train["missing"] == [str(frames / "100218")]
-        (broken,) = train["broken"]
-        assert (broken["path"], "00005.jpg" in broken["reason"]) == (str(frames / "100219"), True)
+        (unreadable,) = train["unreadable"]
+        assert (unreadable["path"], "00005.jpg" in unreadable["reason"]) == (str(frames / "100219"), True)
         assert (train["videos"], train["readable"], train["official_videos"]) == (8, 6, {"V1": 86017})
         assert (test["videos"], test["labelled"], test["readable"]) == (4, 0, 4)
         output = capsys.readouterr().out
         assert "the train annotations list 8 videos, officially there are 86017 in V1: 86009 are lacking; get" in output
         assert f"1 of 8 train videos are not there, {frames / '100218'}: unpack or download them again" in output
-        assert f"1 of 8 train videos are damaged, {broken['path']} ({broken['reason']}): copy" in output
+        assert f"1 of 8 train videos are damaged, {unreadable['path']} ({unreadable['reason']}): copy" in output
         assert "4 classes, officially 174; names or order are not the official ones" in output
         assert "the test videos have no labels: they can be predicted, not evaluated" in output
         assert "training enlarges them; do not enlarge the files" in output
@@ -159,9 +159,9 @@ class TestCheckOfKnownDataSets:
         elsewhere = tmp_path / "mine.txt"
         elsewhere.write_text(lines)
         code, splits = checked(tmp_path, "list", root, "--train-list", str(elsewhere))
-        (broken,) = splits["train"]["broken"]
-        assert (code, broken["path"].endswith("train_0_0")) == (1, True)
-        assert "its annotation states 12 frames" in broken["reason"]
+        (unreadable,) = splits["train"]["unreadable"]
+        assert (code, unreadable["path"].endswith("train_0_0")) == (1, True)
+        assert "its annotation states 12 frames" in unreadable["reason"]
         assert splits["train"]["fps"] == {"unknown": 11}
         assert splits["val"]["label_order"] is None
 

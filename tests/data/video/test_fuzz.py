@@ -181,16 +181,16 @@ def trained(damaged):
 def check_nothing_is_lost_or_replaced(batches, paths, never_videos):
     """Every file gives a clip of its own or is reported, with a reason; what is no video is reported."""
     given = torch.cat([batch.index for batch in batches]).tolist()
-    reported = [broken.index for batch in batches for broken in batch.broken]
+    reported = [unreadable.index for batch in batches for unreadable in batch.unreadable]
     assert sorted(given + reported) == list(range(len(paths)))
     assert torch.cat([batch.label for batch in batches]).tolist() == given  # label i is video i
     assert {number for number, never in enumerate(never_videos) if never} <= set(reported)
     for batch in batches:
         assert len(batch.clip) == len(batch.label) == len(batch.num_frames)
         assert not len(batch.clip) or batch.clip.shape[1:] == (NUM_CLIP_FRAMES, 48, 48, 3)
-        for broken in batch.broken:
-            assert broken.path == str(paths[broken.index])
-            assert broken.reason
+        for unreadable in batch.unreadable:
+            assert unreadable.path == str(paths[unreadable.index])
+            assert unreadable.reason
 
 
 @pytest.mark.slow
@@ -207,7 +207,10 @@ def test_training_goes_through_all_of_them_and_replaces_none(damaged, evaluated,
         check_nothing_is_lost_or_replaced(batches, list(damaged), damaged.values())
         orders.append(torch.cat([batch.index for batch in batches]).tolist())
     assert orders[0] != orders[1]
-    reported = [{broken.index for batch in batches for broken in batch.broken} for batches in (*epochs, evaluated[0])]
+    reported = [
+        {unreadable.index for batch in batches for unreadable in batch.unreadable}
+        for batches in (*epochs, evaluated[0])
+    ]
     # Which frames are asked for differs, and so does what of a damaged file can be shown; most damage shows always.
     assert len(set.intersection(*reported)) > 0.7 * len(set.union(*reported))
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from timm_video_psn.data import Batch, Broken
+from timm_video_psn.data import Batch, UnreadableVideo
 from timm_video_psn.engine.evaluate.evaluate import evaluate, pair_accuracy
 from timm_video_psn.engine.precision import Precision
 
@@ -15,13 +15,13 @@ class FirstPixel(torch.nn.Module):
         return clip.mean((1, 3, 4))
 
 
-def batch(answers, labels, broken=()):
+def batch(answers, labels, unreadable=()):
     """Clips of which frame `answer` alone is bright, so that `FirstPixel` answers so."""
     clip = torch.zeros(len(answers), 6, 2, 2, 3, dtype=torch.uint8)
     for i, answer in enumerate(answers):
         clip[i, answer] = 255
     index = torch.arange(len(answers))
-    return Batch(clip, torch.tensor(labels, dtype=torch.int64), index, torch.full_like(index, 6), list(broken))
+    return Batch(clip, torch.tensor(labels, dtype=torch.int64), index, torch.full_like(index, 6), list(unreadable))
 
 
 def test_accuracy_is_counted_by_hand():
@@ -33,11 +33,11 @@ def test_accuracy_is_counted_by_hand():
 
 
 def test_a_video_that_cannot_be_read_is_left_out_and_reported():
-    broken = Broken(2, "c.mp4", "no frames")
-    result = evaluate(FirstPixel(), [batch([0], [0], [broken]), batch([], [], [])], PRECISION, num_expected=2)
-    assert (result.num_videos, result.num_expected, result.broken) == (1, 2, (broken,))
+    unreadable = UnreadableVideo(2, "c.mp4", "no frames")
+    result = evaluate(FirstPixel(), [batch([0], [0], [unreadable]), batch([], [], [])], PRECISION, num_expected=2)
+    assert (result.num_videos, result.num_expected, result.unreadable) == (1, 2, (unreadable,))
     with pytest.raises(ValueError, match=r"none of the 1 videos to evaluate could be read: c\.mp4: no frames"):
-        evaluate(FirstPixel(), [batch([], [], [broken])], PRECISION, num_expected=1)
+        evaluate(FirstPixel(), [batch([], [], [unreadable])], PRECISION, num_expected=1)
 
 
 def test_within_pairs_only_the_two_classes_compete():

@@ -59,7 +59,7 @@ def test_a_folder_of_videos_is_predicted_one_by_one(videos, model_folder, capsys
     assert len(rows) == 6
 
 
-def test_a_broken_video_among_others_is_named_and_the_others_are_answered(videos, model_folder, capsys, tmp_path):
+def test_an_unreadable_video_among_others_is_named_and_the_others_are_answered(videos, model_folder, capsys, tmp_path):
     (videos / "a.mp4").write_bytes(b"")
     table = tmp_path / "table.csv"
     assert predict_main([str(videos), "--model", model_folder, "--csv", str(table)]) == 1

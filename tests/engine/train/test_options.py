@@ -131,6 +131,10 @@ def test_tsn_is_another_name_of_segments(tmp_path):
     assert parse_options(["--config", recipe(tmp_path, "sampling: tsn")]).sampling == "segments"
 
 
+def test_an_option_of_an_earlier_version_is_read_from_its_args_yaml(tmp_path):
+    assert parse_options(["--config", recipe(tmp_path, "max_broken: 0.3")]).max_unreadable == 0.3
+
+
 def test_a_missing_recipe_and_a_malformed_model_argument_are_named(capsys):
     assert "no such file" in fails_with(capsys, "--config", "nowhere.yaml")
     assert "'proportion' is not key=value" in fails_with(capsys, "--model-kwargs", "proportion")

@@ -1,11 +1,11 @@
-"""The list of broken videos on disk."""
+"""The list of unreadable videos on disk."""
 
 import csv
 import resource
 
 import pytest
 
-from timm_video_psn.data import Broken
+from timm_video_psn.data import UnreadableVideo
 from timm_video_psn.engine.train.skipped import SkippedList
 
 
@@ -14,7 +14,7 @@ def entries(path):
         return [tuple(row) for row in csv.reader(file)]
 
 
-A, B, C = (Broken(i, f"/data/{name}", "it is cut short by 1,024 bytes") for i, name in enumerate("abc"))
+A, B, C = (UnreadableVideo(i, f"/data/{name}", "it is cut short by 1,024 bytes") for i, name in enumerate("abc"))
 HEADER = ("path", "reason", "epoch", "split")
 ROW_A = ("/data/a", "it is cut short by 1,024 bytes", "1", "train")
 
@@ -33,7 +33,7 @@ def test_a_video_of_both_splits_is_listed_for_each(tmp_path):
     assert [row[3] for row in entries(skipped.path)] == ["split", "train", "val"]
 
 
-def test_without_broken_videos_there_is_no_file(tmp_path):
+def test_without_unreadable_videos_there_is_no_file(tmp_path):
     SkippedList(tmp_path / "skipped.csv").add([], 1, "train")
     assert not (tmp_path / "skipped.csv").exists()
 
@@ -57,10 +57,12 @@ def test_a_line_without_end_is_replaced(tmp_path):
 
 def test_odd_names_and_reasons_stay_one_line(tmp_path):
     path = tmp_path / "skipped.csv"
-    SkippedList(path).add([Broken(0, 'a "b", c.mp4', "first\nsecond"), Broken(1, "d\udce4.mp4", "x")], 1, "train")
+    SkippedList(path).add(
+        [UnreadableVideo(0, 'a "b", c.mp4', "first\nsecond"), UnreadableVideo(1, "d\udce4.mp4", "x")], 1, "train"
+    )
     assert entries_of_any_encoding(path) == ['a "b", c.mp4', "d\udce4.mp4"]
     assert len(path.read_bytes().splitlines()) == 3
-    SkippedList(path).add([Broken(1, "d\udce4.mp4", "x")], 2, "train")
+    SkippedList(path).add([UnreadableVideo(1, "d\udce4.mp4", "x")], 2, "train")
     assert len(path.read_bytes().splitlines()) == 3
 
 

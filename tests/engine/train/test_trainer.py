@@ -228,9 +228,11 @@ def folder_arguments(data: Path, output: Path, *more: str) -> list[str]:
     return [*argv, "--workers", "0", "--sched", "none", "--lr", "0.01", *more]
 
 
-def test_a_broken_training_video_is_named_and_counted_and_too_many_end_the_run(two_classes, tmp_path, capsys, caplog):
+def test_an_unreadable_training_video_is_named_and_counted_and_too_many_end_the_run(
+    two_classes, tmp_path, capsys, caplog
+):
     (two_classes / "dark" / "3.mp4").write_bytes(b"")
-    assert train_main(folder_arguments(two_classes, tmp_path / "out", "--max-broken", "0.2")) == 0
+    assert train_main(folder_arguments(two_classes, tmp_path / "out", "--max-unreadable", "0.2")) == 0
     table = rows(tmp_path / "out" / "run")
     assert (table[0]["train_broken"], table[0]["val_videos"], table[0]["val_expected"]) == ("1", "19", "20")
     named = [record.message.partition(":")[0] for record in caplog.records if "3.mp4" in record.message]
@@ -243,8 +245,8 @@ def test_a_broken_training_video_is_named_and_counted_and_too_many_end_the_run(t
         (two_classes / "dark" / f"{number}.mp4").write_text("no video")
     assert train_main(folder_arguments(two_classes, tmp_path / "more")) == 2
     error = capsys.readouterr().err
-    assert "more than --max-broken 0.01 allows" in error
-    assert "Mend or remove them" in error
+    assert "more than --max-unreadable 0.01 allows" in error
+    assert "Repair or remove them" in error
 
 
 @pytest.mark.parametrize(

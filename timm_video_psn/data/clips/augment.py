@@ -43,7 +43,7 @@ class ColorJitter:
         """The clip in other colours."""
         from torchvision.transforms.v2 import ColorJitter as TorchvisionJitter  # loading torchvision takes seconds
 
-        with draws_of(rng):
+        with seeded_rng(rng):
             jittered: torch.Tensor = TorchvisionJitter(*3 * (self.strength,))(clip.permute(0, 3, 1, 2).contiguous())
         return jittered.permute(0, 2, 3, 1)  # (T, H, W, 3)
 
@@ -94,7 +94,7 @@ class AutoAugment:
         from PIL import Image
 
         frames = []
-        with draws_of(rng) as begin_again:
+        with seeded_rng(rng) as begin_again:
             for frame in clip.numpy():
                 begin_again()
                 frames.append(np.asarray(self._augment(Image.fromarray(frame))))
@@ -102,7 +102,7 @@ class AutoAugment:
 
 
 @contextmanager
-def draws_of(rng: np.random.Generator) -> Iterator[Callable[[], None]]:
+def seeded_rng(rng: np.random.Generator) -> Iterator[Callable[[], None]]:
     """The global generators of Python, numpy and torch (CPU) at a place that `rng` chooses; after the block, as before.
 
     Args:

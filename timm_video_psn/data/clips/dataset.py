@@ -25,7 +25,7 @@ class Sample(NamedTuple):
     num_frames: int  # of the video the clip was taken from
 
 
-class Broken(NamedTuple):
+class UnreadableVideo(NamedTuple):
     """A video that could not be decoded; it takes the place of its sample, so that nothing else is passed off as it."""
 
     index: int  # type: ignore[assignment]
@@ -33,7 +33,7 @@ class Broken(NamedTuple):
     reason: str
 
 
-class VideoDataset(Dataset[Sample | Broken]):
+class VideoDataset(Dataset[Sample | UnreadableVideo]):
     """Clips of the videos in an index.
 
     An item is asked for by its number, or by (number, epoch). What is drawn for a training clip depends on the seed,
@@ -77,7 +77,7 @@ class VideoDataset(Dataset[Sample | Broken]):
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample | Broken:
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample | UnreadableVideo:
         number, epoch = key if isinstance(key, tuple) else (key, 0)
         if not 0 <= number < len(self):
             raise IndexError(f"video {number} asked for, but the data set has {len(self)}")
@@ -92,7 +92,7 @@ class VideoDataset(Dataset[Sample | Broken]):
         try:
             clip = torch.from_numpy(self.index.decode(number, choose, self.decoder))  # (T, H, W, 3)
         except DecodeError as error:
-            return Broken(number, str(self.index.root / self.index.paths[number]), error.reason)
+            return UnreadableVideo(number, str(self.index.root / self.index.paths[number]), error.reason)
         label = int(self.index.labels[number])
         if rng is None:
             return Sample(self.transform(clip), label, number, length)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from timm_video_psn.data.clips.dataset import Broken, Sample, VideoDataset
+from timm_video_psn.data.clips.dataset import Sample, UnreadableVideo, VideoDataset
 
 
 class Batch(NamedTuple):
@@ -23,14 +23,14 @@ class Batch(NamedTuple):
     Shape:
         clip: (B, T, S, S, 3) uint8; `normalize_clip` makes the model's input of it, best on the device.
         label, index, num_frames: (B,) int64: class, number of the video in its data set, frames of the video.
-        broken: one entry for each video that is missing from the batch; B + len(broken) videos were asked for.
+        unreadable: one entry for each video that is missing from the batch; B + len(unreadable) videos were asked for.
     """
 
     clip: torch.Tensor
     label: torch.Tensor
     index: torch.Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     num_frames: torch.Tensor
-    broken: list[Broken]
+    unreadable: list[UnreadableVideo]
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -111,10 +111,10 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             yield [(int(number), epoch) for number in chosen[self.rank :: self.world_size]]
 
 
-def collate(items: Sequence[Sample | Broken]) -> Batch:
-    """Stacks samples and sets the broken ones apart; with no sample left, all tensors have length 0."""
+def collate(items: Sequence[Sample | UnreadableVideo]) -> Batch:
+    """Stacks samples and sets the unreadable ones apart; with no sample left, all tensors have length 0."""
     samples = [item for item in items if isinstance(item, Sample)]
-    broken = [item for item in items if isinstance(item, Broken)]
+    unreadable = [item for item in items if isinstance(item, UnreadableVideo)]
     clips = [sample.clip for sample in samples]
     return Batch(
         # in a worker, default_collate stacks right into the memory that the main process shares
@@ -122,7 +122,7 @@ def collate(items: Sequence[Sample | Broken]) -> Batch:
         label=torch.tensor([sample.label for sample in samples], dtype=torch.int64),
         index=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
         num_frames=torch.tensor([sample.num_frames for sample in samples], dtype=torch.int64),
-        broken=broken,
+        unreadable=unreadable,
     )
 
 
@@ -136,12 +136,12 @@ def create_video_loader(
     pin_memory: bool = False,
     rank: int = 0,
     world_size: int = 1,
-) -> DataLoader[Sample | Broken]:
+) -> DataLoader[Sample | UnreadableVideo]:
     """A loader that yields `Batch`es. Call `loader.batch_sampler.set_epoch(epoch)` before each pass.
 
     Args:
         dataset: the clips.
-        batch_size: clips asked for in a batch of one process; broken videos make it smaller.
+        batch_size: clips asked for in a batch of one process; unreadable videos make it smaller.
         shuffle: a new order in each epoch.
         workers: processes that decode; 0 decodes in this one.
         seed: of the order.

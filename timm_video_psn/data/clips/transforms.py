@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from timm_video_psn.data.clips.augment import Augmentation, draws_of
+from timm_video_psn.data.clips.augment import Augmentation, seeded_rng
 
 _SNAP_PX = 3  # TSN takes a crop within 3 pixels of the wanted size as that size, which spares the resize
 _MAX_DISTORT = 1  # TSN pairs a height and a width that are at most one scale apart
@@ -195,7 +195,7 @@ def resized_box(
     from torchvision.transforms import RandomResizedCrop  # loading torchvision takes seconds
 
     frame = torch.empty(()).expand(1, height, width)  # only its size is looked at
-    with draws_of(rng):
+    with seeded_rng(rng):
         return Box(*RandomResizedCrop.get_params(frame, list(scale), list(ratio)))
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from timm_video_psn.data.clips.dataset import Broken
+from timm_video_psn.data.clips.dataset import UnreadableVideo
 from timm_video_psn.data.clips.loader import _init_worker
 from timm_video_psn.data.clips.sampling import Indices, check_test_sampling, clip_indices
 from timm_video_psn.data.clips.transforms import EvalTransform, ThreeCropTransform
@@ -72,7 +72,7 @@ class ViewBatch(NamedTuple):
     """Videos with their views, and word of those that could not be decoded."""
 
     videos: list[VideoViews]
-    broken: list[Broken]
+    unreadable: list[UnreadableVideo]
 
 
 class _Size(NamedTuple):
@@ -82,7 +82,7 @@ class _Size(NamedTuple):
     short_side: int
 
 
-class MultiViewDataset(Dataset[VideoViews | Broken]):
+class MultiViewDataset(Dataset[VideoViews | UnreadableVideo]):
     """The views of each video that several plans want, from one decode.
 
     Args:
@@ -123,7 +123,7 @@ class MultiViewDataset(Dataset[VideoViews | Broken]):
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> VideoViews | Broken:
+    def __getitem__(self, key: int | tuple[int, int]) -> VideoViews | UnreadableVideo:
         number = key[0] if isinstance(key, tuple) else key  # the views are the same in every epoch
         if not 0 <= number < len(self):
             raise IndexError(f"video {number} asked for, but the data set has {len(self)}")
@@ -140,7 +140,7 @@ class MultiViewDataset(Dataset[VideoViews | Broken]):
         try:
             decoded = torch.from_numpy(self.index.decode(number, choose, self.decoder))  # (frames, H, W, 3)
         except DecodeError as error:
-            return Broken(number, str(self.index.root / self.index.paths[number]), error.reason)
+            return UnreadableVideo(number, str(self.index.root / self.index.paths[number]), error.reason)
         frames, rows = self._crop(decoded, wanted, clips)
         views, plans = self._arrange(rows)
         return VideoViews(frames, views, plans, int(self.index.labels[number]), number, length)
@@ -174,7 +174,7 @@ class MultiViewDataset(Dataset[VideoViews | Broken]):
 
 def create_view_loader(
     dataset: MultiViewDataset, videos: int, workers: int, rank: int = 0, world_size: int = 1
-) -> DataLoader[VideoViews | Broken] | ShardLoader:
+) -> DataLoader[VideoViews | UnreadableVideo] | ShardLoader:
     """A loader that yields `ViewBatch`es: over all ranks, each video once.
 
     Args:
@@ -186,7 +186,7 @@ def create_view_loader(
     """
     if isinstance(dataset.index, ShardedIndex):
         return create_shard_loader(
-            dataset, videos, False, workers, rank=rank, world_size=world_size, make_batch=_set_broken_apart
+            dataset, videos, False, workers, rank=rank, world_size=world_size, make_batch=_set_unreadable_apart
         )
     numbers = range(rank, len(dataset), world_size)
     return DataLoader(
@@ -194,15 +194,15 @@ def create_view_loader(
         batch_size=videos,
         sampler=numbers,
         num_workers=min(workers, len(numbers)),
-        collate_fn=_set_broken_apart,
+        collate_fn=_set_unreadable_apart,
         worker_init_fn=_init_worker,
         generator=torch.Generator().manual_seed(0),  # else every pass would draw from torch's global generator
     )
 
 
-def _set_broken_apart(items: Sequence[VideoViews | Broken]) -> ViewBatch:
+def _set_unreadable_apart(items: Sequence[VideoViews | UnreadableVideo]) -> ViewBatch:
     videos = [item for item in items if isinstance(item, VideoViews)]
-    return ViewBatch(videos, [item for item in items if isinstance(item, Broken)])
+    return ViewBatch(videos, [item for item in items if isinstance(item, UnreadableVideo)])
 
 
 def _size(plan: ViewPlan) -> _Size:

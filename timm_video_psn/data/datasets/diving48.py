@@ -12,10 +12,10 @@ from timm_video_psn.data.datasets.index import VideoIndex
 from timm_video_psn.data.datasets.locate import locate_videos
 from timm_video_psn.data.datasets.parsing import (
     annotation_of,
-    complain_of_items,
     data_folder,
     find_file,
     parse_json,
+    raise_item_errors,
     read_text,
 )
 from timm_video_psn.data.datasets.releases import SPLIT_SIZES
@@ -107,12 +107,12 @@ def _read_items(path: Path, num_classes: int) -> tuple[list[str], list[int]]:
     items = parse_json(path, text)
     if not isinstance(items, list) or not items:
         raise ValueError(f"{path}: expected a list of objects with vid_name and label, found {str(items)[:60]!r}")
-    wrong = {number: reason for number, item in enumerate(items) if (reason := _complaint(item, num_classes))}
-    complain_of_items(path, text, wrong)
+    wrong = {number: reason for number, item in enumerate(items) if (reason := _item_error(item, num_classes))}
+    raise_item_errors(path, text, wrong)
     return [item["vid_name"] for item in items], [item["label"] for item in items]
 
 
-def _complaint(item: Any, num_classes: int) -> str:
+def _item_error(item: Any, num_classes: int) -> str:
     """What is wrong with an item, or nothing."""
     video = item.get("vid_name") if isinstance(item, dict) else None
     if not isinstance(video, str) or not video:

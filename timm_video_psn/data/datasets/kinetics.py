@@ -22,8 +22,8 @@ from timm_video_psn.data.datasets.list_file import (
 )
 from timm_video_psn.data.datasets.list_names import named_by_file, names_by_folder
 from timm_video_psn.data.datasets.parsing import (
-    Complaints,
     NoAnnotationsError,
+    ParseErrors,
     data_folder,
     find_file,
     note_of_names,
@@ -129,13 +129,13 @@ def _is_official(path: Path) -> bool:
 
 def _read_csv(path: Path, labelled: bool) -> _Rows:
     """The rows of an official csv."""
-    rows, complaints = _Rows([], [], [], [], []), Complaints(path)
+    rows, errors = _Rows([], [], [], [], []), ParseErrors(path)
     header, *lines = read_text(path).split("\n")
     columns = [name.strip().strip('"') for name in header.split(",")]
     lacking = {"youtube_id", "time_start", "time_end", *(("label",) if labelled else ())} - set(columns)
     if lacking:
-        complaints.add(1, f"the header lacks {', '.join(sorted(lacking))}")
-        complaints.raise_if_any()
+        errors.add(1, f"the header lacks {', '.join(sorted(lacking))}")
+        errors.raise_if_any()
     for number, line in enumerate(lines, 2):
         if not line.strip():
             continue
@@ -144,8 +144,8 @@ def _read_csv(path: Path, labelled: bool) -> _Rows:
         except csv.Error as error:
             reason = f"{line[:80]!r}: {error}; are its quotation marks in pairs?"
         if reason:
-            complaints.add(number, reason)
-    complaints.raise_if_any()
+            errors.add(number, reason)
+    errors.raise_if_any()
     if not rows.ids:
         raise ValueError(f"{path} lists no videos; download it again")
     return rows
@@ -179,11 +179,11 @@ def _labels(
     path: Path, rows: _Rows, class_names: Sequence[str], named_in: Path
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Labels by name, -1 without one."""
-    label_of, complaints = {name: label for label, name in enumerate(class_names)} | {"": -1}, Complaints(path)
+    label_of, errors = {name: label for label, name in enumerate(class_names)} | {"": -1}, ParseErrors(path)
     for name, line in zip(rows.names, rows.lines, strict=True):
         if name not in label_of:
-            complaints.add(line, unknown_name(name, class_names, named_in))
-    complaints.raise_if_any()
+            errors.add(line, unknown_name(name, class_names, named_in))
+    errors.raise_if_any()
     return np.array([label_of[name] for name in rows.names], dtype=np.int64)
 
 

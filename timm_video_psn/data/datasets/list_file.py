@@ -16,8 +16,8 @@ from timm_video_psn.data.datasets.index import PathTable, VideoIndex
 from timm_video_psn.data.datasets.list_names import NAME_FILES, named_by_file, names_by_folder
 from timm_video_psn.data.datasets.locate import evenly, list_folder
 from timm_video_psn.data.datasets.parsing import (
-    Complaints,
     NoAnnotationsError,
+    ParseErrors,
     annotation_of,
     data_folder,
     find_file,
@@ -178,15 +178,15 @@ def parse_list(path: Path, labelled: bool) -> Rows:
     Raises:
         ValueError: malformed lines, by number.
     """
-    rows, complaints = Rows(path), Complaints(path)
-    rows.paths = PathTable.from_paths(_parse_lines(rows, complaints, labelled))
-    complaints.raise_if_any()
+    rows, errors = Rows(path), ParseErrors(path)
+    rows.paths = PathTable.from_paths(_parse_lines(rows, errors, labelled))
+    errors.raise_if_any()
     if not len(rows.paths):
         raise ValueError(f"{path} lists no videos; expected a line `path label` for each")
     return rows
 
 
-def _parse_lines(rows: Rows, complaints: Complaints, labelled: bool) -> Iterator[str]:
+def _parse_lines(rows: Rows, errors: ParseErrors, labelled: bool) -> Iterator[str]:
     """The paths one by one, while the numbers go into the columns."""
     form: str | None = None
     separator, columns = " ", 0  # of the first line
@@ -203,14 +203,14 @@ def _parse_lines(rows: Rows, complaints: Complaints, labelled: bool) -> Iterator
                 form, rows.are_files, rows.form = this, is_file, this or ""
                 separator, columns = "\t" if "\t" in line else " ", len(numbers)
             if this is None or (labelled and not numbers):
-                complaints.add(number, _misfit(line, is_file, numbers))
+                errors.add(number, _misfit(line, is_file, numbers))
             elif this != form or is_file != rows.are_files:
                 kind = "files" if rows.are_files else "frame folders"
-                complaints.add(number, f"{line.strip()[:80]!r} is not `{form}` for {kind}, as the lines before it are")
+                errors.add(number, f"{line.strip()[:80]!r} is not `{form}` for {kind}, as the lines before it are")
             else:
                 reason = _append(rows, numbers, number, is_total=not labelled and not is_file and len(numbers) == 1)
                 if reason:
-                    complaints.add(number, reason)
+                    errors.add(number, reason)
                 yield path
 
 
@@ -274,13 +274,11 @@ def check_labels(rows: Rows, num_classes: int) -> None:
     """Raises for labels beyond the classes, by line."""
     if max(rows.labels, default=-1) < num_classes:
         return
-    complaints = Complaints(rows.path)
+    errors = ParseErrors(rows.path)
     for label, line in zip(rows.labels, rows.lines, strict=True):
         if label >= num_classes:
-            complaints.add(
-                line, f"label {label}, but labels are 0 to {num_classes - 1}: there are {num_classes} classes"
-            )
-    complaints.raise_if_any()
+            errors.add(line, f"label {label}, but labels are 0 to {num_classes - 1}: there are {num_classes} classes")
+    errors.raise_if_any()
 
 
 def index_of_list(

@@ -16,7 +16,7 @@ PROBES = 64  # videos by which a layout is recognised
 ENDINGS = (".mp4", ".webm", ".mkv", ".avi", "")  # an empty one stands for frame folders
 
 
-class VideoPlace(NamedTuple):
+class PathTemplate(NamedTuple):
     """A video is `prefix + name + suffix` from the data set's folder; `images` name the frames of frame folders."""
 
     prefix: str
@@ -28,7 +28,7 @@ class VideoPlace(NamedTuple):
         return PathTable.from_paths(f"{self.prefix}{name}{self.suffix}" for name in names)
 
 
-def locate_videos(root: Path, names: Sequence[str], folders: Sequence[str], official: str, what: str) -> VideoPlace:
+def locate_videos(root: Path, names: Sequence[str], folders: Sequence[str], official: str, what: str) -> PathTemplate:
     """Finds the folder in which the videos of a list lie, and what their names end in.
 
     Args:
@@ -68,12 +68,12 @@ def evenly(names: Sequence[str]) -> list[str]:
     return [names[i * len(names) // count] for i in range(count)]
 
 
-def _with_images(root: Path, names: Iterable[str], pair: tuple[str, str]) -> VideoPlace:
+def _with_images(root: Path, names: Iterable[str], pair: tuple[str, str]) -> PathTemplate:
     """The place, with the names of the images in the first frame folders that are there."""
     if pair[1]:
-        return VideoPlace(*pair)
+        return PathTemplate(*pair)
     present = (root / f"{pair[0]}{name}" for name in names if _is_present(root, name, pair))
-    return VideoPlace(*pair, ImageNames.found_in_most(present))
+    return PathTemplate(*pair, ImageNames.found_in_most(present))
 
 
 def _is_present(root: Path, name: str, pair: tuple[str, str]) -> bool:

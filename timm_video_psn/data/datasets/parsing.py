@@ -1,4 +1,4 @@
-"""What all readers of annotations share: files looked for by name, JSON, and complaints by line."""
+"""What all readers of annotations share: files looked for by name, JSON, and errors by line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NoAnnotationsError(FileNotFoundError):
     """A data set has no annotations, or no folder, for a split."""
 
 
-class Complaints:
+class ParseErrors:
     """Gathers what is wrong in an annotation file, to say it all at once.
 
     Args:
@@ -30,7 +30,7 @@ class Complaints:
         self._lines: list[str] = []
 
     def add(self, line: int, what: str) -> None:
-        """Notes a complaint; beyond twenty they are only counted."""
+        """Notes an error; beyond twenty they are only counted."""
         self.count += 1
         if len(self._lines) < AT_MOST:
             self._lines.append(f"{self.path}:{line}: {what}")
@@ -135,7 +135,7 @@ def parse_json(path: Path, text: str, **options: Any) -> Any:
 
 
 def lines_of_items(text: str) -> Iterator[int]:
-    """Lines at which the items of a JSON list begin; only a complaint needs them, so they are sought only then."""
+    """Lines at which the items of a JSON list begin; only an error needs them, so they are sought only then."""
     decoder, position, line, counted = json.JSONDecoder(), text.index("[") + 1, 1, 0
     while True:
         while position < len(text) and text[position] in " \t\r\n,":
@@ -148,18 +148,18 @@ def lines_of_items(text: str) -> Iterator[int]:
         _, position = decoder.raw_decode(text, position)
 
 
-def complain_of_items(path: Path, text: str, wrong: Mapping[int, str]) -> None:
+def raise_item_errors(path: Path, text: str, wrong: Mapping[int, str]) -> None:
     """Raises for the wrong items of a JSON list, by number, with the lines at which they begin."""
-    complaints = Complaints(path)
+    errors = ParseErrors(path)
     lines = islice(lines_of_items(text), max(wrong, default=-1) + 1)
     for number, line in enumerate(lines):
         if number in wrong:
-            complaints.add(line, wrong[number])
-    complaints.raise_if_any()
+            errors.add(line, wrong[number])
+    errors.raise_if_any()
 
 
 def unknown_name(name: str, known: Iterable[str], named_in: Path) -> str:
-    """What a complaint says of a class name that is none of those that a file names."""
+    """What an error says of a class name that is none of those that a file names."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     where = f" (they are named in {named_in.name})"
     return f"class {name!r} is none of the data set's{where}" + (f"; nearest: {near[0]!r}" if near else "")

@@ -12,14 +12,14 @@ import numpy as np
 from timm_video_psn.data.datasets.index import VideoIndex
 from timm_video_psn.data.datasets.locate import locate_videos
 from timm_video_psn.data.datasets.parsing import (
-    Complaints,
     NoAnnotationsError,
+    ParseErrors,
     annotation_of,
-    complain_of_items,
     data_folder,
     find_file,
     note_of_names,
     parse_json,
+    raise_item_errors,
     read_names,
     read_text,
     unknown_name,
@@ -155,7 +155,7 @@ def plain_template(template: str) -> str:
 def _labels(
     path: Path, rows: _Rows, class_names: Sequence[str], named_in: Path, official_json: bool
 ) -> np.ndarray[Any, Any]:
-    """Labels by name, -1 without a template; a template that is no class is a complaint."""
+    """Labels by name, -1 without a template; a template that is no class is an error."""
     label_of = {name: label for label, name in enumerate(class_names)} | {"": -1}
     wrong = {
         number: unknown_name(name, class_names, named_in)
@@ -163,29 +163,29 @@ def _labels(
         if name not in label_of
     }
     if wrong and official_json:
-        complain_of_items(path, rows.text, wrong)
+        raise_item_errors(path, rows.text, wrong)
     if wrong:
-        complaints = Complaints(path)
+        errors = ParseErrors(path)
         numbers = [number for number, line in enumerate(rows.text.splitlines(), 1) if line.strip()]
         for row, reason in wrong.items():
-            complaints.add(numbers[row], reason)
-        complaints.raise_if_any()
+            errors.add(numbers[row], reason)
+        errors.raise_if_any()
     return np.array([label_of[name] for name in rows.templates], dtype=np.int64)
 
 
 def _read_csv(path: Path, labelled: bool) -> _Rows:
     """Lines `id;template`, or `id` without labels; no header."""
-    rows, complaints = _Rows([], [], read_text(path)), Complaints(path)
+    rows, errors = _Rows([], [], read_text(path)), ParseErrors(path)
     for number, line in enumerate(rows.text.splitlines(), 1):
         video, separator, template = line.partition(";")
         if not line.strip():
             continue
         if not re.fullmatch(r"\s*[\w-]+\s*", video) or (labelled and not template.strip()):
             expected = "id;template" if labelled else "id"
-            complaints.add(number, f"{line[:80]!r} is not `{expected}`")
+            errors.add(number, f"{line[:80]!r} is not `{expected}`")
         rows.ids.append(video.strip())
         rows.templates.append(plain_template(template) if separator else "")
-    return _checked(rows, complaints)
+    return _checked(rows, errors)
 
 
 def _read_json(path: Path, labelled: bool) -> _Rows:
@@ -212,15 +212,15 @@ def _read_json(path: Path, labelled: bool) -> _Rows:
         rows.templates.append(plain_template(str(template)))
     if items and unlabelled == len(items):
         raise ValueError(f"{path} has no labels, as the test split's file has none; name the file of this split")
-    complain_of_items(path, rows.text, wrong)
-    return _checked(rows, Complaints(path))
+    raise_item_errors(path, rows.text, wrong)
+    return _checked(rows, ParseErrors(path))
 
 
-def _checked(rows: _Rows, complaints: Complaints) -> _Rows:
+def _checked(rows: _Rows, errors: ParseErrors) -> _Rows:
     """The rows if there are any and nothing is wrong with them."""
-    complaints.raise_if_any()
+    errors.raise_if_any()
     if not rows.ids:
-        raise ValueError(f"{complaints.path} lists no videos; download it again")
+        raise ValueError(f"{errors.path} lists no videos; download it again")
     return rows
 
 

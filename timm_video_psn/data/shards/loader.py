@@ -201,11 +201,11 @@ def create_shard_loader(
     """A loader over the videos of shards, as `create_video_loader` makes one over files.
 
     Over all ranks, without `shuffle` each video comes once; with it each comes at most once an epoch, and all ranks
-    have the same number of batches. A video that its shard does not give is among the `broken` of its batch.
+    have the same number of batches. A video that its shard does not give is among the `unreadable` of its batch.
 
     Args:
         dataset: the clips; its index is what `read_shards` returns.
-        batch_size: clips asked for in a batch; broken videos make it smaller.
+        batch_size: clips asked for in a batch; unreadable videos make it smaller.
         shuffle: a new order in each epoch.
         workers: processes that read and decode; 0 does so in this one.
         seed: of the order.

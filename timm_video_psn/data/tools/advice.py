@@ -44,17 +44,17 @@ def _on_counts(split: str, report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _on_files(split: str, report: Mapping[str, Any]) -> Iterator[str]:
-    missing, broken, shared = report["missing"], report["broken"], report.get("also_in_train")
+    missing, unreadable, shared = report["missing"], report["unreadable"], report.get("also_in_train")
     if missing:
         yield (
             f"{len(missing)} of {report['videos']} {split} videos are not there, {_some(missing)}: unpack or download "
             "them again; training skips them and accuracy is over the others, which train_video.py counts and lists in "
-            "skipped.csv (--max-broken says how many it puts up with)"
+            "skipped.csv (--max-unreadable says how many it puts up with)"
         )
-    if broken:
-        named = _some(["{path} ({reason})".format(**item) for item in broken])
+    if unreadable:
+        named = _some(["{path} ({reason})".format(**item) for item in unreadable])
         yield (
-            f"{len(broken)} of {report['videos']} {split} videos are damaged, {named}: copy them again from their "
+            f"{len(unreadable)} of {report['videos']} {split} videos are damaged, {named}: copy them again from their "
             "source; the report names them all"
         )
     if shared:

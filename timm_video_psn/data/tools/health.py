@@ -125,7 +125,7 @@ def summarize(dataset: str, split: str, index: VideoIndex, results: Sequence[Vid
         "sizes": dict(sizes.most_common()),
         "fps": dict(rates.most_common()),
         "missing": [str(result.path) for result in results if result.is_missing],
-        "broken": [
+        "unreadable": [
             {"path": str(result.path), "reason": result.reason}
             for result in results
             if result.reason and not result.is_missing

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments; None for those of the process.
 
     Returns:
-        The exit code: 0, 1 where videos are broken or could not be converted, 2 for an error, 130 after Ctrl-C.
+        The exit code: 0, 1 where videos are unreadable or could not be converted, 2 for an error, 130 after Ctrl-C.
     """
     options = _parser().parse_args(argv)
     try:
@@ -86,7 +86,7 @@ def check(options: argparse.Namespace) -> int:
     report = {"dataset": options.dataset, "data_dir": os.fspath(options.data_dir or ""), "splits": reports}
     _write_whole(options.report, json.dumps(report, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
     print(f"report: {options.report}")
-    return int(any("error" in part or part.get("missing") or part.get("broken") for part in reports.values()))
+    return int(any("error" in part or part.get("missing") or part.get("unreadable") for part in reports.values()))
 
 
 def _check_split(
@@ -175,7 +175,7 @@ def _in_words(report: dict[str, Any]) -> str:
     return (
         f"{report['readable']} of {report['videos']} videos can be read"
         + (f" (as many as in {releases})" if releases else "")
-        + f", {len(report['missing'])} missing, {len(report['broken'])} broken; "
+        + f", {len(report['missing'])} missing, {len(report['unreadable'])} unreadable; "
         f"{report['classes']} classes, label order {report['label_order_sha256'][:12]} "
         f"({report['label_order'] or 'of no known data set'}); "
         + (f"version {report['version']}; " if report["version"] else "")

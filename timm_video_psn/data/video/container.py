@@ -1,4 +1,4 @@
-"""How long a video file says that it is: a file cut short decodes without complaint, as a shorter video."""
+"""How long a video file says that it is: a file cut short decodes without error, as a shorter video."""
 
 from __future__ import annotations
 

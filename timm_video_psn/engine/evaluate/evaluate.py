@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timm_video_psn.data import Broken
+from timm_video_psn.data import UnreadableVideo
 from timm_video_psn.engine.distributed import gather, is_first
 from timm_video_psn.engine.precision import Precision
 
@@ -30,7 +30,7 @@ class Evaluation:
     num_videos: int
     num_expected: int
     num_short: int = 0  # of those, fewer frames than a clip: some are repeated
-    broken: tuple[Broken, ...] = ()
+    unreadable: tuple[UnreadableVideo, ...] = ()
 
 
 @torch.inference_mode()
@@ -56,9 +56,9 @@ def evaluate(
         ValueError: not one video could be read.
     """
     model.eval()
-    logits, labels, num_short, broken = predict_all(model, batches, precision)
+    logits, labels, num_short, unreadable = predict_all(model, batches, precision)
     if not len(labels):
-        reasons = "; ".join(f"{item.path}: {item.reason}" for item in broken[:3])
+        reasons = "; ".join(f"{item.path}: {item.reason}" for item in unreadable[:3])
         raise ValueError(f"none of the {num_expected} videos to evaluate could be read: {reasons}")
     finite = logits.isfinite().all(1)
     if not finite.all() and is_first():
@@ -75,11 +75,13 @@ def evaluate(
         num_videos=len(labels),
         num_expected=num_expected,
         num_short=num_short,
-        broken=tuple(broken),
+        unreadable=tuple(unreadable),
     )
 
 
-def predict_all(model: nn.Module, batches: Any, precision: Precision) -> tuple[Tensor, Tensor, int, list[Broken]]:
+def predict_all(
+    model: nn.Module, batches: Any, precision: Precision
+) -> tuple[Tensor, Tensor, int, list[UnreadableVideo]]:
     """Logits (N, K) and labels (N,) of the videos that could be read, on the CPU; how many were short; the others.
 
     All are those of every process, in the order of the data set.
@@ -87,10 +89,10 @@ def predict_all(model: nn.Module, batches: Any, precision: Precision) -> tuple[T
     logits: list[Tensor] = []
     labels: list[Tensor] = []
     index: list[Tensor] = []
-    broken: list[Broken] = []
+    unreadable: list[UnreadableVideo] = []
     num_short = 0
     for batch in batches:
-        broken += batch.broken
+        unreadable += batch.unreadable
         if len(batch.label):
             num_short += int((batch.num_frames < batch.clip.shape[1]).sum())
             with precision.autocast():
@@ -99,16 +101,16 @@ def predict_all(model: nn.Module, batches: Any, precision: Precision) -> tuple[T
             labels.append(batch.label)
             index.append(batch.index)
     mine = [(torch.cat(logits), torch.cat(labels), torch.cat(index))] if labels else []
-    return _merge(gather((mine, num_short, broken)))
+    return _merge(gather((mine, num_short, unreadable)))
 
 
-def _merge(parts: list[Any]) -> tuple[Tensor, Tensor, int, list[Broken]]:
+def _merge(parts: list[Any]) -> tuple[Tensor, Tensor, int, list[UnreadableVideo]]:
     """What the processes have predicted, as one of them would have."""
     predicted = [tensors for mine, _, _ in parts for tensors in mine]
     num_short = sum(short for _, short, _ in parts)
-    broken = sorted((item for _, _, items in parts for item in items), key=lambda item: item.index)
+    unreadable = sorted((item for _, _, items in parts for item in items), key=lambda item: item.index)
     if not predicted:
-        return torch.empty(0, 0), torch.empty(0, dtype=torch.int64), num_short, broken
+        return torch.empty(0, 0), torch.empty(0, dtype=torch.int64), num_short, unreadable
     logits, labels, index = (torch.cat(column) for column in zip(*predicted, strict=True))
     order = index.argsort(stable=True)
     if len(parts) > 1 and len(index.unique()) < len(index):
@@ -116,7 +118,7 @@ def _merge(parts: list[Any]) -> tuple[Tensor, Tensor, int, list[Broken]]:
             f"{len(index) - len(index.unique())} videos were evaluated by more than one process; give the loader of "
             "each process its rank and world_size"
         )
-    return logits[order], labels[order], num_short, broken
+    return logits[order], labels[order], num_short, unreadable
 
 
 def pair_accuracy(logits: Tensor, labels: Tensor, pairs: tuple[tuple[int, int], ...]) -> float | None:

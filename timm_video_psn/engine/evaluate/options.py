@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from timm_video_psn.console import add_old_name
 from timm_video_psn.data import ANNOTATED, DATASETS, STREAMED
 from timm_video_psn.data.clips.sampling import TEST_SAMPLINGS, sampling_name
 from timm_video_psn.engine.evaluate.accuracy import RESAMPLES
@@ -44,6 +45,7 @@ def parse_validate_options(argv: Sequence[str] | None = None) -> argparse.Namesp
     _add_data(parser.add_argument_group("data"))
     _add_protocol(parser.add_argument_group("protocol"))
     _add_run(parser.add_argument_group("run"))
+    add_old_name(parser, "--max-broken", "--max-unreadable")
     options = parser.parse_args(argv)
     asked = [name for name in ("ensemble", "compare") if getattr(options, name)]
     if len(asked) + bool(options.model or options.checkpoint) != 1:
@@ -113,7 +115,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     add("--decoder", choices=["auto", "pyav", "torchcodec"], default="auto", help="of video files; auto is pyav")
     add("--workers", "-j", type=int, default=min(4, os.cpu_count() or 1), help="processes that decode; 0: this one")
     unreadable = "share of unreadable videos that ends the test (default: %(default)s)"
-    add("--max-broken", type=float, default=0.1, metavar="SHARE", help=unreadable)
+    add("--max-unreadable", type=float, default=0.1, metavar="SHARE", help=unreadable)
 
 
 def _add_protocol(group: argparse._ArgumentGroup) -> None:

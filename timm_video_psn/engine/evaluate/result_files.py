@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from timm_video_psn.data import Broken
+from timm_video_psn.data import UnreadableVideo
 from timm_video_psn.engine.evaluate.accuracy import Accuracy, Interval
 from timm_video_psn.engine.evaluate.confusion import draw_confusion
 from timm_video_psn.engine.evaluate.scores import Scores, save_scores
@@ -66,7 +66,7 @@ def metrics_of(accuracy: Accuracy) -> dict[str, Interval]:
 
 
 def write_results(
-    folder: Path, results: Sequence[Result], about: dict[str, Any], broken: Sequence[Broken] = ()
+    folder: Path, results: Sequence[Result], about: dict[str, Any], unreadable: Sequence[UnreadableVideo] = ()
 ) -> None:
     """Write all files.
 
@@ -74,19 +74,19 @@ def write_results(
         folder: is made if it is not there; files of an earlier test are replaced.
         results: of each protocol.
         about: what the numbers are of, for results.json.
-        broken: videos that could not be read.
+        unreadable: videos that could not be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for result in results:
         _write_protocol(folder / result.slug, result)
     rows = [_row(result) for result in results]
-    skipped = [{"path": item.path, "reason": item.reason} for item in broken]
+    skipped = [{"path": item.path, "reason": item.reason} for item in unreadable]
     summary = {**about, "skipped": skipped, "results": [_json_row(result) for result in results]}
     _write_text(folder / "results.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     write_csv(folder / "results.csv", list(rows[0]), (row.values() for row in rows))
     (folder / "skipped.csv").unlink(missing_ok=True)
-    if broken:
-        write_csv(folder / "skipped.csv", ("path", "reason"), ((item.path, item.reason) for item in broken))
+    if unreadable:
+        write_csv(folder / "skipped.csv", ("path", "reason"), ((item.path, item.reason) for item in unreadable))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:

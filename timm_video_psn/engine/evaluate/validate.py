@@ -14,9 +14,9 @@ from timm.models import is_model
 from tqdm import tqdm
 
 from timm_video_psn.data import (
-    Broken,
     MultiViewDataset,
     ShardedIndex,
+    UnreadableVideo,
     VideoIndex,
     VideoViews,
     ViewPlan,
@@ -71,7 +71,7 @@ class Validation:
         model = self.trained.model.to(device).to(memory_format=torch.channels_last)
         self.scorer = ViewScorer(model, precision, options.views_per_step)
         self.folder = Path(options.output) if options.output else _default_folder(options, self._dataset)
-        self.broken: list[Broken] = []
+        self.unreadable: list[UnreadableVideo] = []
         self.num_short = 0
 
     @property
@@ -101,7 +101,7 @@ class Validation:
                 _logger.info(line)
         if (self.folder / "results.json").exists():
             _logger.info(f"replaced  results.json of an earlier test in {self.folder}; --output names another folder")
-        write_results(self.folder, results, self._about(), self.broken)
+        write_results(self.folder, results, self._about(), self.unreadable)
         _logger.info(f"written   {self.folder}")
         return results
 
@@ -116,13 +116,13 @@ class Validation:
         rows: dict[int, list[Floats]] = {}  # by video, the scores of each protocol
         silent = None if distributed.is_first() else True  # None shows it on a terminal only
         for batch in tqdm(loader, desc=f"{self._dataset} {options.split}", unit="batch", disable=silent):
-            self._note_broken(batch.broken)
+            self._note_unreadable(batch.unreadable)
             self.num_short += sum(video.num_frames < max(plan.num_frames for plan in plans) for video in batch.videos)
             for video, logits in zip(batch.videos, self.scorer.logits(batch.videos), strict=True):
                 rows[video.index] = _fused(video, logits, protocols)
         rows = self._gather(rows)
         if not rows:
-            reasons = "; ".join(f"{item.path}: {item.reason}" for item in self.broken[:3])
+            reasons = "; ".join(f"{item.path}: {item.reason}" for item in self.unreadable[:3])
             raise ValueError(f"none of the {len(self.index)} videos of {options.split} could be read: {reasons}")
         numbers = np.array(sorted(rows))
         names = _names(self.index, numbers)
@@ -142,27 +142,27 @@ class Validation:
 
     def _gather(self, rows: dict[int, list[Floats]]) -> dict[int, list[Floats]]:
         """The scores of all processes, in each; what they count is added up, too."""
-        parts = distributed.gather((rows, self.broken, self.num_short, self.scorer.views_seen))
-        self.broken = sorted((item for part in parts for item in part[1]), key=lambda item: item.index)
+        parts = distributed.gather((rows, self.unreadable, self.num_short, self.scorer.views_seen))
+        self.unreadable = sorted((item for part in parts for item in part[1]), key=lambda item: item.index)
         self.num_short = sum(part[2] for part in parts)
         self.scorer.views_seen = sum(part[3] for part in parts)
-        self._check_broken()
+        self._check_unreadable()
         return {number: scores for part in parts for number, scores in part[0].items()}
 
-    def _note_broken(self, broken: Sequence[Broken]) -> None:
+    def _note_unreadable(self, unreadable: Sequence[UnreadableVideo]) -> None:
         """Name each video that cannot be read, and stop where they are too many."""
-        for item in broken:
+        for item in unreadable:
             _logger.warning("not tested: %s (%s)", item.path, item.reason)
-        self.broken += broken
-        self._check_broken()
+        self.unreadable += unreadable
+        self._check_unreadable()
 
-    def _check_broken(self) -> None:
+    def _check_unreadable(self) -> None:
         """Raise where too many videos cannot be read."""
-        if len(self.broken) > self.options.max_broken * len(self.index):
-            last = "; ".join(f"{item.path}: {item.reason}" for item in self.broken[-3:])
+        if len(self.unreadable) > self.options.max_unreadable * len(self.index):
+            last = "; ".join(f"{item.path}: {item.reason}" for item in self.unreadable[-3:])
             raise ValueError(
-                f"{len(self.broken)} of {len(self.index)} videos could not be decoded, more than --max-broken "
-                f"{self.options.max_broken:g} allows; the last: {last}. Mend or remove them, or raise --max-broken"
+                f"{len(self.unreadable)} of {len(self.index)} videos could not be decoded, more than --max-unreadable "
+                f"{self.options.max_unreadable:g} allows; the last: {last}. Repair or remove them, or raise that share"
             )
 
     def _result(self, protocol: Protocol, scores: Scores) -> Result:
@@ -200,8 +200,8 @@ class Validation:
             _logger.info(f"views     {self.scorer.views_seen} different ones of {wanted}; each was run once")
         if self.num_short:
             _logger.warning("%d of %d videos have fewer frames than a clip: some are repeated", self.num_short, videos)
-        if self.broken:
-            _logger.warning("%d of %d videos were not tested: see skipped.csv", len(self.broken), len(self.index))
+        if self.unreadable:
+            _logger.warning("%d of %d videos were not tested: see skipped.csv", len(self.unreadable), len(self.index))
 
     def _about(self) -> dict[str, Any]:
         """What the numbers are of."""
@@ -212,7 +212,7 @@ class Validation:
             "dataset": self._dataset,
             "dataset_version": self.index.version,
             "split": options.split,
-            "num_videos": len(self.index) - len(self.broken),
+            "num_videos": len(self.index) - len(self.unreadable),
             "num_expected": len(self.index),
             "num_classes": len(self.index.class_names),
             "label_fingerprint": label_fingerprint(self.index.class_names),

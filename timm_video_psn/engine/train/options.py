@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from timm_video_psn.console import launched_processes
+from timm_video_psn.console import add_old_name, launched_processes, present_names
 from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS, STREAMED
 from timm_video_psn.data.clips.sampling import sampling_name
 from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
@@ -25,7 +25,7 @@ _FROM_ZERO = (
     *("lr", "lr_base", "weight_decay", "temporal_lr_mult", "head_lr_mult", "bias_lr_mult", "clip_grad", "min_lr"),
     *("warmup_epochs", "warmup_lr", "decay_epochs", "checkpoint_interval", "workers"),
 )
-_SHARES = ("drop", "drop_path", "smoothing", "layer_decay", "model_ema_decay", "max_broken")
+_SHARES = ("drop", "drop_path", "smoothing", "layer_decay", "model_ema_decay", "max_unreadable")
 _RECIPES = resources.files("timm_video_psn") / "recipes"
 
 
@@ -114,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     _optimizer_options(parser.add_argument_group("optimizer"))
     _schedule_options(parser.add_argument_group("schedule"))
     _run_options(parser.add_argument_group("run"))
+    add_old_name(parser, "--max-broken", "--max-unreadable")
     parser.set_defaults(temporal_kwargs={})
     return parser
 
@@ -175,7 +176,13 @@ def _data_options(group: Any) -> None:
     add("--decoder", choices=["auto", "pyav", "torchcodec"], default="auto", help="of video files; auto is pyav")
     workers = min(4, os.cpu_count() or 1)
     add("--workers", "-j", type=int, default=workers, help="processes that decode; 0: this one")
-    add("--max-broken", type=float, default=0.01, metavar="SHARE", help="share of unreadable videos that ends the run")
+    add(
+        "--max-unreadable",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="share of unreadable videos that ends the run",
+    )
 
 
 def _model_options(group: Any) -> None:
@@ -319,8 +326,10 @@ def _check_recipe(parser: argparse.ArgumentParser, name: str, settings: dict[str
     """Settings by destination, with the types and choices that the command line has."""
     actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
     checked: dict[str, Any] = {}
+    renamed = present_names(parser)
     for key, value in settings.items():
         dest = str(key).replace("-", "_")
+        dest = renamed.get(dest, dest)
         if dest == "config":  # a run's args.yaml is a recipe too, and says which one it began with
             continue
         if dest == "temporal_kwargs":

@@ -20,7 +20,8 @@ Row = dict[str, Any]
 # What may differ between a run and its continuation: where things are, how fast it goes, what is kept and where it
 # ends, never what comes out until then. The clips of a step are compared over all processes.
 FREE_OPTIONS = (
-    *("resume", "output", "experiment", "workers", "data_dir", "train_list", "val_list", "device", "max_broken"),
+    *("resume", "output", "experiment", "workers", "data_dir", "train_list", "val_list", "device"),
+    *("max_unreadable", "max_broken"),  # the second in checkpoints of earlier versions
     *("config", "traceback", "epochs", "checkpoint_interval", "checkpoint_hist", "best_hist", "batch_size", "log"),
 )
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from timm_video_psn.data import Broken
+from timm_video_psn.data import UnreadableVideo
 
 HEADER = ("path", "reason", "epoch", "split")
 
@@ -26,18 +26,18 @@ class SkippedList:
         self.path = path
         self._known: set[tuple[str, str]] | None = None  # (split, path) of the entries; None until the file is read
 
-    def add(self, broken: Iterable[Broken], epoch: int, split: str) -> None:
+    def add(self, unreadable: Iterable[UnreadableVideo], epoch: int, split: str) -> None:
         """Append the videos that are not in the file yet.
 
         Args:
-            broken: the videos.
+            unreadable: the videos.
             epoch: in which they were met, from 1.
             split: "train" or "val".
 
         Raises:
             OSError: the file cannot be written.
         """
-        new = {(split, item.path): item for item in broken}
+        new = {(split, item.path): item for item in unreadable}
         if not new:
             return
         if self._known is None:

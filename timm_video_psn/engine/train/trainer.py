@@ -86,7 +86,7 @@ class Trainer:
             self.precision.device.type, enabled=self.precision.amp_dtype == torch.float16
         )
         self.report = DataReport(
-            self.train_index, options.num_frames, options.max_broken, SkippedList(self.run.path / "skipped.csv")
+            self.train_index, options.num_frames, options.max_unreadable, SkippedList(self.run.path / "skipped.csv")
         )
         self.history: list[Row] = []
         self.epoch, self.step = 0, 0  # what comes next
@@ -151,7 +151,7 @@ class Trainer:
     def _train_step(self, batch: Batch) -> None:
         """Forward and backward of one batch."""
         shared = distributed.share_step(batch)
-        self.report.note(batch._replace(broken=shared.broken), self.epoch + 1)
+        self.report.note(batch._replace(unreadable=shared.unreadable), self.epoch + 1)
         if shared.skipped:
             self._gradients_are_shared = False
             return
@@ -243,7 +243,7 @@ class Trainer:
             **train,
             **({} if evaluation is None else validation_columns(evaluation, str(protocol_of_training(self.options)))),
             "grad_norm": self.gradients.average(),
-            "train_broken": self.report.broken,
+            "train_broken": self.report.unreadable,
             "data_wait": round(max(distributed.gather(timing.share)), 3),  # all wait for the one that does
             "train_seconds": round(timing.elapsed_sec, 1),
             "seconds": round(timing.total_sec, 1),

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from timm_video_psn.data import Batch, Broken, VideoIndex
+from timm_video_psn.data import Batch, UnreadableVideo, VideoIndex
 from timm_video_psn.engine.distributed import is_first
 from timm_video_psn.engine.evaluate.evaluate import Evaluation
 from timm_video_psn.engine.train.skipped import SkippedList
@@ -26,21 +26,21 @@ def warn_of_repeats(path: str, found: int, wanted: int) -> None:
 class DataReport:
     """Counts the training videos that were skipped, and tells of those that are shorter than a clip.
 
-    Several processes hear of one another's broken videos, so that they count alike; the first one lists them.
+    Several processes hear of one another's unreadable videos, so that they count alike; the first one lists them.
 
     Args:
         index: the training videos.
         num_frames: frames of a clip.
-        max_broken: share of the training or of the validation videos that may be broken.
-        skipped: where every broken video is listed.
+        max_unreadable: share of the training or of the validation videos that may be unreadable.
+        skipped: where every unreadable video is listed.
     """
 
-    def __init__(self, index: VideoIndex, num_frames: int, max_broken: float, skipped: SkippedList):
+    def __init__(self, index: VideoIndex, num_frames: int, max_unreadable: float, skipped: SkippedList):
         self.index = index
         self.skipped = skipped
         self.num_frames = num_frames
-        self.max_broken = max_broken
-        self.broken = 0  # each time that one was skipped
+        self.max_unreadable = max_unreadable
+        self.unreadable = 0  # each time that one was skipped
         self._named: set[str] = set()
         self._named_of_validation: set[str] = set()
         self._told_of_short = self._told_of_short_validation = False
@@ -55,13 +55,13 @@ class DataReport:
         Raises:
             ValueError: more than the allowed share could not be read.
         """
-        self._name(batch.broken, "skipped", self._named)
+        self._name(batch.unreadable, "skipped", self._named)
         if is_first():
-            self.skipped.add(batch.broken, epoch, "train")
+            self.skipped.add(batch.unreadable, epoch, "train")
         self._tell_of_short(batch)
-        self.broken += len(batch.broken)
-        if len(self._named) > self.max_broken * len(self.index):
-            self._stop(f"{len(self._named)} of {len(self.index)} training videos", batch.broken)
+        self.unreadable += len(batch.unreadable)
+        if len(self._named) > self.max_unreadable * len(self.index):
+            self._stop(f"{len(self._named)} of {len(self.index)} training videos", batch.unreadable)
 
     def note_evaluation(self, evaluation: Evaluation, epoch: int) -> None:
         """Name the validation videos that could not be read.
@@ -73,22 +73,22 @@ class DataReport:
         Raises:
             ValueError: more than the allowed share could not be read.
         """
-        self._name(evaluation.broken, "not evaluated", self._named_of_validation)
+        self._name(evaluation.unreadable, "not evaluated", self._named_of_validation)
         if is_first():
-            self.skipped.add(evaluation.broken, epoch, "val")
+            self.skipped.add(evaluation.unreadable, epoch, "val")
         if evaluation.num_short and not self._told_of_short_validation and is_first():
             self._told_of_short_validation = True
             _logger.warning(
                 "%d of %d validation videos have fewer frames than a clip of %d: some are repeated",
                 *(evaluation.num_short, evaluation.num_videos, self.num_frames),
             )
-        if len(evaluation.broken) > self.max_broken * evaluation.num_expected:
-            found = f"{len(evaluation.broken)} of {evaluation.num_expected} validation videos"
-            self._stop(found, evaluation.broken)
+        if len(evaluation.unreadable) > self.max_unreadable * evaluation.num_expected:
+            found = f"{len(evaluation.unreadable)} of {evaluation.num_expected} validation videos"
+            self._stop(found, evaluation.unreadable)
 
     def state_dict(self) -> dict[str, Any]:
         """What resuming needs."""
-        return {"broken": self.broken, "named": sorted(self._named)}
+        return {"broken": self.unreadable, "named": sorted(self._named)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Undo `state_dict`.
@@ -96,11 +96,11 @@ class DataReport:
         Args:
             state: what it returned.
         """
-        self.broken, self._named = state["broken"], set(state["named"])
+        self.unreadable, self._named = state["broken"], set(state["named"])
 
-    def _name(self, broken: Sequence[Broken], what: str, named: set[str]) -> None:
+    def _name(self, unreadable: Sequence[UnreadableVideo], what: str, named: set[str]) -> None:
         """Warn of each video once, in one process for all."""
-        for item in broken:
+        for item in unreadable:
             if item.path not in named and is_first():
                 _logger.warning("%s: %s (%s)", what, item.path, item.reason)
             named.add(item.path)
@@ -115,9 +115,9 @@ class DataReport:
         path = self.index.root / self.index.paths[int(batch.index[first])]
         warn_of_repeats(str(path), int(batch.num_frames[first]), self.num_frames)
 
-    def _stop(self, found: str, last: Sequence[Broken]) -> None:
+    def _stop(self, found: str, last: Sequence[UnreadableVideo]) -> None:
         names = "; ".join(f"{item.path}: {item.reason}" for item in last[:3])
         raise ValueError(
-            f"{found} could not be decoded, more than --max-broken {self.max_broken:g} allows; the last: {names}. "
-            "Mend or remove them, or raise --max-broken"
+            f"{found} could not be decoded, more than --max-unreadable {self.max_unreadable:g} allows; the last: "
+            f"{names}. Repair or remove them, or raise that share"
         )
