@@ -46,7 +46,7 @@ from timm_video_psn.data import (
     VideoDataset,
     VideoIndex,
     check_decoder,
-    create_video_loader,
+    create_loader,
     decode_clip,
     segment_indices,
 )
@@ -198,7 +198,7 @@ def report_loader(video: Path, args: argparse.Namespace) -> None:
     index = VideoIndex(paths, np.zeros(args.loader_clips, int), ("a",), video)
     whole = ClockedDataset(index, NUM_FRAMES, TrainTransform(224), training=True)
     whole.clocks = torch.zeros(args.workers, dtype=torch.float64).share_memory_()
-    loader = create_video_loader(whole, batch_size=8, shuffle=False, workers=args.workers)
+    loader = create_loader(whole, batch_size=8, shuffle=False, workers=args.workers)
     cpu: Times = {"decoding alone": [], "whole loader": []}
     wall: Times = {"decoding alone": [], "whole loader": []}
     with ProcessPoolExecutor(args.workers) as pool:

@@ -23,7 +23,7 @@ VIDEO = {"data/video", *GROUND}
 DATASETS = {"data/datasets", "data/parallel", *VIDEO}
 CLIPS = {"data/clips", *DATASETS}
 SHARDS = {"data/shards", *CLIPS}
-DATA = {"data", "data/registry", *SHARDS}
+DATA = {"data", "data/registry", "data/loaders", *SHARDS}
 LAYERS = {"layers", *GROUND}
 MODELS = {"models", "surgery", *LAYERS}
 ENGINE = {"engine", "interactions", "losses", "freezing", "top", *MODELS, *DATA}
@@ -39,6 +39,7 @@ ALLOWED = {
     "data/clips": CLIPS,
     "data/shards": SHARDS,
     "data/registry": SHARDS,
+    "data/loaders": SHARDS,
     "data": DATA,
     "data/tools": DATA,
     "losses": LAYERS,
@@ -63,6 +64,7 @@ COVERED_BY = {
     "models/injection_point": "models/test_backbones",
     "models/psn": "models/test_contract",
     "data/video/pyav_backend": "data/video/test_reader",
+    "data/clips/worker": "data/test_loaders",
     "data/datasets/locate": "data/datasets/test_something_something",
     "data/tools/advice": "data/tools/test_prepare",
     "data/tools/contact_sheet": "data/tools/test_prepare",

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tests import miniatures
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.__main__ import validate as validate_main
-from timm_video_psn.data import EvalTransform, VideoDataset, create_video_loader, read_index
+from timm_video_psn.data import EvalTransform, VideoDataset, create_loader, read_index
 from timm_video_psn.data.datasets.motion import prepare_motion
 from timm_video_psn.data.video.pyav_backend import VideoFile
 from timm_video_psn.engine.evaluate.evaluate import evaluate
@@ -171,7 +171,7 @@ def test_without_further_options_it_is_the_validation_of_training(run, motion):
     cfg, index = model.pretrained_cfg, read_index("motion", motion, "val")
     dataset = VideoDataset(index, 4, EvalTransform(32, cfg["crop_pct"], cfg["interpolation"]), training=False)
     precision = Precision(torch.device("cpu"), cfg["mean"], cfg["std"])
-    judge = evaluate(model, create_video_loader(dataset, 5, False, workers=0), precision, 12)
+    judge = evaluate(model, create_loader(dataset, 5, False, workers=0), precision, 12)
     assert result.accuracy.top1.value == pytest.approx(judge.top1)
 
 

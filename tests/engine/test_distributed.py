@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tests.engine.runs import Processes, assert_same_runs, train_in
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data import Batch, UnreadableVideo
-from timm_video_psn.data.clips.loader import EpochSampler
+from timm_video_psn.data.clips.epoch_sampler import EpochSampler
 from timm_video_psn.engine import distributed
 from timm_video_psn.engine.evaluate.evaluate import evaluate
 from timm_video_psn.engine.precision import Precision

@@ -1,11 +1,12 @@
 """From video files to batches of clips.
 
-`read_index` says which videos there are, `VideoDataset` turns one into a clip, `create_video_loader` makes batches.
+`read_index` says which videos there are, `VideoDataset` turns one into a clip, `create_loader` makes batches.
 """
 
 from timm_video_psn.data.clips.augment import AutoAugment, ColorJitter
-from timm_video_psn.data.clips.dataset import Sample, UnreadableVideo, VideoDataset
-from timm_video_psn.data.clips.loader import Batch, EpochSampler, collate, create_video_loader
+from timm_video_psn.data.clips.batch import Batch, Sample, UnreadableVideo, collate
+from timm_video_psn.data.clips.dataset import VideoDataset
+from timm_video_psn.data.clips.epoch_sampler import EpochSampler
 from timm_video_psn.data.clips.sampling import (
     SAMPLINGS,
     dense_clip_indices,
@@ -16,14 +17,15 @@ from timm_video_psn.data.clips.sampling import (
     uniform_indices,
 )
 from timm_video_psn.data.clips.transforms import EvalTransform, ThreeCropTransform, TrainTransform, normalize_clip
-from timm_video_psn.data.clips.views import MultiViewDataset, VideoViews, ViewBatch, ViewPlan, create_view_loader
+from timm_video_psn.data.clips.views import MultiViewDataset, VideoViews, ViewBatch, ViewPlan
 from timm_video_psn.data.datasets.class_folders import read_folder
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex, videos_of_both
 from timm_video_psn.data.datasets.labels import check_class_names, flip_label_map, label_fingerprint, mirror_name
 from timm_video_psn.data.datasets.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
+from timm_video_psn.data.loaders import create_loader, end_workers
 from timm_video_psn.data.registry import ANNOTATED, DATASETS, STREAMED, read_index
 from timm_video_psn.data.shards.index import ShardedIndex, holds_shards
-from timm_video_psn.data.shards.loader import ShardLoader, ShardOrder, create_shard_loader
+from timm_video_psn.data.shards.loader import ShardLoader, ShardOrder
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.reader import VideoReader, check_decoder, decode_clip
 from timm_video_psn.data.video.stream import FrameStream, TimedFrame, is_live
@@ -62,12 +64,11 @@ __all__ = [
     "check_class_names",
     "check_decoder",
     "collate",
-    "create_shard_loader",
-    "create_video_loader",
-    "create_view_loader",
+    "create_loader",
     "decode_clip",
     "dense_clip_indices",
     "dense_indices",
+    "end_workers",
     "flip_label_map",
     "holds_shards",
     "is_live",

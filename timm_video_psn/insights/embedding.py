@@ -22,8 +22,7 @@ from timm_video_psn.data import (
     VideoDataset,
     VideoIndex,
     collate,
-    create_shard_loader,
-    create_video_loader,
+    create_loader,
 )
 from timm_video_psn.insights.plotting import new_figure, save_figure, save_text
 from timm_video_psn.insights.viewer import Viewer
@@ -74,10 +73,10 @@ def create_feature_loader(viewer: Viewer, index: VideoIndex, limit: int | None =
     part = None
     if limit is not None and limit < len(index):
         part = np.linspace(0, len(index) - 1, limit).round().astype(int).tolist()
-    if isinstance(index, ShardedIndex):
-        batches = create_shard_loader(dataset, _BATCH, False, workers)
-        return batches if part is None else map(partial(_only, torch.tensor(part)), batches)
-    return create_video_loader(dataset, _BATCH, False, workers) if part is None else _Part(dataset, part)
+    if part is not None and not isinstance(index, ShardedIndex):
+        return _Part(dataset, part)
+    batches = create_loader(dataset, _BATCH, False, workers)
+    return batches if part is None else map(partial(_only, torch.tensor(part)), batches)
 
 
 class _Part:

@@ -8,8 +8,9 @@ import torch
 
 from timm_video_psn.data import EvalTransform, ThreeCropTransform, VideoReader
 from timm_video_psn.data.clips.sampling import clip_indices
-from timm_video_psn.data.clips.views import MultiViewDataset, ViewPlan, create_view_loader
+from timm_video_psn.data.clips.views import MultiViewDataset, ViewPlan
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
+from timm_video_psn.data.loaders import create_loader
 from timm_video_psn.data.shards.index import read_shards
 from timm_video_psn.data.shards.writer import Limits, write_shards
 from timm_video_psn.data.video.errors import DecodeError
@@ -92,11 +93,11 @@ def test_each_video_is_opened_once_and_each_frame_decoded_once(index, monkeypatc
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_keep_the_order_and_set_unreadable_videos_apart(index, workers):
-    batches = list(create_view_loader(MultiViewDataset(index, [CENTRE]), 3, workers))
+    batches = list(create_loader(MultiViewDataset(index, [CENTRE]), 3, False, workers))
     assert [[video.index for video in batch.videos] for batch in batches] == [[0, 2], []]
     assert [unreadable.index for batch in batches for unreadable in batch.unreadable] == [1, 3]
     assert batches[1].unreadable[0].path.endswith("missing.mp4")
-    (some,) = create_view_loader(MultiViewDataset(index, [CENTRE]), 3, 0, rank=0, world_size=2)
+    (some,) = create_loader(MultiViewDataset(index, [CENTRE]), 3, False, 0, rank=0, world_size=2)
     assert [video.index for video in some.videos] == [0, 2]
 
 
@@ -105,7 +106,7 @@ def test_views_out_of_shards_are_those_of_the_files_each_once_over_all_ranks(ind
     write_shards("folder", {"val": index}, tmp_path, Limits(2, 10**9))
     files = MultiViewDataset(index, [CENTRE, DENSE])
     packed = MultiViewDataset(read_shards(tmp_path, "val"), [CENTRE, DENSE])
-    batches = [batch for rank in (0, 1) for batch in create_view_loader(packed, 1, workers, rank, 2)]
+    batches = [batch for rank in (0, 1) for batch in create_loader(packed, 1, False, workers, rank=rank, world_size=2)]
     assert sorted(unreadable.index for batch in batches for unreadable in batch.unreadable) == [1, 3]
     videos = {video.index: video for batch in batches for video in batch.videos}
     assert sorted(videos) == [0, 2]

@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from timm_video_psn.data.clips.dataset import VideoDataset
-from timm_video_psn.data.clips.loader import create_video_loader
 from timm_video_psn.data.clips.transforms import EvalTransform, TrainTransform
+from timm_video_psn.data.loaders import create_loader
 from timm_video_psn.data.registry import read_index
 from timm_video_psn.data.shards import stream
 from timm_video_psn.data.shards.index import read_shards
-from timm_video_psn.data.shards.loader import create_shard_loader
 from timm_video_psn.data.shards.writer import Limits, write_shards
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -63,7 +62,7 @@ def clips(index, training, seed=5):
 def loader_of(location, split="train", workers=0, batch_size=4, **options):
     training = split == "train"
     dataset = clips(read_shards(location, split), training)
-    return create_shard_loader(dataset, batch_size, shuffle=training, workers=workers, seed=3, **options)
+    return create_loader(dataset, batch_size, shuffle=training, workers=workers, seed=3, **options)
 
 
 def epoch_of(loader, epoch=0, start=0):
@@ -415,19 +414,14 @@ class TestIndex:
         assert one == again != other
 
 
-class TestCreateShardLoader:
+class TestCreateLoader:
     def test_says_what_to_install(self, written, monkeypatch):
         monkeypatch.setitem(sys.modules, "webdataset.tariterators", None)
         with pytest.raises(ImportError, match=r"not installed; pip install 'timm-video-psn\[shards\]'"):
             loader_of(written / "train")
 
-    def test_refuses_what_it_cannot_do(self, source, written):
-        files = clips(read_index("folder", source, "train"), training=True)
-        with pytest.raises(ValueError, match="the videos lie in files; use create_video_loader"):
-            create_shard_loader(files, 2, shuffle=True, workers=0)
+    def test_refuses_a_decoder_that_needs_files(self, written):
         packed = clips(read_shards(written / "train", "train"), training=True)
         packed.decoder = "torchcodec"
-        with pytest.raises(ValueError, match="videos of shards are decoded by 'pyav' alone"):
-            create_shard_loader(packed, 2, shuffle=True, workers=0)
-        with pytest.raises(ValueError, match="asked for out of order"):
-            list(create_video_loader(clips(read_shards(written / "train", "train"), True), 2, shuffle=True, workers=0))
+        with pytest.raises(ValueError, match="'torchcodec' cannot decode videos of shards; use 'pyav'"):
+            create_loader(packed, 2, shuffle=True, workers=0)

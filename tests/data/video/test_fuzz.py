@@ -10,9 +10,9 @@ import torch
 from tests.data.sample_videos import B_FRAMES, encoded, moving_noise
 from timm_video_psn.data.clips.augment import AutoAugment, ColorJitter
 from timm_video_psn.data.clips.dataset import VideoDataset
-from timm_video_psn.data.clips.loader import create_video_loader
 from timm_video_psn.data.clips.sampling import segment_indices
 from timm_video_psn.data.clips.transforms import EvalTransform, TrainTransform
+from timm_video_psn.data.loaders import create_loader
 from timm_video_psn.data.registry import PathTable, VideoIndex
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.reader import VideoReader
@@ -149,7 +149,7 @@ def timed_loader(files, transform, training, workers):
     index = VideoIndex(paths, np.arange(len(paths)), tuple(map(str, range(len(paths)))), files[0].parent)
     dataset = Timed(index, NUM_CLIP_FRAMES, transform, training)
     dataset.seconds = torch.zeros(len(paths)).share_memory_()
-    loader = create_video_loader(dataset, 10, shuffle=training, workers=workers)
+    loader = create_loader(dataset, 10, shuffle=training, workers=workers)
     loader.timeout = 60  # a worker that died or hangs is an error here
     return loader
 

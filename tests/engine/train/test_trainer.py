@@ -14,7 +14,7 @@ import torch
 from tests.engine.runs import assert_same_state, rows
 from timm_video_psn.__main__ import predict as predict_main
 from timm_video_psn.__main__ import train as train_main
-from timm_video_psn.data import create_video_loader, read_index
+from timm_video_psn.data import create_loader, read_index
 from timm_video_psn.data.video.write_video import write_video
 from timm_video_psn.engine.signals import Interrupted
 from timm_video_psn.engine.train.build import check_model_name, create_model, fill_from_model
@@ -308,7 +308,7 @@ def test_evaluation_in_training_equals_evaluation_of_the_exported_model(argument
     cfg = model.pretrained_cfg
     index = read_index("motion", tiny_motion, "val")
     transform = EvalTransform(cfg["input_size"][-1], cfg["crop_pct"], cfg["interpolation"])
-    loader = create_video_loader(VideoDataset(index, model.num_frames, transform, training=False), 5, False, workers=0)
+    loader = create_loader(VideoDataset(index, model.num_frames, transform, training=False), 5, False, workers=0)
     result = evaluate(model, loader, Precision(torch.device("cpu"), cfg["mean"], cfg["std"]), len(index))
     assert result.top1 == pytest.approx(history[0]["val_top1"], abs=1e-3)
     assert result.loss == pytest.approx(history[0]["val_loss"], rel=1e-4)

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from timm_video_psn.data.clips.batch import Sample, UnreadableVideo, collate
 from timm_video_psn.data.clips.sampling import Sampling, segment_indices
 from timm_video_psn.data.datasets.index import VideoIndex
 from timm_video_psn.data.datasets.labels import flip_label_map
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.reader import Decoder
-
-
-class Sample(NamedTuple):
-    """A clip as the model's input is made of, (T, S, S, 3) uint8, with what is to be known about it."""
-
-    clip: torch.Tensor
-    label: int
-    index: int  # type: ignore[assignment]  # of the video in its data set; hides tuple.index, which nobody needs
-    num_frames: int  # of the video the clip was taken from
-
-
-class UnreadableVideo(NamedTuple):
-    """A video that could not be decoded; it takes the place of its sample, so that nothing else is passed off as it."""
-
-    index: int  # type: ignore[assignment]
-    path: str
-    reason: str
 
 
 class VideoDataset(Dataset[Sample | UnreadableVideo]):
@@ -49,6 +33,8 @@ class VideoDataset(Dataset[Sample | UnreadableVideo]):
         sampling: which frames; by default one from each of T equal parts of the video.
         decoder: of video files, as `VideoReader` takes it.
     """
+
+    collate = staticmethod(collate)
 
     def __init__(
         self,

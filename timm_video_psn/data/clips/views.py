@@ -13,15 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from timm_video_psn.data.clips.dataset import UnreadableVideo
-from timm_video_psn.data.clips.loader import _init_worker
+from timm_video_psn.data.clips.batch import UnreadableVideo
 from timm_video_psn.data.clips.sampling import Indices, check_test_sampling, clip_indices
 from timm_video_psn.data.clips.transforms import EvalTransform, ThreeCropTransform
 from timm_video_psn.data.datasets.index import VideoIndex
-from timm_video_psn.data.shards.index import ShardedIndex
-from timm_video_psn.data.shards.loader import ShardLoader, create_shard_loader
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.reader import Decoder
 
@@ -123,6 +120,12 @@ class MultiViewDataset(Dataset[VideoViews | UnreadableVideo]):
     def __len__(self) -> int:
         return len(self.index)
 
+    @staticmethod
+    def collate(items: Sequence[VideoViews | UnreadableVideo]) -> ViewBatch:
+        """Sets the unreadable videos apart."""
+        videos = [item for item in items if isinstance(item, VideoViews)]
+        return ViewBatch(videos, [item for item in items if isinstance(item, UnreadableVideo)])
+
     def __getitem__(self, key: int | tuple[int, int]) -> VideoViews | UnreadableVideo:
         number = key[0] if isinstance(key, tuple) else key  # the views are the same in every epoch
         if not 0 <= number < len(self):
@@ -170,39 +173,6 @@ class MultiViewDataset(Dataset[VideoViews | UnreadableVideo]):
             views = [View(size, crop, tuple(clip.tolist())) for clip in clips for crop in crops]
             plans.append(np.array([numbers.setdefault(view, len(numbers)) for view in views], dtype=np.int64))
         return tuple(numbers), tuple(plans)
-
-
-def create_view_loader(
-    dataset: MultiViewDataset, videos: int, workers: int, rank: int = 0, world_size: int = 1
-) -> DataLoader[VideoViews | UnreadableVideo] | ShardLoader:
-    """A loader that yields `ViewBatch`es: over all ranks, each video once.
-
-    Args:
-        dataset: the views.
-        videos: of a batch.
-        workers: processes that decode; 0 decodes in this one.
-        rank: of this process. Of files it has every `world_size`-th, of shards a piece of the row that they make.
-        world_size: number of ranks.
-    """
-    if isinstance(dataset.index, ShardedIndex):
-        return create_shard_loader(
-            dataset, videos, False, workers, rank=rank, world_size=world_size, make_batch=_set_unreadable_apart
-        )
-    numbers = range(rank, len(dataset), world_size)
-    return DataLoader(
-        dataset,
-        batch_size=videos,
-        sampler=numbers,
-        num_workers=min(workers, len(numbers)),
-        collate_fn=_set_unreadable_apart,
-        worker_init_fn=_init_worker,
-        generator=torch.Generator().manual_seed(0),  # else every pass would draw from torch's global generator
-    )
-
-
-def _set_unreadable_apart(items: Sequence[VideoViews | UnreadableVideo]) -> ViewBatch:
-    videos = [item for item in items if isinstance(item, VideoViews)]
-    return ViewBatch(videos, [item for item in items if isinstance(item, UnreadableVideo)])
 
 
 def _size(plan: ViewPlan) -> _Size:

@@ -73,7 +73,7 @@ class ShardedIndex(VideoIndex):
         if number not in self.held:
             raise ValueError(
                 f"video {number} of {self.location} was asked for out of order; shards are read from start to end, by "
-                "the loader that create_shard_loader makes"
+                "the loader that create_loader makes"
             )
         return self.held[number].decode(choose)
 

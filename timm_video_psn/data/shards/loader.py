@@ -7,31 +7,37 @@ transformed as one from a file is, with random choices that depend on the seed, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from timm_video_psn.data.clips.loader import _init_worker, collate
+from timm_video_psn.data.clips.worker import init_worker
 from timm_video_psn.data.datasets.index import VideoIndex
 from timm_video_psn.data.shards.index import ShardedIndex
 from timm_video_psn.data.shards.plan import ShardPlan
 from timm_video_psn.data.shards.sample import PackedVideo
-from timm_video_psn.data.shards.stream import read_videos, tar_iterators
+from timm_video_psn.data.shards.stream import read_videos
 
 _logger = logging.getLogger(__name__)
 
 
-class Videos(Protocol):
-    """What makes something of each video: a `VideoDataset` clips, a `MultiViewDataset` views."""
+class ClipSource(Protocol):
+    """Makes items of videos, and batches of items: a `VideoDataset` makes clips, a `MultiViewDataset` views."""
 
     index: VideoIndex
     decoder: Any
 
+    def __len__(self) -> int:
+        """The number of videos."""
+
     def __getitem__(self, key: tuple[int, int], /) -> Any:
-        """Of the video of that number in that epoch."""
+        """The item of the video of a number in an epoch."""
+
+    def collate(self, items: list[Any], /) -> Any:
+        """The batch of some items."""
 
 
 class ShardBatches(Dataset[Any]):
@@ -41,17 +47,15 @@ class ShardBatches(Dataset[Any]):
     is right, too, but begins the lane anew.
 
     Args:
-        videos: makes clips; its index is a `ShardedIndex`.
-        plan: which videos are in which batch.
-        make_batch: of what `videos` gives.
+        dataset: Source of the clips; its index is a `ShardedIndex`.
+        plan: Plan of which videos are in which batch.
     """
 
-    def __init__(self, videos: Videos, plan: ShardPlan, make_batch: Callable[[list[Any]], Any] = collate) -> None:
-        assert isinstance(videos.index, ShardedIndex)
-        self.videos = videos
-        self.index = videos.index
+    def __init__(self, dataset: ClipSource, plan: ShardPlan) -> None:
+        assert isinstance(dataset.index, ShardedIndex)
+        self.dataset = dataset
+        self.index = dataset.index
         self.plan = plan
-        self.make_batch = make_batch
         self._numbers = np.concatenate([shard.numbers for shard in self.index.shards])  # by position
         self._open: dict[int, tuple[tuple[int, int], Iterator[Any]]] = {}  # lane -> (key of its next batch, batches)
 
@@ -83,13 +87,13 @@ class ShardBatches(Dataset[Any]):
                     arrived, video = next(arriving)
                     waiting[arrived] = video
                 items.append(self._item(int(self._numbers[position]), waiting.pop(position), epoch))
-            yield self.make_batch(items)
+            yield self.dataset.collate(items)
 
     def _item(self, number: int, video: PackedVideo, epoch: int) -> Any:
         """What is made of a video."""
         self.index.held[number] = video
         try:
-            return self.videos[number, epoch]
+            return self.dataset[number, epoch]
         finally:
             del self.index.held[number]
 
@@ -169,7 +173,7 @@ class ShardLoader:
                 num_workers=min(workers, 1),
                 collate_fn=_unchanged,
                 pin_memory=pin_memory,
-                worker_init_fn=_init_worker,
+                worker_init_fn=init_worker,
                 persistent_workers=workers > 0,
                 generator=torch.Generator().manual_seed(0),  # else passes would draw from torch's global generator
             )
@@ -184,53 +188,6 @@ class ShardLoader:
         iterators = [iter(loader) for loader in self.loaders]
         for number in range(self.batch_sampler.start, len(self)):
             yield next(iterators[number % lanes % len(iterators)])
-
-
-def create_shard_loader(
-    dataset: Videos,
-    batch_size: int,
-    shuffle: bool,
-    workers: int,
-    seed: int = 0,
-    drop_last: bool = False,
-    pin_memory: bool = False,
-    rank: int | None = None,
-    world_size: int | None = None,
-    make_batch: Callable[[list[Any]], Any] = collate,
-) -> ShardLoader:
-    """A loader over the videos of shards, as `create_video_loader` makes one over files.
-
-    Over all ranks, without `shuffle` each video comes once; with it each comes at most once an epoch, and all ranks
-    have the same number of batches. A video that its shard does not give is among the `unreadable` of its batch.
-
-    Args:
-        dataset: the clips; its index is what `read_shards` returns.
-        batch_size: clips asked for in a batch; unreadable videos make it smaller.
-        shuffle: a new order in each epoch.
-        workers: processes that read and decode; 0 does so in this one.
-        seed: of the order.
-        drop_last: leave out a last batch that is not full.
-        pin_memory: page-locked batches, for faster copies to a GPU.
-        rank: of this process; default: torch.distributed's, 0 where it is not in use.
-        world_size: number of ranks; default: likewise, 1.
-        make_batch: of what the data set gives of each video; default: a `Batch` of clips.
-
-    Raises:
-        ImportError: webdataset is not installed.
-        ValueError: the decoder cannot decode from memory, or the settings make no batches.
-    """
-    tar_iterators()
-    if not isinstance(dataset.index, ShardedIndex):
-        raise ValueError("a loader over shards was asked for, but the videos lie in files; use create_video_loader")
-    if dataset.decoder == "torchcodec":
-        raise ValueError("decoder 'torchcodec' was asked for, but videos of shards are decoded by 'pyav' alone")
-    if rank is None or world_size is None:
-        in_use = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank = torch.distributed.get_rank() if in_use else 0
-        world_size = torch.distributed.get_world_size() if in_use else 1
-    sizes = [len(shard.numbers) for shard in dataset.index.shards]
-    plan = ShardPlan(sizes, batch_size, shuffle, seed, drop_last, rank, world_size)
-    return ShardLoader(ShardBatches(dataset, plan, make_batch), workers, pin_memory)
 
 
 def _unchanged(batch: Any) -> Any:

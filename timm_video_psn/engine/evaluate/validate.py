@@ -22,7 +22,7 @@ from timm_video_psn.data import (
     ViewPlan,
     check_class_names,
     check_decoder,
-    create_view_loader,
+    create_loader,
     holds_shards,
     label_fingerprint,
     read_index,
@@ -112,7 +112,8 @@ class Validation:
         dataset = MultiViewDataset(self.index, plans, self.trained.interpolation, options.decoder)
         # Videos of many views come one by one, so that a batch of them stays as small as one of few.
         videos = max(1, self.scorer.views_per_step // sum(protocol.num_views for protocol in protocols))
-        loader = create_view_loader(dataset, videos, options.workers, distributed.rank(), distributed.world_size())
+        rank, world_size = distributed.rank(), distributed.world_size()
+        loader = create_loader(dataset, videos, False, options.workers, rank=rank, world_size=world_size)
         rows: dict[int, list[Floats]] = {}  # by video, the scores of each protocol
         silent = None if distributed.is_first() else True  # None shows it on a terminal only
         for batch in tqdm(loader, desc=f"{self._dataset} {options.split}", unit="batch", disable=silent):

@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,6 @@ from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from torch import nn
 from torch.utils.data import DataLoader
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from timm_video_psn.data import (
     SAMPLINGS,
@@ -21,7 +19,6 @@ from timm_video_psn.data import (
     ColorJitter,
     EpochSampler,
     EvalTransform,
-    ShardedIndex,
     ShardLoader,
     ShardOrder,
     TrainTransform,
@@ -29,8 +26,8 @@ from timm_video_psn.data import (
     VideoIndex,
     check_class_names,
     check_decoder,
-    create_shard_loader,
-    create_video_loader,
+    create_loader,
+    end_workers,
     read_index,
 )
 from timm_video_psn.engine.distributed import rank, world_size
@@ -53,12 +50,9 @@ class Loaders:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the workers: they ignore signals, and at the end of Python nobody else would tell them to stop."""
+        """End the workers."""
         for loader in (self.train, self.val):
-            for part in loader.loaders if isinstance(loader, ShardLoader) else (loader,):
-                iterator = part._iterator  # None where nothing was read yet, or without workers
-                if isinstance(iterator, _MultiProcessingDataLoaderIter):
-                    iterator._shutdown_workers()
+            end_workers(loader)
 
     @property
     def sampler(self) -> EpochSampler | ShardOrder:
@@ -210,15 +204,14 @@ def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoInd
     if len(train.labels) < world_size():
         raise ValueError(f"{len(train.labels)} training videos for {world_size()} processes; use fewer processes")
     sampling = SAMPLINGS[options.sampling]
-    create: Callable[..., Any] = create_shard_loader if isinstance(train, ShardedIndex) else create_video_loader
     return Loaders(
-        create(
+        create_loader(
             VideoDataset(train, options.num_frames, train_transform, True, options.seed, sampling, options.decoder),
             shuffle=True,
             drop_last=len(train.labels) > options.batch_size * world_size(),
             **common,
         ),
-        create(
+        create_loader(
             VideoDataset(val, options.num_frames, eval_transform, False, 0, sampling, options.decoder),
             shuffle=False,
             **common,
