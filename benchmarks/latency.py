@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 import timm_video_psn  # noqa: F401  registers the models
-from timm_video_psn.engine.train.cpu_memory import keep_freed_memory
+from timm_video_psn.engine.cpu_memory import keep_freed_memory
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ import sys
 
 import torch
 
+from timm_video_psn.engine.cpu_memory import measure_peak
 from timm_video_psn.engine.train.auto_batch_size import create_trial
-from timm_video_psn.engine.train.cpu_memory import measure_peak
 from timm_video_psn.engine.train.options import parse_options
 
 BATCHES = (1, 2, 3)

@@ -30,12 +30,12 @@ from torch import Tensor
 
 from timm_video_psn.data import SAMPLINGS, label_fingerprint
 from timm_video_psn.data.datasets.parsing import read_names
-from timm_video_psn.engine.evaluate.protocol import Protocol
-from timm_video_psn.engine.train.build import check_model_name
-from timm_video_psn.engine.train.checkpoint import export_model
-from timm_video_psn.engine.train.model_config import package_versions
+from timm_video_psn.engine.checkpoint import export_model
+from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.files import atomic_path
 from timm_video_psn.models import ConvertedKeys, VideoNet, convert_keys
+from timm_video_psn.models.create import check_model_name
+from timm_video_psn.version import package_versions
 
 # What the test commands of the two codes do to a frame: short side 256, centre crop 224, PIL's bilinear filter.
 OFFICIAL = {

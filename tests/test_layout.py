@@ -48,10 +48,10 @@ ALLOWED = {
     "models": MODELS,
     "top": {"losses", "interactions", "freezing", *MODELS},  # timm_video_psn/__init__.py
     "engine": ENGINE,
+    "engine/evaluate": ENGINE,
     "engine/train": {"engine/evaluate", *ENGINE},
-    "engine/evaluate": {"engine/train", *ENGINE},
-    "engine/predict": {"engine/train", "engine/evaluate", *ENGINE},
-    "insights": {"engine/train", "engine/evaluate", "engine/predict", *ENGINE},
+    "engine/predict": ENGINE,
+    "insights": {"engine/evaluate", *ENGINE},
     "__main__": {"data/tools", "insights", "engine/train", "engine/evaluate", "engine/predict", *ENGINE},
 }
 
@@ -76,7 +76,6 @@ COVERED_BY = {
     "engine/train/curves": "engine/train/test_run_folder",
     "engine/train/unreadable_videos": "engine/train/test_trainer",
     "engine/signals": "test_train_video",
-    "engine/precision": "engine/evaluate/test_evaluate",
     "engine/predict/predictor": "engine/train/test_trainer",
     "engine/trained_model": "test_validate_video",
     "engine/evaluate/result_files": "test_validate_video",

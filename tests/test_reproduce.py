@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from timm_video_psn.engine.evaluate.options import parse_validate_options, protocols_of
-from timm_video_psn.engine.evaluate.protocol import Protocol, protocol_of_training
+from timm_video_psn.engine.protocol import Protocol, protocol_of_training
 from timm_video_psn.engine.train.options import parse_options
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from timm_video_psn.data.datasets.motion import prepare_motion
-from timm_video_psn.engine.train.checkpoint import load_checkpoint
+from timm_video_psn.engine.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[1]
 CLIPS = ROOT.parent / "shared" / "clips"

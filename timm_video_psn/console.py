@@ -111,6 +111,13 @@ class _OldName(argparse.Action):
         self.renamed(parser, namespace, values, new)
 
 
+def positive_integer(text: str) -> int:
+    """Reads a whole number from 1 on, as the type of an option; an error shows the name of this function."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def _configure_logging(name: str) -> None:
     """Our own reports go to the standard output as they are; warnings, and other packages', to the standard error.
 

@@ -7,7 +7,7 @@ import timm
 import torch
 
 from timm_video_psn.data.datasets.motion import prepare_motion
-from timm_video_psn.engine.train.checkpoint import export_model
+from timm_video_psn.engine.checkpoint import export_model
 
 
 @pytest.fixture(scope="session")

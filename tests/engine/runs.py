@@ -54,7 +54,7 @@ def assert_same_state(a: Any, b: Any, path: str = "state") -> None:
 
 def assert_same_runs(a: Path, b: Path) -> None:
     """The same weights, averages, optimizer, random numbers and results, to the last bit."""
-    from timm_video_psn.engine.train.checkpoint import load_checkpoint
+    from timm_video_psn.engine.checkpoint import load_checkpoint
 
     states = [load_checkpoint(folder / "last.pt") for folder in (a, b)]
     for key in ("model", "ema", "optimizer", "scaler", "processes", "report", "history", "epoch", "step"):

@@ -20,10 +20,10 @@ from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data import Batch, UnreadableVideo
 from timm_video_psn.data.clips.epoch_sampler import EpochSampler
 from timm_video_psn.engine import distributed
+from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.evaluate.evaluate import evaluate
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.engine.train.build import create_model
-from timm_video_psn.engine.train.checkpoint import load_checkpoint
 from timm_video_psn.engine.train.options import parse_options
 from timm_video_psn.engine.train.trainer import Trainer, _with_synchronised_norms
 

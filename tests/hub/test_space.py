@@ -21,8 +21,8 @@ from huggingface_hub import SpaceCard
 import timm_video_psn  # noqa: F401  # registers the models
 from tests.browser import requested_hosts, require_browser, wait_for
 from timm_video_psn.data import MOTION_CLASSES, motion_clip, write_video
+from timm_video_psn.engine.checkpoint import export_model
 from timm_video_psn.engine.predict.predictor import Predictor
-from timm_video_psn.engine.train.checkpoint import export_model
 
 ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "hub" / "space"

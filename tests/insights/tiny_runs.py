@@ -7,7 +7,7 @@ import timm
 import torch
 from PIL import Image
 
-from timm_video_psn.engine.train.checkpoint import export_model
+from timm_video_psn.engine.checkpoint import export_model
 
 CLASSES = ("bounce", "roll", "spin & turn")
 SETTINGS = {"num_frames": 4, "proportion": 0.5, "expand_init": 1.0}

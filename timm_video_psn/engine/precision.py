@@ -1,4 +1,4 @@
-"""How a clip enters the model: device, autocast and normalisation."""
+"""Where a model computes, with what numbers, and how a clip enters it: device, autocast and normalisation."""
 
 from dataclasses import dataclass
 
@@ -29,3 +29,39 @@ class Precision:
     def autocast(self) -> torch.autocast:
         """The context of a forward."""
         return torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
+
+    def __str__(self) -> str:
+        """Device and numbers for a log: `cuda:0 (NVIDIA H100), bfloat16`, or `cpu, float32`."""
+        name = f" ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else ""
+        return f"{self.device}{name}, {self.numbers}"
+
+
+def resolve_device(name: str | None = "auto") -> str:
+    """Replaces `auto` by the device that it stands for.
+
+    Args:
+        name: a device as torch names it; `auto` or None for the GPU, or the CPU where there is no GPU.
+    """
+    if name not in (None, "auto"):
+        return str(name)
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def find_device(name: str | None = "auto") -> torch.device:
+    """The device of a name, if this machine can use it.
+
+    Args:
+        name: see `resolve_device`.
+
+    Raises:
+        ValueError: this machine has no such device.
+    """
+    try:
+        device = torch.device(resolve_device(name))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {name!r} cannot be used here ({reason}); use auto, cpu, or cuda where there is a GPU"
+        ) from error
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device

@@ -11,11 +11,11 @@ from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from timm.models import load_checkpoint as load_weights
 
-from timm_video_psn.engine.evaluate.protocol import Protocol
-from timm_video_psn.engine.train.build import check_model_name
-from timm_video_psn.engine.train.checkpoint import load_checkpoint
+from timm_video_psn.engine.checkpoint import load_checkpoint
+from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.files import file_sha256
 from timm_video_psn.models import VideoNet
+from timm_video_psn.models.create import check_model_name
 
 _HUB = ("hf-hub:", "hf_hub:")
 _MISFIT = (RuntimeError, AttributeError, TypeError, SafetensorError)  # what timm and torch raise for wrong weights

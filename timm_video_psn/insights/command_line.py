@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from timm_video_psn.console import run_command
-from timm_video_psn.engine.train.options import positive_integer
+from timm_video_psn.console import positive_integer, run_command
 from timm_video_psn.insights.activation_map import Method
 from timm_video_psn.insights.commands import (
     Made,

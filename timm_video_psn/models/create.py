@@ -1,5 +1,6 @@
 """From a name to a VideoNet: timm's builder, and what `pretrained=True` means for a video model."""
 
+import difflib
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,9 @@ from timm.models import (
     build_model_with_cfg,
     generate_default_cfgs,
     get_pretrained_cfg,
+    is_model,
+    list_models,
+    model_entrypoint,
     register_model,
     resolve_pretrained_cfg,
     split_model_name_tag,
@@ -175,6 +179,27 @@ def create_named(variant: str, pretrained: bool, backbone: str, temporal: str, k
             "temporal=...)"
         )
     return create_video_net(variant, pretrained, backbone=backbone, temporal=temporal, **kwargs)
+
+
+def check_model_name(name: str) -> None:
+    """Raise for a name that timm does not know, or knows as an image model.
+
+    Args:
+        name: as given to `timm.create_model`.
+    """
+    if ":" in name:  # hf-hub: or local-dir: - its config.json names the architecture
+        return
+    bare = name.partition(".")[0]
+    ours = [known for known in list_models() if model_entrypoint(known).__module__.startswith("timm_video_psn.")]
+    if bare in ours:
+        return
+    if is_model(bare):
+        raise ValueError(
+            f"model {name!r} is an image model of timm; use --model video_net --model-kwargs backbone={name} "
+            f"temporal=psn, or one of the video models: {', '.join(ours)}"
+        )
+    near = difflib.get_close_matches(bare, ours, n=3) or ours
+    raise ValueError(f"model {name!r} is unknown; nearest video models: {', '.join(near)}")
 
 
 default_cfgs = generate_default_cfgs({"video_net": {}})

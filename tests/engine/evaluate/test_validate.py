@@ -12,9 +12,9 @@ from tests.engine.runs import Processes
 from timm_video_psn.__main__ import validate as validate_main
 from timm_video_psn.data import MOTION_CLASSES, PathTable, VideoIndex, read_index
 from timm_video_psn.data.shards.writer import Limits, write_shards
+from timm_video_psn.engine.checkpoint import export_model
 from timm_video_psn.engine.evaluate.scores import load_scores
 from timm_video_psn.engine.evaluate.validate import _names
-from timm_video_psn.engine.train.checkpoint import export_model
 
 PROTOCOLS = ("--protocol", "4x1x1", "--protocol", "4x2x3@24/30 probabilities")
 

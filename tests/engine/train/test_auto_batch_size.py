@@ -10,9 +10,9 @@ import torch
 import yaml
 
 from timm_video_psn.__main__ import train as train_main
+from timm_video_psn.engine.cpu_memory import measure_peak
 from timm_video_psn.engine.train import auto_batch_size
 from timm_video_psn.engine.train.auto_batch_size import create_trial, largest_that_fits, settle_batch_size
-from timm_video_psn.engine.train.cpu_memory import measure_peak
 from timm_video_psn.engine.train.options import parse_options
 
 linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux")

@@ -8,7 +8,8 @@ import timm
 
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data import label_fingerprint
-from timm_video_psn.engine.train.model_config import _recipe, package_versions
+from timm_video_psn.engine.train.model_config import _recipe
+from timm_video_psn.version import package_versions
 
 
 def test_the_config_of_a_run_carries_everything_and_stays_timms(arguments, tmp_path):

@@ -3,7 +3,7 @@ import csv
 import pytest
 import yaml
 
-from timm_video_psn.engine.train.checkpoint import load_checkpoint, save_checkpoint
+from timm_video_psn.engine.checkpoint import load_checkpoint, save_checkpoint
 from timm_video_psn.engine.train.run_folder import RunFolder
 
 ROW = {

@@ -12,7 +12,7 @@ import torch
 
 from tests.engine.runs import Processes, assert_same_runs, rows, train_in
 from timm_video_psn.__main__ import train as train_main
-from timm_video_psn.engine.train.checkpoint import load_checkpoint
+from timm_video_psn.engine.checkpoint import load_checkpoint
 
 UPDATES = 12  # two epochs of six
 

@@ -12,8 +12,8 @@ import torch
 
 from timm_video_psn.data.registry import read_index
 from timm_video_psn.data.shards.writer import Limits, write_shards
+from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.signals import Interrupted
-from timm_video_psn.engine.train.checkpoint import load_checkpoint
 from timm_video_psn.engine.train.options import parse_options
 from timm_video_psn.engine.train.trainer import Trainer
 

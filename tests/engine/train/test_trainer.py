@@ -16,12 +16,13 @@ from timm_video_psn.__main__ import predict as predict_main
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data import create_loader, read_index
 from timm_video_psn.data.video.write_video import write_video
+from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.signals import Interrupted
-from timm_video_psn.engine.train.build import check_model_name, create_model, fill_from_model
-from timm_video_psn.engine.train.checkpoint import load_checkpoint
+from timm_video_psn.engine.train.build import create_model, fill_from_model
 from timm_video_psn.engine.train.meters import Waiting
 from timm_video_psn.engine.train.options import parse_options
 from timm_video_psn.engine.train.trainer import Trainer
+from timm_video_psn.models.create import check_model_name
 
 
 def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):

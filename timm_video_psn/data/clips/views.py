@@ -26,7 +26,7 @@ _CENTRE_OF_THREE = 1
 
 
 class ViewPlan(NamedTuple):
-    """What a test shows of a video; the fields are those of `engine.evaluate.protocol.Protocol`."""
+    """What a test shows of a video; the fields are those of `engine.protocol.Protocol`."""
 
     num_frames: int
     num_clips: int

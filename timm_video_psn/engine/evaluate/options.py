@@ -4,11 +4,11 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from timm_video_psn.console import add_old_name
+from timm_video_psn.console import add_old_name, positive_integer
 from timm_video_psn.data import ANNOTATED, DATASETS, STREAMED
 from timm_video_psn.data.clips.sampling import TEST_SAMPLINGS, sampling_name
 from timm_video_psn.engine.evaluate.accuracy import RESAMPLES
-from timm_video_psn.engine.evaluate.protocol import (
+from timm_video_psn.engine.protocol import (
     FUSIONS,
     Protocol,
     check_distinct,
@@ -16,7 +16,6 @@ from timm_video_psn.engine.evaluate.protocol import (
     parse_protocol,
     parse_views,
 )
-from timm_video_psn.engine.train.options import positive_integer
 
 _DESCRIPTION = """Test a trained model on a split of a data set, clips x crops.
 

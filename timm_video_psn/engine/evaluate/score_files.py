@@ -12,8 +12,8 @@ from timm_video_psn.engine.evaluate.compare import Comparison, compare
 from timm_video_psn.engine.evaluate.report import comparison_lines, result_lines
 from timm_video_psn.engine.evaluate.result_files import Result, write_csv, write_results
 from timm_video_psn.engine.evaluate.scores import ensemble, load_scores
-from timm_video_psn.engine.train.model_config import package_versions
 from timm_video_psn.files import atomic_path
+from timm_video_psn.version import package_versions
 
 _logger = logging.getLogger(__name__)
 

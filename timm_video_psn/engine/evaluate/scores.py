@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timm_video_psn.data import check_class_names
-from timm_video_psn.engine.evaluate.protocol import FUSIONS
+from timm_video_psn.engine.protocol import FUSIONS
 from timm_video_psn.files import atomic_path
 
 _ARRAYS = ("scores", "labels", "videos", "class_names", "protocol", "fusion", "num_expected")

@@ -28,18 +28,17 @@ from timm_video_psn.data import (
     read_index,
 )
 from timm_video_psn.engine import distributed
+from timm_video_psn.engine.cpu_memory import keep_freed_memory
 from timm_video_psn.engine.evaluate.accuracy import LEVEL, measure
 from timm_video_psn.engine.evaluate.options import protocols_of
-from timm_video_psn.engine.evaluate.protocol import Protocol
 from timm_video_psn.engine.evaluate.report import result_lines
 from timm_video_psn.engine.evaluate.result_files import Result, write_results
 from timm_video_psn.engine.evaluate.scores import Scores, check_finite
-from timm_video_psn.engine.evaluate.view_scores import Floats, ViewScorer, fuse
-from timm_video_psn.engine.precision import Precision
-from timm_video_psn.engine.train.build import check_device
-from timm_video_psn.engine.train.cpu_memory import keep_freed_memory
-from timm_video_psn.engine.train.model_config import package_versions
+from timm_video_psn.engine.precision import Precision, find_device, resolve_device
+from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.engine.trained_model import TrainedModel, load_from_checkpoint, load_trained
+from timm_video_psn.engine.view_scores import Floats, ViewScorer, fuse
+from timm_video_psn.version import package_versions
 
 _logger = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class Validation:
 
     def __init__(self, options: argparse.Namespace):
         self.options = options
-        device = check_device(distributed.local_device(_device(options)))
+        device = find_device(distributed.local_device(resolve_device(options.device)))
         if device.type == "cpu":
             keep_freed_memory()
         check_decoder(options.decoder)
@@ -237,13 +236,8 @@ def validate(options: argparse.Namespace) -> list[Result]:
     Raises:
         OtherProcessFailed: of several processes, another one has failed.
     """
-    with distributed.process_group(_device(options)):
+    with distributed.process_group(resolve_device(options.device)):
         return Validation(options).run()
-
-
-def _device(options: argparse.Namespace) -> str:
-    """The one asked for, or the GPU where there is one."""
-    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _load(options: argparse.Namespace) -> tuple[TrainedModel, VideoIndex]:

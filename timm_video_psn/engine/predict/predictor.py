@@ -11,8 +11,7 @@ import torch
 
 from timm_video_psn.data import SAMPLINGS, DecodeError, EvalTransform, decode_clip
 from timm_video_psn.data.clips.sampling import segment_indices
-from timm_video_psn.engine.precision import Precision
-from timm_video_psn.engine.train.build import check_device
+from timm_video_psn.engine.precision import Precision, find_device
 from timm_video_psn.engine.train.unreadable_videos import warn_of_repeats
 from timm_video_psn.engine.trained_model import load_model, read_config
 
@@ -43,7 +42,7 @@ class Predictor:
     """
 
     def __init__(self, source: str, device: str = "cpu"):
-        place = check_device(device)
+        place = find_device(device)
         self.model = load_model(source).to(place).to(memory_format=torch.channels_last).eval()
         cfg = self.model.pretrained_cfg
         if not cfg.get("label_names"):

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from timm.utils import ModelEmaV3
 
+from timm_video_psn.engine.checkpoint import load_checkpoint
+from timm_video_psn.engine.cpu_memory import available_bytes, keep_freed_memory, measure_peak
 from timm_video_psn.engine.train import build
-from timm_video_psn.engine.train.checkpoint import load_checkpoint
-from timm_video_psn.engine.train.cpu_memory import available_bytes, keep_freed_memory, measure_peak
 from timm_video_psn.engine.train.run_folder import run_path
 from timm_video_psn.engine.train.task import VideoClassificationTask
 

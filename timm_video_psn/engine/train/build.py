@@ -7,7 +7,6 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import is_model, list_models, model_entrypoint
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from torch import nn
@@ -31,12 +30,13 @@ from timm_video_psn.data import (
     read_index,
 )
 from timm_video_psn.engine.distributed import rank, world_size
-from timm_video_psn.engine.precision import Precision
+from timm_video_psn.engine.precision import Precision, find_device
 from timm_video_psn.engine.train.frozen_norms import freeze_backbone_norms
 from timm_video_psn.engine.train.initial_weights import load_initial_weights
 from timm_video_psn.engine.train.muon import orthogonalize_in_float32
 from timm_video_psn.engine.train.optim import LearningRateMultipliers, check_coverage, create_parameter_groups
 from timm_video_psn.models import VideoNet
+from timm_video_psn.models.create import check_model_name
 
 
 @dataclass(frozen=True)
@@ -111,27 +111,6 @@ def freeze_norms(options: argparse.Namespace, model: VideoNet) -> None:
     """
     if options.freeze_bn or options.partial_bn:
         freeze_backbone_norms(model, keep_first=options.partial_bn)
-
-
-def check_model_name(name: str) -> None:
-    """Raise for a name that timm does not know, or knows as an image model.
-
-    Args:
-        name: as given to `timm.create_model`.
-    """
-    if ":" in name:  # hf-hub: or local-dir: - its config.json names the architecture
-        return
-    bare = name.partition(".")[0]
-    ours = [known for known in list_models() if model_entrypoint(known).__module__.startswith("timm_video_psn.")]
-    if bare in ours:
-        return
-    if is_model(bare):
-        raise ValueError(
-            f"model {name!r} is an image model of timm; use --model video_net --model-kwargs backbone={name} "
-            f"temporal=psn, or one of the video models: {', '.join(ours)}"
-        )
-    near = difflib.get_close_matches(bare, ours, n=3) or ours
-    raise ValueError(f"model {name!r} is unknown; nearest video models: {', '.join(near)}")
 
 
 def read_indices(options: argparse.Namespace) -> tuple[VideoIndex, VideoIndex]:
@@ -254,31 +233,11 @@ def create_precision(options: argparse.Namespace) -> Precision:
     Raises:
         ValueError: float16 on a CPU.
     """
-    device = check_device(options.device)
+    device = find_device(options.device)
     amp_dtype = getattr(torch, options.amp_dtype) if options.amp else None
     if device.type == "cpu" and amp_dtype == torch.float16:
         raise ValueError("--amp with float16 is not supported on a CPU; use --amp-dtype bfloat16, or leave --amp out")
     return Precision(device, tuple(options.mean), tuple(options.std), amp_dtype)
-
-
-def check_device(name: str) -> torch.device:
-    """The device of that name, if it can be used.
-
-    Args:
-        name: as torch names devices.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device {name!r} cannot be used here ({reason}); use cpu, or cuda where there is a GPU"
-        ) from error
-    return device
 
 
 def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.optim.Optimizer:

@@ -18,17 +18,13 @@ passes over further root keys. Ours are:
 """
 
 import argparse
-import platform
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from timm_video_psn.data import ShardedIndex, VideoIndex, label_fingerprint
-from timm_video_psn.engine.evaluate.protocol import protocol_of_training
-from timm_video_psn.version import __version__
-
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "av", "pillow", "torchcodec", "safetensors", "huggingface_hub")
+from timm_video_psn.engine.protocol import protocol_of_training
+from timm_video_psn.version import package_versions
 
 
 def describe_run(
@@ -66,17 +62,6 @@ def describe_run(
         "versions": package_versions(),
     }
     return model_config, {"num_frames": options.num_frames, **options.model_kwargs}
-
-
-def package_versions() -> dict[str, str]:
-    """The versions of what a result depends on; what is not installed is left out."""
-    versions = {"timm_video_psn": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from timm_video_psn.console import add_old_name, launched_processes, present_names
+from timm_video_psn.console import add_old_name, launched_processes, positive_integer, present_names
 from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS, STREAMED
 from timm_video_psn.data.clips.sampling import sampling_name
 from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings
@@ -122,13 +122,6 @@ def build_parser() -> argparse.ArgumentParser:
 def shipped_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
     return sorted(path.name.removesuffix(".yaml") for path in _RECIPES.iterdir() if path.name.endswith(".yaml"))
-
-
-def positive_integer(text: str) -> int:
-    """A whole number from 1 on; its name is what the parser's error says."""
-    if int(text) < 1:
-        raise ValueError(text)
-    return int(text)
 
 
 def positive_integer_or_auto(text: str) -> int | str:

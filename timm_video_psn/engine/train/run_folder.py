@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from timm_video_psn.engine.train.checkpoint import differing, load_checkpoint, save_checkpoint
+from timm_video_psn.engine.checkpoint import differing, load_checkpoint, save_checkpoint
 from timm_video_psn.files import atomic_path
 
 Row = dict[str, Any]

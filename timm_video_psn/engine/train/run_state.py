@@ -8,8 +8,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from timm_video_psn.data import ShardedIndex
+from timm_video_psn.engine.checkpoint import random_state, set_random_state
 from timm_video_psn.engine.distributed import gather, is_first, rank, world_size
-from timm_video_psn.engine.train.checkpoint import random_state, set_random_state
 
 if TYPE_CHECKING:
     from timm_video_psn.engine.train.trainer import Trainer

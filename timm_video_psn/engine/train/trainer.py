@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from timm_video_psn.data import Batch
 from timm_video_psn.engine import distributed
+from timm_video_psn.engine.checkpoint import export_model
+from timm_video_psn.engine.cpu_memory import keep_freed_memory
 from timm_video_psn.engine.evaluate.evaluate import Evaluation, evaluate
-from timm_video_psn.engine.evaluate.protocol import protocol_of_training
+from timm_video_psn.engine.protocol import protocol_of_training
 from timm_video_psn.engine.signals import Interrupted, StopRequest
 from timm_video_psn.engine.train import build
 from timm_video_psn.engine.train.auto_batch_size import settle_batch_size
-from timm_video_psn.engine.train.checkpoint import export_model
-from timm_video_psn.engine.train.cpu_memory import keep_freed_memory
 from timm_video_psn.engine.train.data_wait import advise
 from timm_video_psn.engine.train.epoch_row import best_epochs, describe_epoch, validation_columns
 from timm_video_psn.engine.train.gradients import GradientLimit

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from timm_video_psn.engine.train.cpu_memory import available_bytes, keep_freed_memory, measure_peak
+from timm_video_psn.engine.cpu_memory import available_bytes, keep_freed_memory, measure_peak
 
 linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux")
 

@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 
-from timm_video_psn.engine.train.checkpoint import (
+from timm_video_psn.engine.checkpoint import (
     differing,
     export_model,
     load_checkpoint,

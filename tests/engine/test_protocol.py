@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from timm_video_psn.engine.evaluate.protocol import (
+from timm_video_psn.engine.protocol import (
     Protocol,
     check_distinct,
     complete,

@@ -7,8 +7,8 @@ import torch
 
 import timm_video_psn  # noqa: F401  registers the models
 from timm_video_psn.data.clips.views import VideoViews, View
-from timm_video_psn.engine.evaluate.view_scores import ViewScorer, fuse
 from timm_video_psn.engine.precision import Precision
+from timm_video_psn.engine.view_scores import ViewScorer, fuse
 
 PRECISION = Precision(torch.device("cpu"), (0.5,) * 3, (0.5,) * 3)
 
