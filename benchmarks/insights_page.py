@@ -63,7 +63,7 @@ def main() -> None:
         page.text(INTRODUCTION)
         describe_motion(page, shown)
         if args.no_appearance:
-            page.text("(Drawn with `--no-appearance`: the comparison with a model of appearance is left out.)")
+            page.text("(Written with `--no-appearance`, which leaves out the comparison with an appearance model.)")
         else:
             folder = write_appearance(args.appearance_data or args.output / "appearance")
             options = ["--dataset", "folder", "--data-dir", str(folder), "--recipe", str(RECIPE)]
@@ -82,27 +82,26 @@ def trained(folder: Path, options: Sequence[str]) -> Path:
 
 
 INTRODUCTION = """\
-# Insights into trained models
+# Looking inside trained models
 
-`timm-video-psn insights COMMAND ...` writes pictures, films and tables into `--out`, each with a sentence
-that says what it shows; `--help` lists everything. `embedding` needs `pip install -e ".[insights]"`.
+`timm-video-psn insights COMMAND ...` writes figures, animations and tables to `--output`, each with a sentence that
+explains it. `--help` lists the options. `embedding` needs `pip install -e ".[insights]"`.
 
-| command | what | on |
+| command | shows | models |
 |---|---|---|
-| `interactions RUN [RUN ...]` | strength of the paths from spatial to temporal kernels (Fig. 5), by epoch too | PSN |
-| `shapes RUN [--video FILE]` | shapes of the synthesized kernels by weight, effective receptive fields | PSN |
-| `cam RUN FILE [--layer, --label, --method]` | class activation maps, frame by frame | any model |
-| `evolution RUN FILE` | class probabilities as the frames arrive | any model |
-| `embedding RUN [RUN ...] [--dataset NAME]` | videos as points, picture and page | any model |
-| `gains BEFORE.npz AFTER.npz` | classes that gained and lost most between two files of scores | any model |
-| `report RUN [--video FILE] [--scores BEFORE.npz AFTER.npz]` | all of it in one page that needs no other file | \
-any model |
+| `interactions RUN [RUN ...]` | strength of the paths from spatial to temporal kernels (Fig. 5), also by epoch | PSN |
+| `shapes RUN [--video FILE]` | synthesized kernel shapes by weight, effective receptive fields | PSN |
+| `cam RUN FILE [--layer, --label, --method]` | class activation maps for every frame | any |
+| `evolution RUN FILE` | class probabilities as the frames arrive | any |
+| `embedding RUN [RUN ...] [--dataset NAME]` | a map of the videos, as a figure and an interactive page | any |
+| `gains BEFORE.npz AFTER.npz` | the classes that gained and lost most between two score files | any |
+| `report RUN [--video FILE] [--scores BEFORE.npz AFTER.npz]` | all of the above in one self-contained page | any |
 
-A run knows the data set that it was validated on, so that `report RUN` alone shows all but the gains.
+A run records its validation data set, so `report RUN` alone shows everything except the gains.
 
-What follows is drawn by `python benchmarks/insights_page.py` from the demo's model, a tiny network trained for minutes
-on generated videos: it shows what the commands show, and says nothing about real ones. Training with another number
-of threads, or another release of torch, ends a point or two higher or lower."""
+`python benchmarks/insights_page.py` writes the rest of this page from the demo's model, a tiny network trained for
+minutes on generated videos. It illustrates the commands; it is no evidence about real videos. With another number of
+threads or another release of torch, the trained accuracy changes by a point or two."""
 
 
 class Subject:
@@ -200,8 +199,8 @@ def describe_motion(page: Page, subject: Subject) -> None:
     viewer = subject.viewer
     whole = subject.scores(viewer.model)
     page.text(
-        f"The model, PSN on `test_resnet`, names {subject.top1(whole):.1f} % of the {len(whole)} validation videos of "
-        f"`motion` rightly, and {subject.within_pairs(whole):.1f} % when only the two classes of a pair compete."
+        f"The model, PSN on `test_resnet`, reaches {subject.top1(whole):.1f} % top-1 on the {len(whole)} validation "
+        f"videos of `motion`, and {subject.within_pairs(whole):.1f} % when only the two classes of a pair compete."
     )
     show_interactions(page, subject)
     page.text("## Kernel shapes and receptive fields")
@@ -211,9 +210,9 @@ def describe_motion(page: Page, subject: Subject) -> None:
     fields = subject.fields()
     off = ", ".join(f"{100 * off_centre(field):.0f} % at {site}" for site, field in fields.items())
     page.text(
-        "Above the share of each kernel shape in ||T||, below where the centre of what a synthesizer adds looks at the "
-        "features of one video, in its own map. Pools count by their size, so that 3 holds two of the branches. The "
-        f"energy that comes from other frames than the centre's own, over {FIELD_CLIPS} videos: {off}."
+        "Top: the share of each kernel shape in ||T||. Pools count by their size, so size 3 covers two branches. "
+        "Below: the effective receptive field of the synthesizer's output at its centre, in time and in space, for one "
+        f"video. Share of the energy that comes from other frames than the centre frame, over {FIELD_CLIPS} videos: {off}."
     )
     show_video(page, subject, video)
     show_costs(page, subject.run, video, show_classes(page, subject, whole))
@@ -228,15 +227,14 @@ def show_interactions(page: Page, subject: Subject) -> None:
     spread = ", ".join(f"{100 * one.norms.std() / one.norms.mean():.0f} %" for one in start.values())
     moved = ", ".join(f"{100 * np.abs(end[site].norms / one.norms - 1).mean():.0f} %" for site, one in start.items())
     page.text(
-        "The mean |weight| of every path from a spatial (column) to a temporal kernel (row). A dense T begins with all "
-        f"of its paths, evenly but for chance, which spreads them by {spread} of their mean ({', '.join(start)}); "
-        f"training has moved a path by {moved} of its strength on average. In maps of so few channels the pattern is "
-        "therefore much of it chance: what training has made is seen against the start, and what a path is worth by "
-        "cutting it, both below."
+        "The mean |weight| of every path from a spatial kernel (column) to a temporal kernel (row). A dense T starts "
+        f"with all paths equally strong, up to a random spread of {spread} of the mean ({', '.join(start)}). Training "
+        f"has changed the paths by {moved} on average. With so few channels, much of the pattern is therefore chance. "
+        "Below, the maps are compared with their initial values, and the value of a path is measured by removing it."
     )
     *_, film = make_interactions([str(subject.run)], page.scratch)
     page.film(film.path, "epochs", "Interaction maps of the trained model, epoch by epoch")
-    page.text("The norms of the same model from before training, epoch 0, to its end, as the run has logged them.")
+    page.text("The norms of the same model as the run logged them, from epoch 0 (before training) to the last epoch.")
 
 
 def off_centre(field: ReceptiveField) -> float:
@@ -248,7 +246,7 @@ def off_centre(field: ReceptiveField) -> float:
 def show_video(page: Page, subject: Subject, video: Path) -> None:
     """Activation maps and evolution of one video."""
     viewer, name = subject.viewer, video.parent.name
-    page.text(f"## Activation maps\n\nA validation video of `{name}`, Grad-CAM at layer3, 4 x 4 places a frame:")
+    page.text(f"## Activation maps\n\nGrad-CAM at layer3 (4 x 4 cells per frame) for a validation video of `{name}`:")
     page.picture(
         make_cam(str(subject.run), video, page.scratch, layer="layer3")[0].path, "cam", "Class activation maps"
     )
@@ -257,9 +255,9 @@ def show_video(page: Page, subject: Subject, video: Path) -> None:
     shares = found.maps.sum((1, 2)) / found.maps.sum()
     strongest = int(shares.argmax())
     page.text(
-        f"The model says `{viewer.label_names[found.label]}`. Frame {footage.indices[strongest]} of the video holds "
-        f"{100 * shares[strongest]:.0f} % of the map; without any preference each of the {len(shares)} frames would "
-        f"hold {100 / len(shares):.0f} %."
+        f"The model predicts `{viewer.label_names[found.label]}`. Frame {footage.indices[strongest]} of the video "
+        f"receives {100 * shares[strongest]:.0f} % of the map; an even map would give each of the {len(shares)} frames "
+        f"{100 / len(shares):.0f} %."
     )
     page.text("## Prediction over time\n\nThe same video:")
     page.picture(
@@ -269,11 +267,11 @@ def show_video(page: Page, subject: Subject, video: Path) -> None:
     label = viewer.label_names.index(name)
     right = found.growing.argmax(1) == label
     turns = int(found.arrived[np.flatnonzero(~right)[-1]]) + 1 if not right.all() else 1
-    end = f"from {turns} frames on that stays its first choice" if right[-1] else "another class is its first choice"
+    end = f"it stays the top class from frame {turns} on" if right[-1] else "another class is the top class"
     page.text(
-        f"With all {found.num_frames} frames the probability of `{name}` is {100 * found.growing[-1, label]:.0f} %; "
-        f"{end}. The window of the latest {found.window} frames sees parts of the action only, and calls them what "
-        "such parts look like."
+        f"With all {found.num_frames} frames, the probability of `{name}` is {100 * found.growing[-1, label]:.0f} %; "
+        f"{end}. A window of the latest {found.window} frames sees only part of the action, and the model predicts "
+        "the class that this part resembles."
     )
 
 
@@ -286,27 +284,28 @@ def show_classes(page: Page, subject: Subject, whole: np.ndarray) -> tuple[Path,
         features = extract_features(subject.shown_to(model), subject.batches)
         models[name] = features, embed(features)
     page.text(
-        "## Embedding\n\nThe validation videos by the features of the model, and by those of the same model when T "
-        "feeds nothing to the temporal convolutions:"
+        "## Embedding\n\nThe validation videos, embedded with the model's features and with the features of the same "
+        "model after its temporal convolutions are cut off (their rows of T set to zero):"
     )
     page.picture(draw_embedding(models, index.class_names, page.scratch / "e.png"), "embedding", "Embedding by t-SNE")
     (_, less), (_, more) = models.values()
     page.text(
-        f"The silhouette is {less.silhouette:.2f} without them and {more.silhouette:.2f} with them, the accuracy of "
-        f"the 5 nearest others {100 * less.neighbour_accuracy:.0f} % and {100 * more.neighbour_accuracy:.0f} %."
+        f"The silhouette is {less.silhouette:.2f} without the temporal convolutions and {more.silhouette:.2f} with "
+        f"them; the accuracy of the 5 nearest neighbours is {100 * less.neighbour_accuracy:.0f} % and "
+        f"{100 * more.neighbour_accuracy:.0f} %."
     )
     scores = subject.scores(cut)
     about = (subject.labels, subject.videos, index.class_names, "8x1x1", "probabilities", len(subject.labels))
     before, after = Scores(scores, *about), Scores(whole, *about)
     gains = class_gains(before, after)
-    page.text("## Gains of classes\n\nWhat each class gains by the temporal convolutions, on the same comparison:")
+    page.text("## Class gains\n\nThe gain of each class from the temporal convolutions, for the same two models:")
     title = "temporal convolutions cut off, to whole"
     page.picture(draw_class_gains(gains, page.scratch / "g.png", title), "gains", "Gains of classes")
     clear = sum(one.low > 0 for one in gains)
     page.text(
-        f"Top-1 goes from {subject.top1(scores):.1f} % to {subject.top1(whole):.1f} %; {clear} of {len(gains)} classes "
-        f"have an interval above zero, `{gains[0].name}` most, `{gains[-1].name}` least. The network was "
-        "trained with these paths, and not given the chance to do without them."
+        f"Top-1 rises from {subject.top1(scores):.1f} % to {subject.top1(whole):.1f} %. {clear} of {len(gains)} "
+        f"classes have an interval above zero; `{gains[0].name}` gains most, `{gains[-1].name}` least. The network was "
+        "trained with these paths and had no chance to adapt to losing them."
     )
     files = page.scratch / "before.npz", page.scratch / "after.npz"
     for path, each in zip(files, (before, after), strict=True):
@@ -333,8 +332,8 @@ def show_costs(page: Page, run: Path, video: Path, scores: tuple[Path, Path]) ->
         after = os.times()
         seconds[name] = sum(after[2:4]) - sum(before[2:4])  # user and system time of children
     page.text(
-        "## Cost\n\nProcessor time of the commands on this model and the 600 videos, all threads and processes "
-        f"together: {', '.join(f'`{name}` {value:.0f} s' for name, value in seconds.items())}."
+        "## Cost\n\nCPU time of each command on this model and the 600 videos, summed over threads and processes: "
+        f"{', '.join(f'`{name}` {value:.0f} s' for name, value in seconds.items())}."
     )
 
 
@@ -343,14 +342,14 @@ def compare(page: Page, motion: Subject, appearance: Subject) -> None:
     subjects = {"motion": motion, "appearance": appearance}
     maps, starts = ({name: subject.maps(entry) for name, subject in subjects.items()} for entry in (-1, 0))
     page.text(
-        "## Order or appearance\n\nThe same network with the same recipe, once on `motion`, whose 12 classes are only "
-        "in the order of the frames, once on `appearance` (`benchmarks/appearance_data.py`), whose 6 classes are the "
-        "colours of the same shapes in every single frame and whose movements are drawn at random."
+        "## Order or appearance\n\nThe same network and recipe on two data sets: `motion`, whose 12 classes form pairs that "
+        "differ only in the order of the frames, and `appearance` (`benchmarks/appearance_data.py`), whose 6 classes "
+        "are the colours of the same shapes, visible in every frame, with random movements."
     )
     title = "||T_ij||$_1$ / elements of T_ij"
     file = draw_kernel_maps(maps, page.scratch / "both.png", title)
     page.picture(file, "order_or_appearance", "Interaction maps of the two models")
-    page.text(f"| grown by training, % | {' | '.join(maps['motion'])} |\n" + rule(len(maps["motion"])))
+    page.text(f"| growth through training, % | {' | '.join(maps['motion'])} |\n" + rule(len(maps["motion"])))
     grown = {
         (kind, name): [
             100 * (weight_of(one, prefix) / weight_of(starts[name][site], prefix) - 1) for site, one in sites.items()
@@ -376,15 +375,17 @@ def compare(page: Page, motion: Subject, appearance: Subject) -> None:
     stronger = {name: np.mean([share_of(one, "T-C") for one in sites.values()]) for name, sites in maps.items()}
     added = [float(np.mean(grown["temporal convolutions", name])) for name in subjects]
     page.text(
-        "Are the paths into temporal convolutions stronger where only order tells the classes apart? As a share of the "
-        f"mean weight of T, {than(stronger['motion'], stronger['appearance'], 0.01)}: "
-        f"{100 * stronger['motion']:.1f} % against {100 * stronger['appearance']:.1f} % (one run each; an even T would "
-        "give 60 %, three of five rows), and much of that is the chance of the start. By what training has made of "
-        f"them, {than(*added, 2)}: they have grown by {added[0]:.1f} % against {added[1]:.1f} %, mean of the sites. "
-        "By the gradients: "
-        f"{100 * off['motion']:.0f} % of the energy of what the synthesizers add comes from other frames against "
-        f"{100 * off['appearance']:.0f} %. By what is lost when these paths are cut: {lost['motion']:.1f} points of "
-        f"top-1 against {lost['appearance']:.1f}. Chance is 8.3 % on motion and 16.7 % on appearance."
+        "Are the paths into temporal convolutions stronger where only the order distinguishes the classes? Four "
+        "measures, `motion` against `appearance`, one run each:\n\n"
+        f"- Share of the mean weight of T: {than(stronger['motion'], stronger['appearance'], 0.01)}, "
+        f"{100 * stronger['motion']:.1f} % against {100 * stronger['appearance']:.1f} %. An even T would give 60 % "
+        "(three of five rows), and much of the rest is the random initialisation.\n"
+        f"- Growth through training, mean over the sites: {than(*added, 2)}, {added[0]:.1f} % against "
+        f"{added[1]:.1f} %.\n"
+        f"- Gradients: {100 * off['motion']:.0f} % of the energy of the synthesizers' output comes from other frames, "
+        f"against {100 * off['appearance']:.0f} %.\n"
+        f"- Loss of top-1 when these paths are cut off: {lost['motion']:.1f} points against "
+        f"{lost['appearance']:.1f}. Chance is 8.3 % on `motion` and 16.7 % on `appearance`."
     )
 
 
