@@ -5,8 +5,8 @@
     python benchmarks/ablation.py --write-only          # docs/ablation.md and its picture from the rows there are
 
 Every run is train_video.py with the same recipe (`timm_video_psn/recipes/motion.yaml`); only the system differs. A
-finished run becomes a row of docs/ablation.csv and is not trained again; a run that was broken off goes on from its
-checkpoint under --output. Delete docs/ablation.csv to measure anew.
+finished run becomes a row of docs/ablation.csv and is not trained again; an interrupted run resumes from its checkpoint
+under --output. Delete docs/ablation.csv to measure again.
 """
 
 import argparse
@@ -138,33 +138,38 @@ def page(rows: list[dict[str, str]]) -> str:
     """docs/ablation.md."""
     runs = {system: [row for row in rows if row["system"] == system] for system in SYSTEMS}
     lines = [
-        "# The ablations at small scale",
+        "# The paper's ablations at small scale",
         "",
-        "Written by `python benchmarks/ablation.py`; do not edit. The runs, one a line, are in",
-        "[ablation.csv](ablation.csv). The systems of the paper's Tables 1 and 2, trained from scratch on the embedded",
-        "data set `motion` with one recipe on a tiny backbone (test_resnet). **Paper** is its top-1 on",
-        "Something-Something V1 with ResNet-50 from ImageNet at 112 x 112: another task at another size. What can be",
-        "compared is the order of the rows, not their heights. **Within pairs** is the accuracy when the model has",
-        "only to choose between a class and the same videos run backwards; no single frame tells those apart, so that",
-        "guessing gives 50.",
+        "Written by `python benchmarks/ablation.py`; do not edit. [ablation.csv](ablation.csv) has one line per run.",
         "",
-        "| system | paper, top-1 % | runs | top-1, % | within pairs, % | training loss | seconds, least |",
+        "The systems of the paper's Tables 1 and 2, trained from scratch on the embedded data set `motion`, all with",
+        "the same recipe on a tiny backbone (test_resnet). The paper's column is its top-1 on Something-Something V1,",
+        "with ResNet-50 from ImageNet weights at 112 x 112. Because task and size differ, compare the order of the",
+        'rows, not the values. "Within pairs" is the accuracy when the model only chooses between a class and its',
+        "reversed counterpart. No single frame distinguishes the two, so guessing gives 50 %.",
+        "",
+        "| system | paper, top-1 % | runs | top-1, % | within pairs, % | training loss | shortest run, s |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, system in SYSTEMS.items():
         cells = [spread(runs[name], key, digits) for key, digits in zip(RESULTS, (1, 1, 3), strict=True)]
         cells.append(str(min((int(row["seconds"]) for row in runs[name]), default="-")))
         lines.append(f"| {system.title} | {system.paper_top1:.2f} | {len(runs[name])} | {' | '.join(cells)} |")
-    lines += ["", "Mean ± standard deviation over seeds; each run is judged after its last epoch, not at its best.", ""]
-    lines += ["![Accuracy of each run, beside the paper's](images/ablation.png)", "", "## What it says", ""]
+    lines += ["", "Mean ± standard deviation over seeds, after the last epoch of each run (not its best epoch).", ""]
+    lines += [
+        "![Accuracy of each run, beside the paper's](images/ablation.png)",
+        "",
+        "## Do the paper's claims hold here?",
+        "",
+    ]
     lines += findings(runs)
     lines += ["", *slow_runs(rows)]
     machines = sorted({f"{row['machine']}, torch {row['torch']}, threads a run: {row['threads']}" for row in rows})
     total = sum(int(row["seconds"]) for row in rows) / 3600
     lines += [
         "",
-        f"{len(rows)} runs, {total:.1f} hours in all, some beside other work: the table has the shortest of each",
-        f"system. Machine: {'; '.join(machines)}.",
+        f"{len(rows)} runs took {total:.1f} hours, some of them while the machine had other work; the table therefore",
+        f"gives the shortest run of each system. Machine: {'; '.join(machines)}.",
         "",
     ]
     return "\n".join(lines)
@@ -173,18 +178,18 @@ def page(rows: list[dict[str, str]]) -> str:
 def findings(runs: dict[str, list[dict[str, str]]]) -> list[str]:
     """Whether each of the paper's claims held, from the numbers: a difference counts beyond two standard errors."""
     claims = [
-        ("tsn", "tsm", "a temporal module is needed (TSM over TSN)"),
-        ("tsm", "rf_l_inception_t", "learned multi-scale temporal kernels over shifts (RF-L-Inception-T over TSM)"),
-        ("rf_s", "dense", "synthesized kernels over one cube (dense over RF-S)"),
-        ("rf_l_inception_t", "dense", "spatial and temporal scales over temporal ones (dense over RF-L-Inception-T)"),
-        ("grouping", "dropout", "irregular kernels, even few (dropout over grouping)"),
-        ("grouping", "shuffle", "irregular kernels (shuffling over grouping)"),
-        ("shuffle", "dense", "a learned fusion over a fixed one (dense over shuffling)"),
+        ("tsn", "tsm", "a temporal module helps (TSM over TSN)"),
+        ("tsm", "rf_l_inception_t", "learned multi-scale temporal kernels beat shifts (RF-L-Inception-T over TSM)"),
+        ("rf_s", "dense", "synthesized kernels beat one cube (dense over RF-S)"),
+        ("rf_l_inception_t", "dense", "spatial and temporal scales beat temporal ones (dense over RF-L-Inception-T)"),
+        ("grouping", "dropout", "irregular kernels help, even a few (dropout over grouping)"),
+        ("grouping", "shuffle", "irregular kernels help (shuffling over grouping)"),
+        ("shuffle", "dense", "a learned fusion beats a fixed one (dense over shuffling)"),
         ("dense", "dense_interaction", "the interaction loss helps"),
         ("dense", "dense_capacity", "the capacity loss helps"),
         ("dense", "dense_both", "both losses help"),
     ]
-    lines = ["| the paper's claim | its difference | ours | held here? |", "|---|---|---|---|"]
+    lines = ["| the paper's claim | paper, points | ours, points | holds here? |", "|---|---|---|---|"]
     for weaker, stronger, claim in claims:
         paper = SYSTEMS[stronger].paper_top1 - SYSTEMS[weaker].paper_top1
         ours = [[float(row["top1"]) for row in runs[name]] for name in (weaker, stronger)]
@@ -193,20 +198,25 @@ def findings(runs: dict[str, list[dict[str, str]]]) -> list[str]:
             continue
         difference = statistics.mean(ours[1]) - statistics.mean(ours[0])
         error = sum(statistics.variance(values) / len(values) for values in ours) ** 0.5
-        held = "yes" if difference > 2 * error else "no, the opposite" if difference < -2 * error else "cannot be told"
+        held = "yes" if difference > 2 * error else "no, the opposite" if difference < -2 * error else "undecided"
         lines.append(f"| {claim} | {paper:+.2f} | {difference:+.1f} ± {error:.1f} | {held} |")
-    return [*lines, "", '± is the standard error of the difference; "cannot be told" is one below two of these.']
+    return [
+        *lines,
+        "",
+        "± is the standard error of the difference. Differences below two standard errors are undecided.",
+    ]
 
 
 def slow_runs(rows: list[dict[str, str]]) -> list[str]:
-    """How many runs were too short; TSN's are left out, which no length would help over 50 %."""
+    """How many runs were too short, TSN's left out: no number of epochs would take it over 50 %."""
     able = [row for row in rows if row["system"] != "tsn"]
     low = [f"{SYSTEMS[row['system']].title} with seed {row['seed']}" for row in able if float(row["top1"]) < 50]
     if not low:
         return []
     return [
-        f"{len(low)} of {len(able)} runs that could tell all classes apart ended below 50 %: {', '.join(low)}. Four",
-        "epochs from scratch were too short for them, so that much of what the table compares is speed of learning.",
+        f"Of the {len(able)} runs whose model can distinguish all classes, {len(low)} ended below 50 %:",
+        f"{', '.join(low)}.",
+        "Four epochs from scratch were too short for them, so much of the table compares training speed.",
     ]
 
 

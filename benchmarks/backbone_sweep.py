@@ -4,10 +4,8 @@
     python benchmarks/backbone_sweep.py --modules swin_transformer hiera
     python benchmarks/backbone_sweep.py --report > docs/backbones.md
 
-A backbone is supported when, with random weights, the clip's logits equal the average over its frames of the logits of
-timm's own image model with the same weights, to the last bit; every temporal module was called on the way; and a
-training step on clips of 2 frames gives every parameter of every temporal module a gradient. Results are kept in
---output, a line a model file, and only what failed is measured again for the same timm.
+`SUPPORTED` says what a backbone has to do. Results are kept in --output, one line per model file; for the same timm
+only failures are measured again.
 """
 
 import argparse
@@ -25,6 +23,13 @@ import timm_video_psn  # noqa: F401  registers the models
 from timm_video_psn.layers import TemporalModule
 from timm_video_psn.surgery import CHILD, injected
 
+SUPPORTED = """\
+A backbone is supported if it passes three checks with random weights:
+
+1. With the same weights, the clip's logits equal the frame average of timm's image model's logits, bit for bit.
+2. Every temporal module is called exactly once.
+3. A training step on 2-frame clips gives every parameter of every temporal module a gradient.
+"""
 PROPORTIONS = (0.25, 0.5, 1.0)  # narrow models need more than the paper's quarter for seven branches
 
 
@@ -174,9 +179,9 @@ def line(result: dict[str, Any]) -> str:
 def report(results: list[dict[str, Any]], asked: list[str]) -> None:
     """A Markdown table, and the count."""
     print("# PSN on timm's backbones\n")
-    print(f"The smallest model of every model file of timm {timm.__version__}, from")
-    print("`python benchmarks/backbone_sweep.py`, which says what supported means.\n")
-    print("| timm file | model | M parameters | passes on | sites | proportion | status |")
+    print(f"The smallest model of every model file in timm {timm.__version__}, measured by")
+    print(f"`python benchmarks/backbone_sweep.py`. {SUPPORTED}")
+    print("| timm file | model | parameters, M | feature layout | sites | proportion | status |")
     print("|---|---|---|---|---|---|---|")
     for result in sorted(results, key=lambda result: result["module"]):
         status = result["status"] + (f": {result['reason']}" if result["reason"] else "")
@@ -187,9 +192,12 @@ def report(results: list[dict[str, Any]], asked: list[str]) -> None:
     classifiers = [result for result in results if result["status"] != "no classifier"]
     share = counts["supported"] / max(1, len(classifiers))
     failed = len(classifiers) - sum(counts.values())
-    print(f"\n{counts['supported']} of {len(classifiers)} files with classifiers are supported ({share:.1%}), ", end="")
     print(
-        f"{counts['refused']} refused, {failed} failed; {len(results) - len(classifiers)} have no classifier.", end=""
+        f"\n{counts['supported']} of {len(classifiers)} model files with classifiers are supported ({share:.1%}), ",
+        end="",
+    )
+    print(
+        f"{counts['refused']} rejected, {failed} failed; {len(results) - len(classifiers)} have no classifier.", end=""
     )
     missing = len(asked) - len(results)
     print(f" {missing} files are not measured yet." if missing else "")

@@ -212,7 +212,8 @@ def describe_motion(page: Page, subject: Subject) -> None:
     page.text(
         "Top: the share of each kernel shape in ||T||. Pools count by their size, so size 3 covers two branches. "
         "Below: the effective receptive field of the synthesizer's output at its centre, in time and in space, for one "
-        f"video. Share of the energy that comes from other frames than the centre frame, over {FIELD_CLIPS} videos: {off}."
+        "video. Share of the energy that comes from other frames than the centre frame, over "
+        f"{FIELD_CLIPS} videos: {off}."
     )
     show_video(page, subject, video)
     show_costs(page, subject.run, video, show_classes(page, subject, whole))
@@ -342,9 +343,9 @@ def compare(page: Page, motion: Subject, appearance: Subject) -> None:
     subjects = {"motion": motion, "appearance": appearance}
     maps, starts = ({name: subject.maps(entry) for name, subject in subjects.items()} for entry in (-1, 0))
     page.text(
-        "## Order or appearance\n\nThe same network and recipe on two data sets: `motion`, whose 12 classes form pairs that "
-        "differ only in the order of the frames, and `appearance` (`benchmarks/appearance_data.py`), whose 6 classes "
-        "are the colours of the same shapes, visible in every frame, with random movements."
+        "## Order or appearance\n\nThe same network and recipe on two data sets: `motion`, whose 12 classes form pairs "
+        "that differ only in the order of the frames, and `appearance` (`benchmarks/appearance_data.py`), whose 6 "
+        "classes are the colours of the same shapes, visible in every frame, with random movements."
     )
     title = "||T_ij||$_1$ / elements of T_ij"
     file = draw_kernel_maps(maps, page.scratch / "both.png", title)

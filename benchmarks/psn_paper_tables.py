@@ -3,7 +3,7 @@
     python benchmarks/psn_paper_tables.py > docs/paper.md
 
 The paper's values are data of this script, copied as printed. Ours are measured from the models when it runs.
-A number of ours that is not the paper's needs a sentence that says so: the script refuses to print without one.
+Where our number differs from the paper's, the row needs a note that explains it; without one the script stops.
 """
 
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ FIVE = {"receptive_field": (5, 5, 5)}  # of all ablations; the paper's best, 5x5
 INTRO = """\
 # The paper's tables and ours
 
-Written by `python benchmarks/psn_paper_tables.py`; do not edit. "Paper" columns are copied from Tian, Zhai and Gao,
-"Perceptron Synthesis Network" (arXiv 2007.11460); ours are counted from the models of this package by that command.
-All on ResNet-50. The paper's accuracies are left out: none has been reproduced here. Its supplementary material, which
-holds the details of its baselines, is not available.
+Written by `python benchmarks/psn_paper_tables.py`; do not edit. The "paper" columns are copied from Tian, Zhai and Gao,
+"Perceptron Synthesis Network" (arXiv 2007.11460). The command counts the other columns from this package's models. All
+models use ResNet-50. The tables leave out the paper's accuracies, because we have reproduced none of them. The paper's
+supplementary material, which describes its baselines, is not available.
 
-conv1 to conv4 are the sites that the paper's text names and our default: after the stem's pool, layer1, layer2 and
-layer3. The receptive field is written T x H x W, the paper writes W x H x T.
+conv1 to conv4 are the sites named in the paper's text and our default: after the stem's pool, layer1, layer2, layer3.
+We write receptive fields as T x H x W; the paper writes W x H x T.
 """
 
 
@@ -65,7 +65,7 @@ class CostRow(NamedTuple):
     note: str = ""
 
 
-CAPTION = "Fig. 4's caption says that kernels of size 5 are dilated; the paper's number above says that they are not."
+CAPTION = "Fig. 4's caption says that kernels of size 5 are dilated, but the paper's number above fits undilated ones."
 TABLE_1 = [
     Row("TSN", "23.87", "tsn_resnet50", {}, "23,864,558 rounds to 23.86; the paper seems to have rounded up."),
     Row("TSM", "23.87", "tsm_resnet50", {}, "As TSN: a shift has no parameters."),
@@ -81,30 +81,32 @@ TABLE_1 = [
         "27.28",
         "rf_l_inception_t_resnet50",
         {},
-        "Fig. 4 (d) shows a temporal bank and no more; what else the paper's has, its text does not say.",
+        "Fig. 4 (d) shows only a temporal bank; the paper's text does not say what else its model has.",
     ),
     Row(
         "Ours",
         "27.55",
         "psn_resnet50",
         FIVE,
-        "Evidently counted after layer1 to layer4; for the other 0.03 M the paper's text gives no reason.",
+        "Evidently counted after layer1 to layer4; the paper's text does not explain the other 0.03 M.",
     ),
     Row("Ours-1/16", "24.05", "psn_resnet50", {"proportion": 1 / 16, **FIVE}),
 ]
 
-TRAINED = "The paper's are those of a trained network; ours has just been initialised, with every path open."
-PAIRS = "The paper counts all c channels of every pair of groups that are connected at all, and pairs i = j as well."
+TRAINED = "The paper counts a trained network; ours is freshly initialised, with every path open."
+PAIRS = "The paper counts all c channels of every connected pair of groups, including pairs i = j."
 
 TABLE_2 = [
     FusionRow("Channel grouping", "grouping", "0", "0", "0"),
     FusionRow("Channel dropout", "dropout", "1856", "0.75", "0", PAIRS),
     FusionRow("Channel shuffling", "shuffle", "1856", "0", "0", PAIRS),
     FusionRow("Ours", "dense", "< 1856", "> 0", "0.086", TRAINED),
-    FusionRow("Ours + L_i", "dense", "~ 1856", "> 0", "0.086", "As above: a loss changes no count."),
+    FusionRow("Ours + L_i", "dense", "~ 1856", "> 0", "0.086", "As above: a loss does not change the count."),
     FusionRow("Ours + L_c", "dense", "< 1856", "0", "0.086", "As above."),
     FusionRow("Ours + L_i and L_c", "dense", "~ 1856", "0", "0.086", "As above."),
-    FusionRow("T_ij as vectors (Fig. 2)", "channelwise", "", "", "", "No row of the paper: its Fig. 3 has dense T_ij."),
+    FusionRow(
+        "T_ij as vectors (Fig. 2)", "channelwise", "", "", "", "Not in the paper's table: its Fig. 3 has dense T_ij."
+    ),
 ]
 
 REST = "0.03 M less than the paper's, as in Table 1."
@@ -116,7 +118,7 @@ TABLE_3 = [
         "27.55",
         "psn_resnet50",
         {"pool": "none", **FIVE},
-        "Ours splits the same channels among three branches instead of four; the paper's seems to keep their widths.",
+        "Ours splits the same channels among three branches instead of four; the paper seems to keep the widths.",
     ),
     Row("Without inter ReLU", "27.55", "psn_resnet50", {"inter_act": False, **FIVE}, REST),
     Row("Without dilation", "27.95", "psn_resnet50", {"dilated": False, **FIVE}, "0.04 M less than the paper's."),
@@ -124,15 +126,15 @@ TABLE_3 = [
     Row("(2+1)D", "27.55", "psn_resnet50", FIVE, REST),
 ]
 
-NORMS = "With norms, and 5x5x5, as in the last row, the paper's number comes out."
+NORMS = "With norms and a receptive field of 5x5x5 (last row), ours equals the paper's number."
 TABLE_4 = [
     CostRow("TSM", "33", "tsm_resnet50", 8, 224),
     CostRow("TSM", "65", "tsm_resnet50", 16, 224),
     CostRow(
-        "GST", "29.5", "gst_resnet50", 8, 224, "The paper's is that of GST's own paper, which says not what it counts."
+        "GST", "29.5", "gst_resnet50", 8, 224, "The number is from GST's own paper, which does not say what it counts."
     ),
     CostRow("GST", "59", "gst_resnet50", 16, 224, "As above."),
-    CostRow("TSN", "", "tsn_resnet50", 8, 112, "The paper's TSN has another backbone, BN-Inception."),
+    CostRow("TSN", "", "tsn_resnet50", 8, 112, "The paper's TSN uses BN-Inception."),
     CostRow("TSN", "", "tsn_resnet50", 8, 224, "As above."),
     CostRow("TSN", "", "tsn_resnet50", 16, 224, "As above."),
     CostRow(
@@ -141,15 +143,15 @@ TABLE_4 = [
         "psn_resnet50",
         8,
         112,
-        "The last level has 4x4 pixels, more than a quarter of its 7x7 at 224; the paper's is nearly a quarter.",
+        "Our last level has 4x4 pixels, more than a quarter of the 7x7 at 224; the paper's cost is nearly a quarter.",
     ),
     CostRow("Ours", "36.19", "psn_resnet50", 8, 224, NORMS),
-    CostRow("Ours", "72.38", "psn_resnet50", 16, 224, "The paper's is twice its 36.19, ours twice our 35.99."),
+    CostRow("Ours", "72.38", "psn_resnet50", 16, 224, "The paper's is twice its 36.19; ours is twice our 35.99."),
 ]
 TABLE_5 = [
     CostRow("TSM", "33", "tsm_resnet50", 8, 224),
     CostRow("TSM", "65", "tsm_resnet50", 16, 224),
-    CostRow("Ours", "36.19", "psn_resnet50_k400", 8, 224, "As in Table 4; 400 classes cost next to nothing."),
+    CostRow("Ours", "36.19", "psn_resnet50_k400", 8, 224, "As in Table 4; the 400 classes add almost nothing."),
     CostRow("Ours", "72.38", "psn_resnet50_k400", 16, 224, "As in Table 4."),
 ]
 
@@ -167,8 +169,8 @@ def document() -> str:
 def table_1() -> Iterator[str]:
     yield from heading(
         "Table 1: parameters",
-        "Millions, 174 classes, receptive field 5x5x5 but in RF-S. By its numbers, the paper counted with the blocks\n"
-        "after layer1 to layer4, and its last row alone at the sites of its text.",
+        "Millions, 174 classes, receptive field 5x5x5 except for RF-S. The paper's numbers fit modules after layer1 to "
+        "layer4;\nonly its last row fits the sites named in its text.",
     )
     yield from parameter_rows("method", TABLE_1)
 
@@ -191,9 +193,9 @@ def parameter_rows(first: str, rows: list[Row]) -> Iterator[str]:
 def table_2() -> Iterator[str]:
     yield from heading(
         "Table 2: feature fusion",
-        "5x5x5, proportion 1/4, conv1 to conv4. An ir-interaction is a channel of a temporal group that hears of a "
-        "spatial\ngroup; the drop rate is the share of channels that no group hears of; parameters of the fusion in "
-        "millions.",
+        "5x5x5, proportion 1/4, conv1 to conv4. An ir-interaction is a channel of a temporal group that receives input "
+        "from a\nspatial group; the drop rate is the share of channels that no group receives. Parameters are the "
+        "fusion's, in\nmillions.",
     )
     yield from header(
         "method",
@@ -231,20 +233,19 @@ def table_2() -> Iterator[str]:
 def table_4() -> Iterator[str]:
     yield from heading(
         "Table 4: cost on Something-Something V1",
-        'Billions of multiply-adds for one view. Ours are those of convolutions and linear layers; "with norms" adds '
-        "two\noperations for each element of a batch norm's output. PSN has a receptive field of 7x5x5 but in the last "
-        "row.",
+        'Billions of multiply-adds for one view. We count convolutions and linear layers; "with norms" adds two '
+        "operations for\neach element of a batch norm's output. PSN's receptive field is 7x5x5 except in the last row.",
     )
     yield from cost_rows(TABLE_4)
     plain, normed = multiply_adds("psn_resnet50", 8, 224, **FIVE)
     if f"{normed:.2f}" != "36.19":
-        raise SystemExit(f"the count with norms at 5x5x5 is {normed:.2f} and no more the paper's 36.19")
-    yield line("Ours, 5x5x5", "8 of 224 px", "", f"{plain:.2f}", f"{normed:.2f}", "No row of the paper.")
+        raise SystemExit(f"the count with norms at 5x5x5 is {normed:.2f} and no longer the paper's 36.19")
+    yield line("Ours, 5x5x5", "8 of 224 px", "", f"{plain:.2f}", f"{normed:.2f}", "Not in the paper's table.")
 
 
 def table_5() -> Iterator[str]:
     yield from heading(
-        "Table 5: cost on Kinetics-400", "As Table 4. Three crops of ten clips cost thirty times as much."
+        "Table 5: cost on Kinetics-400", "As in Table 4. Three crops of ten clips cost thirty times as much."
     )
     yield from cost_rows(TABLE_5)
 
