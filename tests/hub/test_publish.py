@@ -239,7 +239,7 @@ def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results
         ({"model": "hf-hub:them/theirs@v2", "pretrained": True}, "them/theirs", "huggingface.co/them/theirs"),
         ({"model": "local-dir:mine", "pretrained": True}, None, "weights that are not on the Hub"),
         ({"model": "tsm_test_resnet", "initial_checkpoint": "last.pt"}, None, "weights that are not on the Hub"),
-        (None, None, "| started from | not recorded |"),
+        (None, None, "| initial weights | not recorded |"),
     ],
 )
 def test_the_card_names_the_weights_that_training_started_from(publish, plain, tmp_path, recipe, base_model, text):
@@ -494,6 +494,6 @@ def test_a_model_without_synthesizers_and_records_gets_a_card_that_says_so(publi
     assert {path.name for path in (tmp_path / "dry").iterdir()} == PLAIN
     card = (tmp_path / "dry" / "README.md").read_text()
     assert ".png" not in card
-    for part in ("None were recorded.", "The recipe was not recorded.", "| started from | not recorded |"):
+    for part in ("None were recorded.", "The recipe was not recorded.", "| initial weights | not recorded |"):
         assert part in card
     assert "model-index" not in card
