@@ -24,8 +24,8 @@ from timm_video_psn.data.datasets.motion import prepare_motion
 from timm_video_psn.engine.signals import StopRequest
 from timm_video_psn.engine.train import build
 from timm_video_psn.engine.train.options import parse_options
-from timm_video_psn.engine.train.task import VideoClassificationTask
 from timm_video_psn.engine.train.trainer import Trainer
+from timm_video_psn.losses import VideoClassificationTask
 
 
 class MemoryLoader:

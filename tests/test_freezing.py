@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timm_video_psn import auxiliary_losses, freeze_synthesizers, unfreeze_synthesizers
-from timm_video_psn.engine.train.task import VideoClassificationTask
 from timm_video_psn.layers import ActionPerceptronSynthesizer
+from timm_video_psn.losses import VideoClassificationTask
 from timm_video_psn.surgery import injected
 
 COPIES = [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]

@@ -73,8 +73,6 @@ COVERED_BY = {
     "data/shards/index": "data/shards/test_loader",
     "data/shards/stream": "data/shards/test_loader",
     "engine/train/build": "engine/train/test_trainer",
-    "engine/train/curves": "engine/train/test_run_folder",
-    "engine/train/unreadable_videos": "engine/train/test_trainer",
     "engine/signals": "test_train_video",
     "engine/predict/predictor": "engine/train/test_trainer",
     "engine/trained_model": "test_validate_video",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tests import reference
 from timm_video_psn import auxiliary_losses
 from timm_video_psn.layers import ActionPerceptronSynthesizer, fold_clip
-from timm_video_psn.losses import capacity_loss, interaction_loss
+from timm_video_psn.losses import VideoClassificationTask, capacity_loss, interaction_loss
 
 WIDTHS = {"equal": ((2, 2, 2), (2, 2, 2)), "unequal": ((4, 2, 2), (3, 1, 2, 2)), "one group": ((5,), (5,))}
 ALPHA, BETA = 10.0, 5.0  # large enough that a lost term shows in every gradient
@@ -257,3 +257,38 @@ def test_bfloat16_autocast_stays_near_float32(clip):
     for synthesizer, other in zip(synthesizers(model), synthesizers(twin), strict=True):
         near = F.cosine_similarity(synthesizer.fusion.weight.grad.flatten(), other.fusion.weight.grad.flatten(), dim=0)
         assert near > 0.95
+
+
+def test_the_total_is_the_weighted_sum_of_its_named_terms():
+    model = timm.create_model("psn_test_resnet", num_classes=3, proportion=0.5).train()
+    clip, label = torch.randn(2, 3, 4, 32, 32), torch.tensor([0, 2])
+    terms, logits = VideoClassificationTask(model, alpha=0.5, beta=0.25)(clip, label)
+    expected = torch.nn.functional.cross_entropy(logits, label)
+    auxiliary = auxiliary_losses(model)
+    assert terms["ce"] == expected
+    torch.testing.assert_close(terms["loss"], expected + 0.5 * auxiliary["interaction"] + 0.25 * auxiliary["capacity"])
+
+
+def test_a_model_without_synthesizers_or_weights_of_zero_leave_the_classification_loss_alone():
+    clip, label = torch.randn(2, 3, 4, 32, 32), torch.tensor([0, 2])
+    for name, alpha in (("tsn_test_resnet", 0.01), ("psn_test_resnet", 0.0)):
+        model = timm.create_model(name, num_classes=3).train()
+        terms, _ = VideoClassificationTask(model, alpha=alpha, beta=0.0)(clip, label)
+        assert set(terms) == {"loss", "ce"}
+        assert terms["loss"] == terms["ce"]
+
+
+def test_the_default_weights_are_the_papers():
+    task = VideoClassificationTask(torch.nn.Identity())
+    assert task.weights == pytest.approx({"interaction": 0.01, "capacity": 0.001})
+
+
+def test_mixed_clips_have_the_shares_of_their_losses_and_the_auxiliary_ones_as_ever():
+    model = timm.create_model("psn_test_resnet", num_classes=3, proportion=0.5).train()
+    clip, shares = torch.randn(2, 3, 4, 32, 32), torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.25, 0.75]])
+    terms, logits = VideoClassificationTask(model, alpha=0.5, beta=0.25)(clip, shares)
+    losses = -logits.log_softmax(1)
+    expected = sum(shares[row, k] * losses[row, k] for row in range(2) for k in range(3)) / 2
+    torch.testing.assert_close(terms["ce"], expected)
+    auxiliary = auxiliary_losses(model)
+    torch.testing.assert_close(terms["loss"], expected + 0.5 * auxiliary["interaction"] + 0.25 * auxiliary["capacity"])

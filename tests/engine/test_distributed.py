@@ -23,7 +23,7 @@ from timm_video_psn.engine import distributed
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.evaluate.evaluate import evaluate
 from timm_video_psn.engine.precision import Precision
-from timm_video_psn.engine.train.build import create_model
+from timm_video_psn.engine.train.model import create_model
 from timm_video_psn.engine.train.options import parse_options
 from timm_video_psn.engine.train.trainer import Trainer, _with_synchronised_norms
 
@@ -187,11 +187,11 @@ def step_with_an_empty_batch(path: Path, accumulate: int) -> None:
         model = nn.Linear(3, 2)
         wrapped = distributed.parallel(model, torch.device("cpu"))
         batch = clips_of([(rank, 0), (rank + 2, 0)])
-        shared = distributed.share_step(batch)
+        shared = distributed.sync_batch_counts(batch)
         assert (shared.clips, shared.skipped, shared.weight) == ((2, 2), False, 1.0)
-        with distributed.without_sharing(wrapped):
+        with distributed.no_sync(wrapped):
             wrapped(torch.full((1, 3), 1.0 + rank)).sum().backward()
-        shared = distributed.share_step(clips_of([(4 if rank else 5, 0)]))
+        shared = distributed.sync_batch_counts(clips_of([(4 if rank else 5, 0)]))
         assert (shared.clips, shared.skipped) == ((1, 0), True)
         assert [item.index for item in shared.unreadable] == [4]
         assert model.weight.grad.unique().item() == 1.0 + rank

@@ -12,7 +12,7 @@ from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from timm_video_psn import VideoNet
-from timm_video_psn.engine.train.build import create_model
+from timm_video_psn.engine.train.model import create_model
 from timm_video_psn.engine.train.options import parse_options
 
 NAMES = sorted(timm.list_models(module="psn_datasets"))

@@ -115,7 +115,7 @@ def _fails_first(store: dist.Store) -> bool:
         return True
 
 
-def first_computes(compute: Callable[[], T]) -> T:
+def broadcast_from_rank0(compute: Callable[[], T]) -> T:
     """What `compute` returns in the first process, in every process.
 
     Args:
@@ -128,7 +128,7 @@ def first_computes(compute: Callable[[], T]) -> T:
     return box[0]  # type: ignore[return-value]
 
 
-def first_of_node_computes(compute: Callable[[], T]) -> T:
+def local_rank0_first(compute: Callable[[], T]) -> T:
     """What `compute` returns, after the first process of each machine has gone ahead to prepare files.
 
     Args:
@@ -157,8 +157,8 @@ def barrier() -> None:
     gather(None)
 
 
-def highest(number: int | None) -> int | None:
-    """The highest number that a process has, None where none has any.
+def all_reduce_max(number: int | None) -> int | None:
+    """The all_reduce_max number that a process has, None where none has any.
 
     Args:
         number: of this process.
@@ -187,7 +187,7 @@ class Step(NamedTuple):
         return self.clips[rank()] * len(self.clips) / sum(self.clips)
 
 
-def share_step(batch: Batch) -> Step:
+def sync_batch_counts(batch: Batch) -> Step:
     """Tell the other processes of a batch, and hear of theirs.
 
     Args:
@@ -218,7 +218,7 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
     )
 
 
-def without_sharing(module: nn.Module) -> AbstractContextManager[None]:
+def no_sync(module: nn.Module) -> AbstractContextManager[None]:
     """Within this context backward adds up gradients in this process alone.
 
     Args:
@@ -239,7 +239,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
             parameter.grad /= world_size()
 
 
-def share_buffers(module: nn.Module) -> None:
+def broadcast_buffers(module: nn.Module) -> None:
     """Give every process the first one's buffers: the statistics of the norms.
 
     Args:

@@ -1,9 +1,19 @@
+import os
 import time
 
 import pytest
 import torch
 
-from timm_video_psn.engine.train.meters import LossMeter, Waiting
+from timm_video_psn.engine.evaluate.evaluate import Evaluation
+from timm_video_psn.engine.train.meters import (
+    DataTimer,
+    LossMeter,
+    advise,
+    best_epochs,
+    describe_epoch,
+    validation_columns,
+)
+from timm_video_psn.engine.train.options import parse_options
 
 
 def step(meter, number, loss, clips, correct):
@@ -50,7 +60,79 @@ def test_waiting_measures_the_share_of_time_spent_on_data():
             time.sleep(0.03)
             yield item
 
-    timing = Waiting(slow())
+    timing = DataTimer(slow())
     for _ in timing:
         time.sleep(0.01)
     assert 0.6 < timing.share < 0.95
+
+
+TRAINED = {
+    "epoch": 3,
+    "lr": 0.01,
+    "train_loss": 2.0,
+    "train_ce": 2.01,
+    "train_top1": 50.0,
+    "data_wait": 0.1,
+    "seconds": 7,
+}
+
+
+def test_the_best_epochs_are_those_of_the_highest_accuracy_then_of_the_lowest_loss_then_the_earliest():
+    results = [(50.0, 1.0), None, (60.0, 0.9), (60.0, 0.8), (50.0, 1.0), (40.0, 0.1)]
+    history = [
+        {"epoch": epoch, **({} if result is None else {"val_top1": result[0], "val_loss": result[1]})}
+        for epoch, result in enumerate(results, start=1)
+    ]
+    assert best_epochs(history, 9) == [4, 3, 1, 5, 6]
+    assert best_epochs(history, 2) == [4, 3]
+    assert best_epochs(history[1:2], 2) == []
+
+
+def test_an_epoch_is_described_with_what_is_known_of_it():
+    assert "loss 2.000 (ce 2.010)  train top-1 50.0  not validated" in describe_epoch(TRAINED, 8)
+    evaluation = Evaluation(1.23456789, 61.23456, 90.0, None, num_videos=11, num_expected=12)
+    columns = validation_columns(evaluation, "8x1x1@224/256 segments logits")
+    assert "val_pair_top1" not in columns
+    assert columns["val_loss"] == 1.234568
+    line = describe_epoch({**TRAINED, **columns, "val_pair_top1": 75.0}, 8)
+    assert line.startswith("epoch 3/8")
+    assert "val top-1 61.2, top-5 90.0, within pairs 75.0 (11 of 12 videos, 8x1x1@224/256 segments logits)" in line
+
+
+def test_up_to_thirty_percent_nothing_is_said():
+    assert advise(0.30, parse_options([])) is None
+
+
+def test_the_remedies_are_commands_that_fit_the_run(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    advice = advise(0.42, parse_options(["--workers", "4", "--img-size", "112"]))
+    assert advice is not None
+    assert advice.startswith("42% of the epoch")
+    for remedy in (
+        "--workers 8 (now 4, and this machine has 16 cores)",
+        "timm-video-psn prepare resize",
+        "--short-side 128",
+    ):
+        assert remedy in advice
+    assert "--decoder torchcodec" in advice
+
+
+def test_what_is_done_already_is_not_advised(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    advice = advise(0.9, parse_options(["--dataset", "motion", "--workers", "4", "--decoder", "torchcodec"]))
+    assert advice is not None
+    for remedy in ("--workers", "resize", "torchcodec"):
+        assert remedy not in advice
+
+
+def test_what_shards_cannot_do_is_not_advised():
+    advice = advise(0.9, parse_options(["--dataset", "shards", "--data-dir", "https://host/shards"]))
+    assert advice is not None
+    assert "resize" not in advice
+    assert "torchcodec" not in advice
+
+
+@pytest.mark.parametrize(("workers", "more"), [("0", "1"), ("3", "4")])
+def test_workers_are_doubled_up_to_the_cores(monkeypatch, workers, more):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert f"--workers {more} " in (advise(0.5, parse_options(["--workers", workers])) or "")

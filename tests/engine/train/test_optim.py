@@ -1,18 +1,22 @@
+import math
+
 import pytest
 import timm
 import torch
-from timm.optim import muon
+from timm.optim import create_optimizer_v2, muon
 from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import create_scheduler_v2
 
 import timm_video_psn  # noqa: F401  registers the models
 from timm_video_psn.engine.train.build import create_optimizer
 from timm_video_psn.engine.train.optim import (
+    GradClipper,
     LearningRateMultipliers,
     base_learning_rate,
     check_coverage,
     create_parameter_groups,
     describe_groups,
+    orthogonalize_in_float32,
 )
 from timm_video_psn.engine.train.options import parse_options
 
@@ -177,3 +181,76 @@ def test_the_table_has_a_line_for_each_role_and_kind_and_adds_up():
     assert table["backbone weights"][3] == "to"
     sizes = [int(values[1].replace(",", "")) for values in table.values()]
     assert sum(sizes) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def layer(*gradients):
+    """A parameter for each gradient, and one that has none."""
+    parameters = [torch.nn.Parameter(torch.ones(len(gradient))) for gradient in gradients]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = torch.tensor(gradient)
+    return [*parameters, torch.nn.Parameter(torch.zeros(3))]
+
+
+def gradients(parameters):
+    return [parameter.grad.tolist() for parameter in parameters if parameter.grad is not None]
+
+
+@pytest.mark.parametrize(
+    ("limit", "mode", "after"),
+    [
+        (0, "norm", [[3.0, 0.0], [-4.0]]),
+        (10, "norm", [[3.0, 0.0], [-4.0]]),
+        (2.5, "norm", [[1.5, 0.0], [-2.0]]),
+        (1, "value", [[1.0, 0.0], [-1.0]]),
+    ],
+)
+def test_the_norm_before_the_limit_is_noted_and_the_limit_holds(limit, mode, after):
+    parameters = layer([3.0, 0.0], [-4.0])
+    meter = GradClipper(limit, mode)
+    meter.apply(parameters)
+    assert meter.average() == pytest.approx(5)
+    for found, expected in zip(gradients(parameters), after, strict=True):
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_adaptive_limits_follow_the_length_of_the_weights():
+    parameters = layer([3.0, 4.0])
+    meter = GradClipper(0.1, "agc")
+    meter.apply(parameters)
+    assert meter.average() == pytest.approx(5)
+    assert torch.tensor(gradients(parameters)[0]).norm() == pytest.approx(0.1 * math.sqrt(2), rel=1e-4)
+
+
+def test_the_average_is_over_updates_with_a_finite_gradient_and_survives_a_resume():
+    meter = GradClipper(0)
+    assert meter.average() is None
+    for gradient in ([1.0], [math.inf], [math.nan], [4.0]):
+        meter.apply(layer(gradient))
+    other = GradClipper(0)
+    other.load_state_dict(meter.state_dict())
+    for each in (meter, other):
+        each.apply(layer([4.0]))
+        assert each.average() == pytest.approx(3)
+        each.reset()
+        assert each.average() is None
+
+
+def test_updates_are_orthogonalised_in_float32_and_are_the_same_ones(monkeypatch):
+    current = muon.zeropower_via_newtonschulz  # a training in this process may have replaced timm's own
+    monkeypatch.setattr(muon, "zeropower_via_newtonschulz", getattr(current, "__wrapped__", current))
+
+    def updated() -> torch.Tensor:
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(16, 8, bias=False)
+        optimizer = create_optimizer_v2(layer, opt="muon", lr=0.1)
+        layer(torch.randn(64, 16)).square().sum().backward()
+        before = layer.weight.detach().clone()
+        optimizer.step()
+        return before - layer.weight.detach()
+
+    rough = updated()
+    orthogonalize_in_float32()
+    orthogonalize_in_float32()
+    exact = updated()
+    assert not torch.equal(rough, exact)
+    torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.02 * exact.abs().max().item())

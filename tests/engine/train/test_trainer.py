@@ -18,8 +18,9 @@ from timm_video_psn.data import create_loader, read_index
 from timm_video_psn.data.video.write_video import write_video
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.signals import Interrupted
-from timm_video_psn.engine.train.build import create_model, fill_from_model
-from timm_video_psn.engine.train.meters import Waiting
+from timm_video_psn.engine.train.build import fill_from_model
+from timm_video_psn.engine.train.meters import DataTimer
+from timm_video_psn.engine.train.model import create_model
 from timm_video_psn.engine.train.options import parse_options
 from timm_video_psn.engine.train.trainer import Trainer
 from timm_video_psn.models.create import check_model_name
@@ -360,7 +361,7 @@ def test_what_best_holds_can_be_read_by_others(arguments, tmp_path):
 
 
 def test_a_wait_for_data_is_told_once_and_not_of_what_is_left_after_a_resume(arguments, monkeypatch, caplog):
-    monkeypatch.setattr(Waiting, "share", 0.4)
+    monkeypatch.setattr(DataTimer, "share", 0.4)
     argv = [*arguments, "--resume", "auto"]
     stopped = Trainer(parse_options(argv))
     stop_at_step(stopped, 2)

@@ -17,8 +17,9 @@ from timm.utils import ModelEmaV3
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.cpu_memory import available_bytes, keep_freed_memory, measure_peak
 from timm_video_psn.engine.train import build
+from timm_video_psn.engine.train.model import create_model
 from timm_video_psn.engine.train.run_folder import run_path
-from timm_video_psn.engine.train.task import VideoClassificationTask
+from timm_video_psn.losses import VideoClassificationTask
 
 _logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def create_trial(options: argparse.Namespace) -> Step:
         options: see `engine.train.options`; `device` is set.
     """
     train, _ = build.read_indices(options)
-    model = build.create_model(argparse.Namespace(**{**vars(options), "pretrained": False}), len(train.class_names))
+    model = create_model(argparse.Namespace(**{**vars(options), "pretrained": False}), len(train.class_names))
     options = build.fill_from_model(options, model)
     precision = build.create_precision(options)
     if precision.device.type == "cpu":

@@ -29,14 +29,16 @@ from timm_video_psn.data import (
     end_workers,
     read_index,
 )
+from timm_video_psn.data.clips.mixup import ClipMixup
 from timm_video_psn.engine.distributed import rank, world_size
 from timm_video_psn.engine.precision import Precision, find_device
-from timm_video_psn.engine.train.frozen_norms import freeze_backbone_norms
-from timm_video_psn.engine.train.initial_weights import load_initial_weights
-from timm_video_psn.engine.train.muon import orthogonalize_in_float32
-from timm_video_psn.engine.train.optim import LearningRateMultipliers, check_coverage, create_parameter_groups
+from timm_video_psn.engine.train.optim import (
+    LearningRateMultipliers,
+    check_coverage,
+    create_parameter_groups,
+    orthogonalize_in_float32,
+)
 from timm_video_psn.models import VideoNet
-from timm_video_psn.models.create import check_model_name
 
 
 @dataclass(frozen=True)
@@ -59,58 +61,6 @@ class Loaders:
         """The order of the training videos."""
         assert isinstance(self.train.batch_sampler, (EpochSampler, ShardOrder))
         return self.train.batch_sampler
-
-
-def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
-    """The model that the options name, with a class for each of the data set's.
-
-    Args:
-        options: see `engine.train.options`.
-        num_classes: classes of the data set.
-
-    Raises:
-        ValueError: the name is unknown, or of an image model.
-    """
-    check_model_name(options.model)
-    own = {"num_frames": "--num-frames", "drop_rate": "--drop", "num_classes": "the data set"}
-    if options.drop_path is not None:
-        own["drop_path_rate"] = "--drop-path"
-    taken = [f"{key} ({source})" for key, source in own.items() if key in options.model_kwargs]
-    if taken:
-        raise ValueError(
-            f"--model-kwargs sets {', '.join(taken)}, which is set elsewhere, as named; leave it out there"
-        )
-    kwargs = {"num_frames": options.num_frames, "drop_rate": options.drop, **options.model_kwargs}
-    if options.drop_path is not None:
-        kwargs["drop_path_rate"] = options.drop_path
-    try:
-        model = timm.create_model(options.model, pretrained=options.pretrained, num_classes=num_classes, **kwargs)
-    except OSError as error:
-        if not options.pretrained or options.model.startswith("local-dir:"):
-            raise
-        raise OSError(
-            f"the pretrained weights of {options.model} could not be downloaded ({error}); check the network, put them "
-            "into the Hub's cache (HF_HOME), or start from random weights with --no-pretrained"
-        ) from error
-    if model.in_chans != 3:
-        raise ValueError(f"in_chans={model.in_chans} asked for, but the decoder gives three channels, RGB")
-    if options.initial_checkpoint:
-        load_initial_weights(model, options.initial_checkpoint)
-    if options.grad_checkpointing:
-        model.set_grad_checkpointing()
-    freeze_norms(options, model)
-    return model
-
-
-def freeze_norms(options: argparse.Namespace, model: VideoNet) -> None:
-    """Freeze the backbone's batch norms, if the options say so.
-
-    Args:
-        options: see `engine.train.options`.
-        model: the model.
-    """
-    if options.freeze_bn or options.partial_bn:
-        freeze_backbone_norms(model, keep_first=options.partial_bn)
 
 
 def read_indices(options: argparse.Namespace) -> tuple[VideoIndex, VideoIndex]:
@@ -302,3 +252,27 @@ def create_scheduler(options: argparse.Namespace, optimizer: torch.optim.Optimiz
         updates_per_epoch=updates_per_epoch,
     )
     return scheduler
+
+
+def create_mixup(options: argparse.Namespace, num_classes: int) -> ClipMixup | None:
+    """Mixup and cutmix of training batches; None where neither was asked for.
+
+    Args:
+        options: see `engine.train.options`; `img_size` is set.
+        num_classes: classes of the data set.
+
+    Raises:
+        ValueError: an option makes no sense.
+    """
+    if not (options.mixup or options.cutmix or options.cutmix_minmax):
+        return None
+    return ClipMixup(
+        num_classes,
+        options.img_size,
+        options.mixup,
+        options.cutmix,
+        options.cutmix_minmax,
+        options.mixup_prob,
+        options.mixup_switch_prob,
+        options.seed,
+    )

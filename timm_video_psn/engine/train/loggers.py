@@ -1,6 +1,18 @@
 """Where the numbers of every epoch go beside `summary.csv`: TensorBoard, Weights & Biases, `interactions.npz`.
 
 The horizontal axis is the number of finished epochs; maps and ir-interactions begin at 0, before training.
+
+`interactions.npz` holds what the fusion layers have learned, epoch after epoch (Fig. 5 as a film), for every run of a
+model that has synthesizers. With E entries, its arrays are:
+
+- `epoch`, (E,): 0 before training, then the number of every finished epoch;
+- `irregular` and `total`, (E,): the ir-interactions of `timm_video_psn.ir_interactions`;
+- `sites`, (S,): names of the sites, in the order of the model;
+- for each site, as `layer1`: `layer1`, (E, G_t, G_s), the l1 norms of `timm_video_psn.interaction_map`;
+  `layer1/temporal_labels`, (G_t,), and `layer1/spatial_labels`, (G_s,), the names of rows and columns.
+
+With --model-ema the file holds the maps of the averaged weights, which are evaluated. No array is a pickle:
+`numpy.load(path, allow_pickle=False)` reads the file.
 """
 
 import importlib
@@ -14,9 +26,9 @@ import numpy as np
 from torch import nn
 
 from timm_video_psn.console import launched_rank
-from timm_video_psn.engine.train.interaction_history import InteractionHistory
 from timm_video_psn.engine.train.run_folder import Row
-from timm_video_psn.interactions import InteractionMap, interaction_map, ir_interactions
+from timm_video_psn.files import atomic_path
+from timm_video_psn.interactions import InteractionMap, Interactions, interaction_map, ir_interactions
 
 
 class Logger(Protocol):
@@ -227,3 +239,51 @@ def _load(module: str, package: str) -> Any:
             f"--log {package} needs the package {package}, which does not load here ({error}); "
             "pip install 'timm-video-psn[log]', or leave it out"
         ) from error
+
+
+class InteractionHistory:
+    """Writes the file anew after every epoch, all or nothing.
+
+    Args:
+        path: of the file.
+        finished: epochs that the run has behind it, None for a new run; of an older file, what came later is dropped.
+    """
+
+    def __init__(self, path: Path, finished: int | None = None):
+        self.path = path
+        self.arrays: dict[str, np.ndarray] = {}
+        if finished is not None and path.is_file():
+            with np.load(path, allow_pickle=False) as old:
+                self.arrays = dict(old)
+            kept = self.arrays["epoch"] <= finished
+            for name in self._over_epochs():
+                self.arrays[name] = self.arrays[name][kept]
+
+    def add(self, epoch: int, maps: dict[str, InteractionMap], interactions: Interactions) -> None:
+        """Add an epoch, and write the file; nothing for a model without synthesizers, or an epoch that is there.
+
+        Args:
+            epoch: its number from 1 on, 0 for before training.
+            maps: by site.
+            interactions: of all sites.
+        """
+        if not maps or epoch in self.arrays.get("epoch", ()):
+            return
+        self.arrays["sites"] = np.array(list(maps))
+        for site, each in maps.items():
+            self.arrays[f"{site}/temporal_labels"] = np.array(each.temporal_labels)
+            self.arrays[f"{site}/spatial_labels"] = np.array(each.spatial_labels)
+            self._append(site, each.norms.astype(np.float32))
+        for name, value in (("epoch", epoch), ("irregular", interactions.irregular), ("total", interactions.total)):
+            self._append(name, np.int64(value))
+        with atomic_path(self.path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **self.arrays)
+
+    def _append(self, name: str, value: Any) -> None:
+        """One more entry of an array over epochs."""
+        new = np.asarray(value)[None]
+        self.arrays[name] = np.concatenate([self.arrays[name], new]) if name in self.arrays else new
+
+    def _over_epochs(self) -> list[str]:
+        """The arrays with an entry for every epoch."""
+        return ["epoch", "irregular", "total", *self.arrays["sites"]]

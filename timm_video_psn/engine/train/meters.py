@@ -1,5 +1,7 @@
-"""Running averages of a training epoch, and the watch over its losses and its waits for data."""
+"""What is measured while an epoch trains: losses, accuracy, the wait for data; and the row that the epoch leaves."""
 
+import argparse
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -7,6 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from timm_video_psn.engine.evaluate.evaluate import Evaluation
+from timm_video_psn.engine.train.run_folder import Row
 
 
 class LossMeter:
@@ -89,7 +94,7 @@ class LossMeter:
         self.clips += state["clips"]
 
 
-class Waiting:
+class DataTimer:
     """Iterates over batches and measures the share of time spent waiting for them.
 
     Args:
@@ -131,3 +136,85 @@ class Waiting:
     def share(self) -> float:
         """Seconds waited / seconds elapsed."""
         return self.waited_sec / max(self.elapsed_sec, 1e-9)
+
+
+def validation_columns(evaluation: Evaluation, protocol: str) -> Row:
+    """What validation adds to the row of an epoch.
+
+    Args:
+        evaluation: of the epoch's weights.
+        protocol: how validation looks at a video.
+    """
+    pairs = {} if evaluation.pair_top1 is None else {"val_pair_top1": round(evaluation.pair_top1, 3)}
+    return {
+        "val_loss": round(evaluation.loss, 6),
+        "val_top1": round(evaluation.top1, 3),
+        "val_top5": round(evaluation.top5, 3),
+        **pairs,
+        "val_videos": evaluation.num_videos,
+        "val_expected": evaluation.num_expected,
+        "protocol": protocol,
+    }
+
+
+def describe_epoch(row: dict[str, Any], epochs: int) -> str:
+    """The line of the report.
+
+    Args:
+        row: of the epoch.
+        epochs: of the whole run.
+    """
+    terms = ", ".join(
+        f"{name} {row['train_' + name]:.3f}" for name in ("ce", "interaction", "capacity") if f"train_{name}" in row
+    )
+    pairs = f", within pairs {row['val_pair_top1']:.1f}" if "val_pair_top1" in row else ""
+    validation = (
+        f"val top-1 {row['val_top1']:.1f}, top-5 {row['val_top5']:.1f}{pairs} "
+        f"({row['val_videos']} of {row['val_expected']} videos, {row['protocol']})"
+        if "val_top1" in row
+        else "not validated"
+    )
+    return (
+        f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f} ({terms})  train top-1 {row['train_top1']:.1f}  "
+        f"{validation}  lr {row['lr']:.2e}  data wait {row['data_wait']:.0%}  {row['seconds']:.0f} s"
+    )
+
+
+def best_epochs(history: list[Row], count: int) -> list[int]:
+    """Numbers of the best epochs, best first: by top-1, then by the loss; of equals the earlier one.
+
+    Args:
+        history: a row an epoch; those without validation do not count.
+        count: how many to name at most.
+    """
+    validated = [row for row in history if "val_top1" in row]
+    return [row["epoch"] for row in sorted(validated, key=lambda row: (-row["val_top1"], row["val_loss"]))[:count]]
+
+
+LARGEST_SHARE = 0.3
+
+
+def advise(share: float, options: argparse.Namespace) -> str | None:
+    """A warning with its remedies, those that fit the run first; None while the wait is small.
+
+    Args:
+        share: of the epoch's time that went by waiting for batches.
+        options: see `engine.train.options`.
+    """
+    if share <= LARGEST_SHARE:
+        return None
+    cores = os.cpu_count() or 1
+    remedies = []
+    if options.workers < cores:
+        more = min(cores, max(2 * options.workers, 1))
+        remedies.append(f"--workers {more} (now {options.workers}, and this machine has {cores} cores)")
+    if options.dataset not in ("motion", "shards"):
+        short_side = round((options.img_size or 224) / options.crop_pct)
+        remedies.append(
+            f"smaller videos, made once with `timm-video-psn prepare resize --data-dir "
+            f"{options.data_dir or 'DIR'} --output SMALLER --short-side {short_side}`"
+        )
+    if options.decoder != "torchcodec" and options.dataset != "shards":
+        remedies.append("--decoder torchcodec, if benchmarks/loading.py finds it faster here")
+    remedies.append("a local disk for the videos, if they come over a network")
+    return f"{share:.0%} of the epoch was spent waiting for data; what may help: {'; '.join(remedies)}"

@@ -20,20 +20,23 @@ from timm_video_psn.engine.protocol import protocol_of_training
 from timm_video_psn.engine.signals import Interrupted, StopRequest
 from timm_video_psn.engine.train import build
 from timm_video_psn.engine.train.auto_batch_size import settle_batch_size
-from timm_video_psn.engine.train.data_wait import advise
-from timm_video_psn.engine.train.epoch_row import best_epochs, describe_epoch, validation_columns
-from timm_video_psn.engine.train.gradients import GradientLimit
 from timm_video_psn.engine.train.loggers import EpochLog
-from timm_video_psn.engine.train.meters import LossMeter, Waiting
-from timm_video_psn.engine.train.mixup import create_mixup
+from timm_video_psn.engine.train.meters import (
+    DataTimer,
+    LossMeter,
+    advise,
+    best_epochs,
+    describe_epoch,
+    validation_columns,
+)
+from timm_video_psn.engine.train.model import create_model, freeze_norms
 from timm_video_psn.engine.train.model_config import describe_run
-from timm_video_psn.engine.train.optim import base_learning_rate
+from timm_video_psn.engine.train.optim import GradClipper, base_learning_rate
 from timm_video_psn.engine.train.run_folder import Row, RunFolder
 from timm_video_psn.engine.train.run_state import resume_run, save_run
-from timm_video_psn.engine.train.skipped import SkippedList
 from timm_video_psn.engine.train.startup import introduce
-from timm_video_psn.engine.train.task import VideoClassificationTask
-from timm_video_psn.engine.train.unreadable_videos import DataReport
+from timm_video_psn.engine.train.unreadable_videos import DataReport, SkippedList
+from timm_video_psn.losses import VideoClassificationTask
 
 _logger = logging.getLogger(__name__)
 
@@ -52,22 +55,22 @@ class Trainer:
     def __init__(self, options: argparse.Namespace):
         device = options.device or default_device()
         options = settle_batch_size(argparse.Namespace(**{**vars(options), "device": device}))
-        self.run = distributed.first_computes(
+        self.run = distributed.broadcast_from_rank0(
             lambda: RunFolder({**vars(options), "device": device}, distributed.world_size())
         )
         options = argparse.Namespace(**{**vars(options), "device": distributed.local_device(device)})
-        self.train_index, self.val_index = distributed.first_of_node_computes(lambda: build.read_indices(options))
+        self.train_index, self.val_index = distributed.local_rank0_first(lambda: build.read_indices(options))
         if device == "cpu":
             keep_freed_memory()
         random_seed(options.seed)
-        model = build.create_model(options, len(self.train_index.class_names))
+        model = create_model(options, len(self.train_index.class_names))
         self.options = options = build.fill_from_model(options, model)
         self.precision = build.create_precision(options)
         self.loaders = build.create_loaders(options, self.train_index, self.val_index)
         if options.sync_bn:
             model = _with_synchronised_norms(model, self.precision.device)
-            build.freeze_norms(options, model)  # the norms are new modules
-        self.mixup = create_mixup(options, len(self.train_index.class_names))
+            freeze_norms(options, model)  # the norms are new modules
+        self.mixup = build.create_mixup(options, len(self.train_index.class_names))
         memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
         self.model = model.to(self.precision.device).to(memory_format=memory_format)
         self.ema = ModelEmaV3(self.model, decay=options.model_ema_decay) if options.model_ema else None
@@ -91,7 +94,7 @@ class Trainer:
         self.history: list[Row] = []
         self.epoch, self.step = 0, 0  # what comes next
         self.meter = LossMeter()
-        self.gradients = GradientLimit(options.clip_grad, options.clip_mode)
+        self.gradients = GradClipper(options.clip_grad, options.clip_mode)
         self._gradients_are_shared = True
         self._advised = False
         if distributed.rank():
@@ -129,11 +132,11 @@ class Trainer:
                 self._answer(stop)
         return self.history
 
-    def _train_epoch(self, stop: StopRequest) -> Waiting:
+    def _train_epoch(self, stop: StopRequest) -> DataTimer:
         """The updates of an epoch that are still to be made."""
         loader = self.loaders.train
         self.loaders.sampler.set_epoch(self.epoch, start=self.step)
-        timing = Waiting(loader)
+        timing = DataTimer(loader)
         self.parallel_task.train()
         name = f"epoch {self.epoch + 1}/{self.options.epochs}"
         with tqdm(timing, total=len(loader), initial=self.step, desc=name, unit="batch", disable=_silent()) as bar:
@@ -150,7 +153,7 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> None:
         """Forward and backward of one batch."""
-        shared = distributed.share_step(batch)
+        shared = distributed.sync_batch_counts(batch)
         self.report.note(batch._replace(unreadable=shared.unreadable), self.epoch + 1)
         if shared.skipped:
             self._gradients_are_shared = False
@@ -168,7 +171,7 @@ class Trainer:
         """The processes share the gradients of the last step of an update, which holds the sum of all its steps."""
         last = (self.step + 1) % self.options.grad_accum_steps == 0 or self.step + 1 == len(self.loaders.train)
         self._gradients_are_shared = last
-        return distributed.without_sharing(self.parallel_task) if not last else nullcontext()
+        return distributed.no_sync(self.parallel_task) if not last else nullcontext()
 
     def _steps_of_update(self) -> int:
         """Steps that share the update of the present step; the last update of an epoch may have fewer."""
@@ -202,7 +205,7 @@ class Trainer:
     def _evaluate(self) -> Evaluation:
         """Validate the averaged weights if there are any, else the model."""
         model = self._evaluated_model
-        distributed.share_buffers(model)
+        distributed.broadcast_buffers(model)
         batches = tqdm(self.loaders.val, desc="validation", unit="batch", leave=False, disable=_silent())
         evaluation = evaluate(model, batches, self.precision, len(self.val_index.labels), self.val_index.reversal_pairs)
         self.report.note_evaluation(evaluation, self.epoch + 1)
@@ -213,7 +216,7 @@ class Trainer:
         """What is validated and exported."""
         return self.model if self.ema is None else self.ema.module
 
-    def _finish_epoch(self, evaluation: Evaluation | None, timing: Waiting, whole: bool) -> None:
+    def _finish_epoch(self, evaluation: Evaluation | None, timing: DataTimer, whole: bool) -> None:
         """Report the epoch, keep the model if it is one of the best, and save."""
         row = self._row(evaluation, timing)
         self.history.append(row)
@@ -229,7 +232,7 @@ class Trainer:
         if whole:  # the little that is left after a resume goes by with the start of the workers
             self._advise(row["data_wait"])
 
-    def _row(self, evaluation: Evaluation | None, timing: Waiting) -> Row:
+    def _row(self, evaluation: Evaluation | None, timing: DataTimer) -> Row:
         """The epoch's row of summary.csv."""
         together = LossMeter()
         for meter in distributed.gather(self.meter.state_dict()):
@@ -269,7 +272,7 @@ class Trainer:
 
     def _answer(self, stop: StopRequest) -> None:
         """Save and leave if a signal asked any of the processes for it."""
-        number = distributed.highest(stop.signal_number)
+        number = distributed.all_reduce_max(stop.signal_number)
         if number is None or self.epoch == self.options.epochs:
             return
         save_run(self)

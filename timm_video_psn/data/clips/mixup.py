@@ -1,6 +1,5 @@
 """Mixup and cutmix of clips on the device, by timm's rules."""
 
-import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -76,30 +75,6 @@ class ClipMixup(Mixup):
             return float(share)
         x.copy_(x.lerp(x.flip(0), 1.0 - share))
         return float(share)
-
-
-def create_mixup(options: argparse.Namespace, num_classes: int) -> ClipMixup | None:
-    """Mixup and cutmix of training batches; None where neither was asked for.
-
-    Args:
-        options: see `engine.train.options`; `img_size` is set.
-        num_classes: classes of the data set.
-
-    Raises:
-        ValueError: an option makes no sense.
-    """
-    if not (options.mixup or options.cutmix or options.cutmix_minmax):
-        return None
-    return ClipMixup(
-        num_classes,
-        options.img_size,
-        options.mixup,
-        options.cutmix,
-        options.cutmix_minmax,
-        options.mixup_prob,
-        options.mixup_switch_prob,
-        options.seed,
-    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import resource
 import pytest
 
 from timm_video_psn.data import UnreadableVideo
-from timm_video_psn.engine.train.skipped import SkippedList
+from timm_video_psn.engine.train.unreadable_videos import SkippedList
 
 
 def entries(path):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from timm.data.mixup import Mixup, mixup_target
 from timm.loss import SoftTargetCrossEntropy
 
-from timm_video_psn.engine.train.mixup import ClipMixup
+from timm_video_psn.data.clips.mixup import ClipMixup
 
 NUM_CLASSES, SIZE = 5, 16
 
