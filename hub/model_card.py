@@ -56,7 +56,7 @@ class CardFacts:
         """The repository of the weights that training started from, as far as the recipe says."""
         recipe = self.config.get("recipe") or {}
         model = str(recipe.get("model", ""))
-        if recipe.get("initial_checkpoint"):
+        if recipe.get("initial_checkpoint") or recipe.get("backbone_checkpoint"):
             return None
         if (recipe.get("model_kwargs") or {}).get("backbone_pretrained"):
             return self.backbone_weights
@@ -76,7 +76,8 @@ class CardFacts:
             return f"[{self.base_model}](https://huggingface.co/{self.base_model})"
         if not self.config.get("recipe"):
             return "not recorded"
-        given = self.config["recipe"].get("pretrained") or self.config["recipe"].get("initial_checkpoint")
+        recipe = self.config["recipe"]
+        given = any(recipe.get(key) for key in ("pretrained", "initial_checkpoint", "backbone_checkpoint"))
         return "weights that are not on the Hub" if given else "random weights"
 
     @property

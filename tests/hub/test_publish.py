@@ -239,6 +239,7 @@ def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results
         ({"model": "hf-hub:them/theirs@v2", "pretrained": True}, "them/theirs", "huggingface.co/them/theirs"),
         ({"model": "local-dir:mine", "pretrained": True}, None, "weights that are not on the Hub"),
         ({"model": "tsm_test_resnet", "initial_checkpoint": "last.pt"}, None, "weights that are not on the Hub"),
+        ({"model": "tsm_test_resnet", "backbone_checkpoint": "a.pt"}, None, "weights that are not on the Hub"),
         (None, None, "| initial weights | not recorded |"),
     ],
 )

@@ -53,6 +53,7 @@ def create_video_net(
     *,
     backbone: str,
     backbone_pretrained: bool = False,
+    backbone_checkpoint: str | None = None,
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: dict[str, Any] | None = None,
     pretrained_model_args: dict[str, Any] | None = None,
@@ -72,6 +73,8 @@ def create_video_net(
         pretrained: load weights.
         backbone: timm name of the backbone, with or without a tag.
         backbone_pretrained: load timm's image weights into the backbone, where no video weights are loaded.
+        backbone_checkpoint: local file of image weights for the backbone; every name must fit, but for a classifier
+            of other classes.
         pretrained_cfg: cfg, or its tag, that replaces the registered one.
         pretrained_cfg_overlay: entries that replace those of the cfg.
         pretrained_model_args: the arguments that a saved model was built with, as timm found them beside its weights.
@@ -90,8 +93,15 @@ def create_video_net(
         pretrained_cfg_overlay = {**(pretrained_cfg_overlay or {}), **pinned}
     if kwargs.get("features_only") and kwargs.get("feature_cls") in _FEATURE_CLASSES:
         kwargs["feature_cls"] = _FEATURE_CLASSES[kwargs["feature_cls"]]
-    if (pretrained_model_args or {}).get("backbone_pretrained"):
-        backbone_pretrained = False  # what a saved model once started from is no part of it
+    saved = pretrained_model_args or {}  # what a saved model once started from is no part of it
+    if saved.get("backbone_pretrained"):
+        backbone_pretrained = False
+    if saved.get("backbone_checkpoint"):
+        backbone_checkpoint = None
+    if backbone_checkpoint is not None and pretrained:
+        raise ValueError(
+            f"pretrained=True and backbone_checkpoint={backbone_checkpoint!r} both give weights; use one of them"
+        )
     return build_model_with_cfg(
         partial(VideoNet, cache_dir=cache_dir),  # the builder keeps it for the video weights
         variant,
@@ -101,6 +111,7 @@ def create_video_net(
         feature_cfg={"feature_cls": "getter"},
         backbone=backbone,
         backbone_pretrained=(backbone_pretrained or pretrained) and not has_video_weights,
+        backbone_checkpoint=backbone_checkpoint,
         pretrained_model_args=pretrained_model_args,
         cache_dir=cache_dir,
         pretrained_filter_fn=_checked_keys,

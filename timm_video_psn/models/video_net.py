@@ -3,14 +3,11 @@
 It keeps timm's model API: what a timm ResNet answers for images, a VideoNet answers for clips.
 """
 
-import difflib
 import inspect
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +25,7 @@ from timm_video_psn.models.frames import (
     unfold_all,
 )
 from timm_video_psn.models.head import classifier_name, drop_rate, set_drop_rate
+from timm_video_psn.models.image_backbone import create_backbone
 from timm_video_psn.models.injection_point import InjectionPoint
 from timm_video_psn.models.layer_groups import group_by_layers
 from timm_video_psn.models.residual_blocks import injection_mode
@@ -51,6 +49,7 @@ class VideoNet(nn.Module):
         num_frames: frames T that the model is meant for. Clips of any other length work too, unless with `tam`.
         sites: levels that get a temporal module, as `("layer2", "layer3")`; None for the module's own choice.
         backbone_pretrained: load timm's weights into the backbone.
+        backbone_checkpoint: local file of image weights for the backbone, every name of which must fit.
         cache_dir: where timm keeps what it downloads.
         **kwargs: settings of the temporal module; all others go to the backbone (`num_classes`, `in_chans`,
             `global_pool`, `drop_rate`, `drop_path_rate`, ...).
@@ -76,6 +75,7 @@ class VideoNet(nn.Module):
         num_frames: int = 8,
         sites: str | Sequence[str] | None = None,
         backbone_pretrained: bool = False,
+        backbone_checkpoint: str | None = None,
         cache_dir: str | None = None,
         **kwargs: Any,
     ):
@@ -84,7 +84,9 @@ class VideoNet(nn.Module):
         settings = {key: kwargs.pop(key) for key in temporal_settings(temporal) if key in kwargs}
         check_settings(temporal, settings)
         self.num_frames = num_frames
-        self.backbone = _create_backbone(backbone, temporal, backbone_pretrained, cache_dir, kwargs)
+        self.backbone = create_backbone(
+            backbone, temporal, backbone_pretrained, backbone_checkpoint, cache_dir, **kwargs
+        )
         self.traced_fold = TracedFold(self.backbone)
         self._fixed_frames = 0  # the one length that a scripted model takes, 0 for any
         self.sites = {}
@@ -370,27 +372,3 @@ def _build_at(
         return create(point)
     except ValueError as error:
         raise ValueError(f"at {point.site} ({point.channels} channels): {error}") from error
-
-
-def _create_backbone(
-    name: str, temporal: str, pretrained: bool, cache_dir: str | None, kwargs: dict[str, Any]
-) -> nn.Module:
-    """The timm model; an argument that it does not take is one that nobody takes."""
-    bare = name.partition(".")[0]
-    if ":" not in name and not timm.is_model(bare):
-        near = difflib.get_close_matches(bare, timm.list_models(), n=3, cutoff=0.0)
-        raise ValueError(f"backbone {name!r} is unknown to timm {timm.__version__}; nearest: {', '.join(near)}")
-    try:
-        return timm.create_model(name, pretrained=pretrained, cache_dir=cache_dir, **kwargs)
-    except TypeError as error:
-        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if found is None or found[1] not in kwargs:
-            raise
-        known = ["num_frames", "sites", *temporal_settings(temporal)]
-        known += ["num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate"]
-        near = difflib.get_close_matches(found[1], known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise TypeError(
-            f"argument {found[1]!r} is taken neither by temporal={temporal!r} ({', '.join(known[:-5])}) "
-            f"nor by the backbone {name!r}{hint}"
-        ) from error

@@ -33,6 +33,8 @@ def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
     own = {"num_frames": "--num-frames", "drop_rate": "--drop", "num_classes": "the data set"}
     if options.drop_path is not None:
         own["drop_path_rate"] = "--drop-path"
+    if options.backbone_checkpoint is not None:
+        own["backbone_checkpoint"] = "--backbone-checkpoint"
     taken = [f"{key} ({source})" for key, source in own.items() if key in options.model_kwargs]
     if taken:
         raise ValueError(
@@ -41,6 +43,8 @@ def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
     kwargs = {"num_frames": options.num_frames, "drop_rate": options.drop, **options.model_kwargs}
     if options.drop_path is not None:
         kwargs["drop_path_rate"] = options.drop_path
+    if options.backbone_checkpoint is not None:
+        kwargs["backbone_checkpoint"] = options.backbone_checkpoint
     try:
         model = timm.create_model(options.model, pretrained=options.pretrained, num_classes=num_classes, **kwargs)
     except OSError as error:

@@ -80,7 +80,7 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
         "log",
     )
     recipe = {key: value for key, value in vars(options).items() if key not in places}
-    for key in ("config", "initial_checkpoint"):
+    for key in ("config", "initial_checkpoint", "backbone_checkpoint"):
         if recipe.get(key):
             recipe[key] = Path(recipe[key]).name
     prefix, _, folder = recipe["model"].partition(":")

@@ -183,6 +183,7 @@ def _model_options(group: Any) -> None:
     add("--model", default="psn_resnet50", help="a name of timm.list_models, or local-dir:FOLDER, hf-hub:REPO")
     add("--pretrained", action=argparse.BooleanOptionalAction, default=False, help="start from pretrained weights")
     add("--initial-checkpoint", metavar="FILE", help="start from the weights of a best/model.safetensors or last.pt")
+    add("--backbone-checkpoint", metavar="FILE", help="start the backbone from the image weights of a local file")
     add("--num-classes", type=int, help="checked against the data set; default: the data set's")
     add("--drop", type=float, default=0.3, metavar="PCT", help="dropout before the classifier")
     add("--drop-path", type=float, metavar="PCT", help="drop rate of the residual paths; default: the backbone's own")

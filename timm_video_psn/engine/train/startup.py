@@ -34,7 +34,8 @@ def introduce(trainer: "Trainer") -> None:
     if left_out > 0:
         say(f"          whole batches only: each epoch leaves out {left_out} training videos, drawn anew")
     kwargs = "".join(f", {key}={value}" for key, value in options.model_kwargs.items())
-    weights = options.initial_checkpoint or ("pretrained" if options.pretrained else "random")
+    file = options.initial_checkpoint or options.backbone_checkpoint
+    weights = file or ("pretrained" if options.pretrained else "random")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(
         f"model     {options.model}: {parameters / 1e6:.2f} M parameters, {weights} weights, "

@@ -1,0 +1,102 @@
+"""The timm image model inside a VideoNet, and its image weights from a local file."""
+
+import difflib
+import logging
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError
+from timm.models import load_state_dict
+from torch import nn
+
+from timm_video_psn.layers.registry import temporal_settings
+from timm_video_psn.models.head import classifier_name
+from timm_video_psn.surgery import find_mismatch
+
+_logger = logging.getLogger(__name__)
+
+
+def create_backbone(
+    name: str,
+    temporal: str,
+    pretrained: bool = False,
+    checkpoint: str | None = None,
+    cache_dir: str | None = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """Build the image model that temporal modules go into.
+
+    Args:
+        name: timm name, with or without a tag.
+        temporal: name of the temporal module, whose settings an error lists.
+        pretrained: load timm's weights.
+        checkpoint: local file of image weights, loaded after the others; see `load_image_weights`.
+        cache_dir: where timm keeps what it downloads.
+        **kwargs: arguments of the image model.
+
+    Raises:
+        ValueError: timm does not know the name, or the file does not fit.
+        TypeError: neither the temporal module nor the image model takes one of the arguments.
+    """
+    bare = name.partition(".")[0]
+    if ":" not in name and not timm.is_model(bare):
+        near = difflib.get_close_matches(bare, timm.list_models(), n=3, cutoff=0.0)
+        raise ValueError(f"backbone {name!r} is unknown to timm {timm.__version__}; nearest: {', '.join(near)}")
+    try:
+        backbone = timm.create_model(name, pretrained=pretrained, cache_dir=cache_dir, **kwargs)
+    except TypeError as error:
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if found is None or found[1] not in kwargs:
+            raise
+        known = ["num_frames", "sites", *temporal_settings(temporal)]
+        known += ["num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate"]
+        near = difflib.get_close_matches(found[1], known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise TypeError(
+            f"argument {found[1]!r} is taken neither by temporal={temporal!r} ({', '.join(known[:-5])}) "
+            f"nor by the backbone {name!r}{hint}"
+        ) from error
+    if checkpoint is not None:
+        load_image_weights(backbone, checkpoint)
+    return backbone
+
+
+def load_image_weights(backbone: nn.Module, file: str) -> None:
+    """Load a file of image weights with the names of timm's model; torchvision's ResNets have the same names.
+
+    Every name of the file and of the model must have its counterpart, but for the classifier: one of other classes
+    keeps its random weights, and the log says so.
+
+    Args:
+        backbone: timm model without temporal modules.
+        file: safetensors file or PyTorch checkpoint; a pickle is read without executing code.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no weights, or weights of another model.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"backbone_checkpoint={file}: no such file; give a file of image weights")
+    try:
+        weights = load_state_dict(file, weights_only=True)
+    except (RuntimeError, ValueError, KeyError, AttributeError, EOFError, pickle.UnpicklingError, SafetensorError) as e:
+        raise ValueError(f"backbone_checkpoint={file} holds no weights: {str(e).splitlines()[0]}") from e
+    own, names = backbone.state_dict(), classifier_name(backbone)
+    heads = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+    ours, theirs = ({n: w.shape for n, w in state.items() if n.startswith(heads)} for state in (own, weights))
+
+    def is_free(name: str) -> bool:
+        return ours != theirs and name.startswith(heads)
+
+    if mismatch := find_mismatch(own, weights, optional=is_free):
+        raise ValueError(
+            f"backbone_checkpoint={file} does not fit {type(backbone).__name__}: {mismatch}; give image weights of the "
+            "same architecture with timm's names"
+        )
+    fitting = {name: value for name, value in weights.items() if not is_free(name)}
+    backbone.load_state_dict({**own, **fitting})
+    left = f"; its classifier has other classes, so {', '.join(heads)} stays random" if ours != theirs else ""
+    _logger.info(f"backbone  {len(fitting)} tensors of {file}{left}")
