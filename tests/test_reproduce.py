@@ -12,7 +12,6 @@ from timm_video_psn.engine.train.options import parse_options
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRAINING = re.findall(r"^python train_video\.py (.*)$", TEXT, re.MULTILINE)
 TESTS = re.findall(r"python validate_video\.py ([^`\n]*)", TEXT)
 
@@ -54,17 +53,6 @@ def test_the_ensemble_joins_the_score_files_that_the_commands_before_it_write():
         options.ensemble for options in map(parse_validate_options, map(shlex.split, TESTS)) if options.ensemble
     ]
     assert set(joined) == written
-
-
-def test_the_readme_has_the_same_commands_and_estimates():
-    common = ["--data-dir", "DATA", "--amp", "--amp-dtype", "bfloat16"]
-    assert f"`{shlex.join(common)}`" in README
-    rows = re.findall(r"^\| (Table .*?) \| `python train_video\.py (.*?)` \| (.*?) \| (\d+) \|$", README, re.MULTILINE)
-    assert [parse_options([*shlex.split(row[1]), *common]) for row in rows] == [
-        parse_options(shlex.split(command)) for command in TRAINING
-    ]
-    for name, _, memory, hours in rows:
-        assert f"| {name} | {memory} | {hours} |" in TEXT
 
 
 def test_every_row_of_the_paper_is_there():
