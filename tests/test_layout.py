@@ -65,7 +65,6 @@ COVERED_BY = {
     "models/psn": "models/test_contract",
     "data/video/pyav_backend": "data/video/test_reader",
     "data/clips/worker": "data/test_loaders",
-    "data/datasets/locate": "data/datasets/test_something_something",
     "data/tools/advice": "data/tools/test_prepare",
     "data/tools/contact_sheet": "data/tools/test_prepare",
     "data/tools/health": "data/tools/test_prepare",

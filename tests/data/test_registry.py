@@ -43,7 +43,6 @@ class TestReadMotion:
         assert index.class_names == MOTION_CLASSES
         assert index.labels.tolist() == list(range(12))
         assert index.reversal_pairs == MOTION_PAIRS
-        assert index.ignored == 0
 
     def test_is_generated_where_there_is_none(self, tmp_path, monkeypatch):
         asked = []

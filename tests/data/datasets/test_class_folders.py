@@ -40,16 +40,16 @@ class TestReadFolder:
         touch(tmp_path, "run/v1/1.jpg", "run/v1/2.jpg", "run/v1/flow.txt", "run/group/v2/1.png", "sit/v.mp4")
         index = read_folder(tmp_path, "train")
         assert list(index.paths) == ["run/group/v2", "run/v1", "sit/v.mp4"]
-        assert index.ignored == 0
+        assert index.notes == ()
 
     def test_images_beside_videos_are_no_frames(self, tmp_path):
         index = read_folder(touch(tmp_path, "run/day1/v.mp4", "run/day1/v.jpg", "run/cover.jpg"), "train")
         assert list(index.paths) == ["run/day1/v.mp4"]
-        assert index.ignored == 2
+        assert index.notes == (f"files that are no videos are not used: 2 .jpg in {tmp_path}",)
 
     def test_counts_what_it_passes_over(self, tmp_path):
         touch(tmp_path, "readme.txt", "run/a.mp4", "run/a.json", "run/x/b.srt", ".DS_Store", "run/.hidden.mp4")
-        assert read_folder(tmp_path, "train").ignored == 3
+        assert "not used: 1 .txt, 1 .json, 1 .srt in " in read_folder(tmp_path, "train").notes[0]
 
     def test_a_class_may_be_named_train(self, tmp_path):
         touch(tmp_path, "bus/0.mp4", "train/1.mp4", "train/frames/1.jpg")
@@ -87,12 +87,14 @@ class TestReadFolderErrors:
 
     def test_classes_without_videos_are_all_named(self, tmp_path):
         touch(tmp_path, "run/0.mp4", "sit/notes.txt", "walk/picture.jpg")
-        with pytest.raises(ValueError, match=r"2 of 3 classes in .* have no video: sit, walk; accepted are files"):
+        with pytest.raises(
+            ValueError, match=r"2 of 3 classes in .* have no video: sit, walk; files passed over: 1 .txt, 1 .jpg; acc"
+        ):
             read_folder(tmp_path, "train")
 
     def test_many_classes_without_videos_are_named_up_to_twenty(self, tmp_path):
         touch(tmp_path, *(f"class{i:02d}/notes.txt" for i in range(25)))
-        with pytest.raises(ValueError, match=r"class18, class19 and 5 more; accepted"):
+        with pytest.raises(ValueError, match=r"class18, class19 and 5 more; files passed over: 25 .txt; acc"):
             read_folder(tmp_path, "train")
 
     def test_splits_with_different_classes(self, tmp_path):

@@ -148,7 +148,7 @@ class TestErrors:
         root = miniatures.k400(tmp_path)
         shutil.rmtree(root / "train")
         with pytest.raises(
-            FileNotFoundError, match=r"not one of the 8 videos of Kinetics-400 is in .*; looked 4 folders"
+            FileNotFoundError, match=r"not one of the 8 videos of Kinetics-400 is in .* and its folders; looked for"
         ):
             read_index("k400", root, "train")
 

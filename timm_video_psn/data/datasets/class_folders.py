@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
-from timm_video_psn.data.datasets.locate import list_folder
+from timm_video_psn.data.datasets.labels import plain_name
+from timm_video_psn.data.datasets.locate import (
+    accepted_endings,
+    endings_in_words,
+    holds_frames,
+    is_video_file,
+    list_folder,
+    walk_videos,
+)
 from timm_video_psn.data.datasets.parsing import NoAnnotationsError
-from timm_video_psn.data.video.frame_folder import is_frame_image
-from timm_video_psn.data.video.reader import VIDEO_EXTENSIONS
 from timm_video_psn.files import first_names
 
 _SPLITS = ("train", "val")
@@ -25,6 +31,14 @@ def read_folder(data_dir: str | os.PathLike[str] | None, split: str) -> VideoInd
     Videos lie anywhere below `data_dir/train/<class>/` and `data_dir/val/<class>/`; or below `data_dir/<class>/`, and
     are then used for both splits. A video is a file with a video extension, or a folder that holds its frames as
     images. Labels follow the sorted class names. Where there is no `train`, `val` can be read alone, to test a model.
+
+    Args:
+        data_dir: Folder of the data set.
+        split: "train" or "val".
+
+    Raises:
+        ValueError: The folder has another layout, or classes lack videos.
+        FileNotFoundError: There is no such folder or split.
     """
     if data_dir is None:
         raise ValueError("the data set 'folder' needs data_dir (--data-dir): name the folder of the data set")
@@ -35,27 +49,41 @@ def read_folder(data_dir: str | os.PathLike[str] | None, split: str) -> VideoInd
     if not shared and (root / "train").is_dir():
         _check_same_classes(root)
     top = root if shared else root / split
-    class_names = _class_names(top)
-    found = [_find_videos(root, name if shared else f"{split}/{name}") for name in class_names]
-    empty = [name for name, (videos, _) in zip(class_names, found, strict=True) if not videos]
-    if empty:
-        raise ValueError(
-            f"{len(empty)} of {len(class_names)} classes in {top} have no video: {first_names(empty)}; accepted are "
-            f"files ending in {', '.join(sorted(VIDEO_EXTENSIONS))} and folders of frame images; add some or remove "
-            "the class"
-        )
+    ignored, repeated = Counter(os.path.splitext(name)[1].lower() for name in list_folder(top)[1]), []  # noqa: PTH122
+    videos: dict[str, list[str]] = {}
+    for name, folders in _classes(top).items():
+        walks = [walk_videos(root, folder if shared else f"{split}/{folder}") for folder in folders]
+        videos[name] = [path for walk in walks for path in walk.paths]
+        for walk in walks:
+            ignored += walk.ignored
+            repeated += walk.repeated
+    _check_none_empty(top, videos, ignored)
+    notes = [f"files that are no videos are not used: {endings_in_words(ignored)} in {top}"] if ignored else []
+    notes += [f"links to folders above them are not followed: {first_names(repeated, 3)}"] if repeated else []
     return VideoIndex(
-        paths=PathTable.from_paths(video for videos, _ in found for video in videos),
-        labels=np.repeat(np.arange(len(found), dtype=np.int64), [len(videos) for videos, _ in found]),
-        class_names=tuple(class_names),
+        paths=PathTable.from_paths(path for paths in videos.values() for path in paths),
+        labels=np.repeat(np.arange(len(videos), dtype=np.int64), [len(paths) for paths in videos.values()]),
+        class_names=tuple(videos),
         root=root,
-        ignored=len(list_folder(top)[1]) + sum(ignored for _, ignored in found),
         shared_split=shared,
+        notes=tuple(notes),
     )
 
 
+def _check_none_empty(top: Path, videos: dict[str, list[str]], ignored: Counter[str]) -> None:
+    """Raises for classes without videos."""
+    empty = [name for name, paths in videos.items() if not paths]
+    if empty:
+        passed_over = f"; files passed over: {endings_in_words(ignored)}" if ignored else ""
+        raise ValueError(
+            f"{len(empty)} of {len(videos)} classes in {top} have no video: {first_names(empty)}{passed_over}; "
+            f"accepted are folders of frame images and files ending in {accepted_endings()}; add some, or remove "
+            "the class"
+        )
+
+
 def _has_split_folders(root: Path, wanted: str) -> bool:
-    """Whether the data set is parted; an error where the part that is needed is missing, or that to validate on."""
+    """Whether the data set has splits; an error where the one to read, or the one to validate on, is missing."""
     present = [split for split in _SPLITS if (root / split).is_dir()]
     if len(present) == 1 and _holds_classes(root / present[0]):
         if present == ["val"] == [wanted]:
@@ -69,11 +97,11 @@ def _has_split_folders(root: Path, wanted: str) -> bool:
 
 def _holds_classes(folder: Path) -> bool:
     """Whether folders in it are more than the frames of one video: then it is a split, not a class named train."""
-    return any(not _is_frame_folder(*list_folder(folder / name)) for name in list_folder(folder)[0])
+    return any(not holds_frames(*list_folder(folder / name)) for name in list_folder(folder)[0])
 
 
 def _check_same_classes(root: Path) -> None:
-    train, val = (set(_class_names(root / split)) for split in _SPLITS)
+    train, val = (set(_classes(root / split)) for split in _SPLITS)
     if train != val:
         raise ValueError(
             f"train and val in {root} have different classes; "
@@ -82,33 +110,16 @@ def _check_same_classes(root: Path) -> None:
         )
 
 
-def _class_names(top: Path) -> list[str]:
+def _classes(top: Path) -> dict[str, list[str]]:
+    """Names of the classes, sorted, and the folders of each: two may write the same name in two Unicode forms."""
     folders, files = list_folder(top)
-    if folders:
-        return folders
-    loose = sum(_is_video(name) for name in files)
+    above = {top.resolve(), *top.resolve().parents}
+    classes: dict[str, list[str]] = defaultdict(list)
+    for folder in folders:
+        if (top / folder).resolve() not in above:
+            classes[plain_name(folder)].append(folder)
+    if classes:
+        return dict(sorted(classes.items()))
+    loose = sum(map(is_video_file, files))
     found = f"{loose} videos but no class folders" if loose else "neither class folders nor videos"
     raise ValueError(f"{top} holds {found}; accepted is {_LAYOUT}; make one folder for each class")
-
-
-def _find_videos(root: Path, folder: str, is_class: bool = True) -> tuple[list[str], int]:
-    """All videos below a folder, as paths from `root`, and the number of files that are none."""
-    folders, files = list_folder(root / folder)
-    if not is_class and _is_frame_folder(folders, files):
-        return [folder], 0
-    videos = [f"{folder}/{name}" for name in files if _is_video(name)]
-    ignored = len(files) - len(videos)
-    for name in folders:
-        inner, inner_ignored = _find_videos(root, f"{folder}/{name}", is_class=False)
-        videos += inner
-        ignored += inner_ignored
-    return videos, ignored
-
-
-def _is_frame_folder(folders: Sequence[str], files: Sequence[str]) -> bool:
-    """Whether the images in a folder are frames; beside videos or other folders they are something else."""
-    return not folders and any(map(is_frame_image, files)) and not any(map(_is_video, files))
-
-
-def _is_video(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS  # noqa: PTH122  # a Path for each file is slow

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from timm_video_psn.data.datasets.index import VideoIndex
+from timm_video_psn.data.datasets.labels import plain_name
 from timm_video_psn.data.datasets.locate import locate_videos
 from timm_video_psn.data.datasets.parsing import (
     annotation_of,
@@ -98,7 +99,7 @@ def _read_vocab(path: Path) -> tuple[str, ...]:
     vocab = parse_json(path, read_text(path))
     if not isinstance(vocab, list) or not all(isinstance(parts, list) and parts for parts in vocab) or not vocab:
         raise ValueError(f'{path}: expected a list of dives like ["Back", "15som", "05Twis", "FREE"]')
-    return tuple(" ".join(map(str, parts)) for parts in vocab)
+    return tuple(plain_name(" ".join(map(str, parts))) for parts in vocab)
 
 
 def _read_items(path: Path, num_classes: int) -> tuple[list[str], list[int]]:

@@ -60,7 +60,6 @@ class VideoIndex:
         labels: class of each video, (n,); -1 where a test split does not tell.
         class_names: in label order.
         root: folder of the data set.
-        ignored: files passed over because they are no video.
         shared_split: whether training and validation are the same videos, because the data set does not part them.
         reversal_pairs: labels of two classes that only the order of the frames tells apart.
         images: how the images of frame folders are named; None where any image of a folder is a frame, or all videos
@@ -76,7 +75,6 @@ class VideoIndex:
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
     root: Path
-    ignored: int = 0
     shared_split: bool = False
     reversal_pairs: tuple[tuple[int, int], ...] = ()
     images: ImageNames | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
+from timm_video_psn.data.datasets.labels import plain_name
 from timm_video_psn.data.datasets.list_file import (
     LIST_FOLDERS,
     check_labels,
@@ -21,6 +21,7 @@ from timm_video_psn.data.datasets.list_file import (
     training_rows,
 )
 from timm_video_psn.data.datasets.list_names import named_by_file, names_by_folder
+from timm_video_psn.data.datasets.locate import walk_videos
 from timm_video_psn.data.datasets.parsing import (
     NoAnnotationsError,
     ParseErrors,
@@ -31,14 +32,12 @@ from timm_video_psn.data.datasets.parsing import (
     unknown_name,
 )
 from timm_video_psn.data.video.frame_folder import ImageNames
-from timm_video_psn.data.video.reader import VIDEO_EXTENSIONS
 from timm_video_psn.files import first_names
 
 _FOLDERS = (*LIST_FOLDERS, "kinetics400", "kinetics_400", "k400")
 _OFFICIAL = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
 _PREFIXES = ("kinetics-400_", "kinetics_400_", "kinetics400_", "kinetics_", "k400_", "")
 _CLIP = re.compile(r"(?P<id>.{11})_(?P<start>\d{1,6})(?:_\d{1,6})?")  # of both file-name forms
-_DEPTH = 4  # folders deep in which clips are looked for: mirror, split, class
 _WHAT = "Kinetics-400"
 
 
@@ -62,7 +61,7 @@ def read_k400(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
       after it or not, labels quoted or not, no label in a test split; in the folder itself, in `annotations/`,
       `labels/`, `lists/` or `kinetics400/`. Or lists `path label` of any name that the `list` data set accepts.
     - videos of an official csv: `<youtube_id>_<start>_<end>.mp4` with six digits, or `<youtube_id>_<start>.mp4`, or
-      frame folders of such names; anywhere up to four folders deep, as `train/<class>/` or `val/` are. A clip that
+      frame folders of such names; in any folder, as `train/<class>/` or `val/` are. A clip that
       lies in a folder whose name has "replacement" in it takes the place of its damaged namesake. Clips that are not
       there stay in the index and are reported when they are read, so that accuracies say "n of N videos".
 
@@ -158,7 +157,7 @@ def _fields(line: str) -> list[str]:
 
 def _take(rows: _Rows, row: Mapping[str, str | None], line: int, labelled: bool) -> str:
     """Adds a row; returns what is wrong with it, or nothing."""
-    video, name = row.get("youtube_id") or "", (row.get("label") or "").strip().strip('"')
+    video, name = row.get("youtube_id") or "", plain_name((row.get("label") or "").strip().strip('"'))
     if len(video) != 11:
         return f"{video!r} is no YouTube id of 11 characters"
     try:
@@ -190,7 +189,7 @@ def _labels(
 def _find_clips(root: Path, rows: _Rows) -> tuple[PathTable, ImageNames | None, int]:
     """Paths of the clips, how their images are named if they are frame folders, and how many are not there."""
     found: dict[str, str] = {}
-    for path, key in _clips(root, "", _DEPTH):
+    for path, key in _clips(root):
         if key not in found or "replacement" in path:
             found[key] = path
     keys = [f"{video}_{start}" for video, start in zip(rows.ids, rows.starts, strict=True)]
@@ -199,7 +198,7 @@ def _find_clips(root: Path, rows: _Rows) -> tuple[PathTable, ImageNames | None, 
     if present is None:
         seen = first_names([path for path, _ in zip(found.values(), range(3), strict=False)]) or "no clip at all"
         raise FileNotFoundError(
-            f"not one of the {len(keys)} videos of {_WHAT} is in {root}; looked {_DEPTH} folders deep for "
+            f"not one of the {len(keys)} videos of {_WHAT} is in {root} and its folders; looked for "
             f"{official[0]}, {keys[0]}.mp4 and so on, also as frame folders; found: {seen}"
         )
     folder = f"{present.rpartition('/')[0]}/" if "/" in present else ""  # only for naming what is missing
@@ -210,18 +209,13 @@ def _find_clips(root: Path, rows: _Rows) -> tuple[PathTable, ImageNames | None, 
     return PathTable.from_paths(paths), images, sum(key not in found for key in keys)
 
 
-def _clips(root: Path, folder: str, depth: int) -> Iterator[tuple[str, str]]:
+def _clips(root: Path) -> Iterator[tuple[str, str]]:
     """Clips below a folder, as paths from the root and `<youtube_id>_<start>` without leading zeros."""
-    with os.scandir(root / folder) as entries:
-        listed = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
-    for name, is_dir in listed:
-        path = f"{folder}/{name}" if folder else name
-        stem, ending = (name, "") if is_dir else os.path.splitext(name)  # noqa: PTH122  # a Path each is slow
-        match = _CLIP.fullmatch(stem) if is_dir or ending.lower() in VIDEO_EXTENSIONS else None
+    for path in walk_videos(root, is_video_folder=lambda name: _CLIP.fullmatch(name) is not None).paths:
+        name = path.rpartition("/")[2]
+        match = _CLIP.fullmatch(name) or _CLIP.fullmatch(name.rpartition(".")[0])
         if match:
             yield path, f"{match['id']}_{int(match['start'])}"
-        elif is_dir and depth > 1:
-            yield from _clips(root, path, depth - 1)
 
 
 def _read_path_list(root: Path, path: Path, split: str, files: Mapping[str, Path]) -> VideoIndex:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,17 @@ _SHOWN = 5  # names that an error message lists
 # "pulling it right out" of Something-Something speaks of no side: it is the same action in the mirror.
 _NO_SIDE = re.compile(r"(?<![^\W\d_])right(?= (?:after|away|before|now|out|there)(?![^\W\d_]))", re.IGNORECASE)
 _OPPOSITE = {"left": "right", "right": "left"}
+
+
+def plain_name(name: str) -> str:
+    """Returns a class name in the one Unicode form (NFC) in which names are compared.
+
+    Systems write "é" as one character or as two, so that the same name would not be the same text.
+
+    Args:
+        name: Name as a file or a folder has it.
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def mirror_name(name: str) -> str:
@@ -73,7 +85,8 @@ def check_class_names(expected: Sequence[str], found: Sequence[str], expected_of
     Raises:
         ValueError: the names or their order differ; the message shows how.
     """
-    if tuple(expected) == tuple(found):
+    expected, found = (tuple(map(plain_name, names)) for names in (expected, found))
+    if expected == found:
         return
     both = set(expected) & set(found)
     parts = [

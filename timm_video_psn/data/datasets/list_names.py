@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from timm_video_psn.data.datasets.labels import plain_name
 from timm_video_psn.data.datasets.parsing import find_file, read_names
 
 NAME_FILES = (
@@ -37,5 +38,5 @@ def names_by_folder(paths: Iterable[str], labels: Iterable[int]) -> list[str] | 
         folder = path.rpartition("/")[0].rpartition("/")[2]
         if not folder or folder_of.setdefault(label, folder) != folder:
             return None
-    names = [folder_of.get(label, "") for label in range(max(folder_of, default=-1) + 1)]
+    names = [plain_name(folder_of.get(label, "")) for label in range(max(folder_of, default=-1) + 1)]
     return names if len(set(names)) == len(names) > 1 and all(names) else None

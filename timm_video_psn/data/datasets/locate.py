@@ -1,19 +1,142 @@
-"""Where the videos of a data set lie: official folders and endings are tried, and what is there counts."""
+"""Where videos lie: all those below a folder, found by the one walk, or those of a list, tried at official places."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from timm_video_psn.data.datasets.index import PathTable
-from timm_video_psn.data.video.frame_folder import ImageNames
+from timm_video_psn.data.video.frame_folder import ImageNames, is_frame_image
+from timm_video_psn.data.video.reader import VIDEO_EXTENSIONS
 from timm_video_psn.files import first_names
 
 AT_MOST = 20  # names or lines that an error message lists
 PROBES = 64  # videos by which a layout is recognised
 ENDINGS = (".mp4", ".webm", ".mkv", ".avi", "")  # an empty one stands for frame folders
+
+
+class FoundVideos(NamedTuple):
+    """What a walk has found; paths begin in its root and are parted by slashes."""
+
+    paths: list[str]  # video files and folders of frames
+    ignored: Counter[str]  # files that are no videos, by ending
+    repeated: list[str]  # links to folders that the walk had been in, or that it lies in
+
+
+def walk_videos(
+    root: Path, folder: str = "", is_video_folder: Callable[[str], bool] = lambda name: False
+) -> FoundVideos:
+    """Finds all videos below a folder: files with a video's ending, and folders of frame images.
+
+    Links to files and folders count as what they lead to, and no folder is entered twice, so that a link to a folder
+    above it ends the walk there. Hidden files and folders are left out. The files of a folder come before its folders,
+    both in the order of their names. A folder that cannot be read counts as a video, whose reading then says why.
+
+    Args:
+        root: Folder in which the paths begin.
+        folder: Path of the folder to walk through, from `root`; its images alone do not make it a video.
+        is_video_folder: Tells by its name that a folder is a video, so that it need not be looked into.
+
+    Raises:
+        OSError: The folder itself cannot be read.
+    """
+    found = FoundVideos([], Counter(), [])
+    seen = {_identity(parent) for parent in (root / folder).resolve().parents}
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        identity = _identity(root / path)
+        if identity in seen:
+            found.repeated.append(path)
+            continue
+        seen.add(identity)
+        try:
+            folders, files = list_folder(root / path)
+        except OSError:
+            if path == folder:
+                raise
+            found.paths.append(path)
+            continue
+        if path != folder and holds_frames(folders, files):
+            found.paths.append(path)
+            continue
+        prefix = f"{path}/" if path else ""
+        found.paths.extend(f"{prefix}{name}" for name in files if is_video_file(name))
+        found.ignored.update(_ending(name) for name in files if not is_video_file(name))
+        found.paths.extend(f"{prefix}{name}" for name in folders if is_video_folder(name))
+        waiting.extend(f"{prefix}{name}" for name in reversed(folders) if not is_video_folder(name))
+    return found
+
+
+def list_folder(folder: Path) -> tuple[list[str], list[str]]:
+    """Returns the names of the folders and of the files in a folder, sorted; hidden ones are left out.
+
+    Args:
+        folder: Folder to list.
+    """
+    with os.scandir(folder) as entries:
+        visible = sorted((entry.name, _is_dir(entry)) for entry in entries if not entry.name.startswith("."))
+    return [name for name, is_dir in visible if is_dir], [name for name, is_dir in visible if not is_dir]
+
+
+def is_video_file(name: str) -> bool:
+    """Returns whether a file name has a video's ending.
+
+    Args:
+        name: File name or path.
+    """
+    return _ending(name) in VIDEO_EXTENSIONS
+
+
+def holds_frames(folders: Sequence[str], files: Sequence[str]) -> bool:
+    """Returns whether the images in a folder are frames; beside videos or other folders they are something else.
+
+    Args:
+        folders: Names of the folders in it.
+        files: Names of the files in it.
+    """
+    return not folders and any(map(is_frame_image, files)) and not any(map(is_video_file, files))
+
+
+def endings_in_words(ignored: Mapping[str, int], most: int = 5) -> str:
+    """Returns counts of files by ending for a message: `3 .json, 1 .srt`.
+
+    Args:
+        ignored: Counts by ending.
+        most: Number of endings to write out.
+    """
+    common = Counter(ignored).most_common()
+    more = f" and {sum(count for _, count in common[most:])} others" if len(common) > most else ""
+    return ", ".join(f"{count} {ending or 'without ending'}" for ending, count in common[:most]) + more
+
+
+def accepted_endings() -> str:
+    """Returns the endings of video files for a message."""
+    return ", ".join(sorted(VIDEO_EXTENSIONS))
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  # a Path for each file is slow
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; a link that leads nowhere or to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _identity(folder: Path) -> tuple[int, int] | str:
+    """What tells a folder from all others, whatever links lead to it; its path where the system does not tell."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return str(folder)
+    return status.st_dev, status.st_ino
 
 
 class PathTemplate(NamedTuple):
@@ -79,10 +202,3 @@ def _with_images(root: Path, names: Iterable[str], pair: tuple[str, str]) -> Pat
 def _is_present(root: Path, name: str, pair: tuple[str, str]) -> bool:
     path = f"{root}/{pair[0]}{name}{pair[1]}"
     return os.path.isfile(path) if pair[1] else os.path.isdir(path)  # noqa: PTH112, PTH113  # a Path each is slow
-
-
-def list_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files in a folder, sorted; hidden ones are left out."""
-    with os.scandir(folder) as entries:
-        visible = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
-    return [name for name, is_dir in visible if is_dir], [name for name, is_dir in visible if not is_dir]

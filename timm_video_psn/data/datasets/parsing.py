@@ -9,6 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from timm_video_psn.data.datasets.labels import plain_name
 from timm_video_psn.data.datasets.locate import AT_MOST, list_folder
 from timm_video_psn.files import first_names
 
@@ -113,12 +114,12 @@ def read_names(path: Path) -> list[str]:
     """Class names in label order: a name a line, or JSON: a list of names, or an object of name: label."""
     text = read_text(path)
     if path.suffix.lower() != ".json":
-        return [name for line in text.splitlines() if (name := line.strip())]
+        return [plain_name(name) for line in text.splitlines() if (name := line.strip())]
     content = parse_json(path, text)
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
-        return content
+        return [plain_name(name) for name in content]
     try:
-        labels = {name.strip('"'): int(label) for name, label in content.items()}
+        labels = {plain_name(name.strip('"')): int(label) for name, label in content.items()}
     except (AttributeError, TypeError, ValueError):
         raise ValueError(f"{path}: expected a list of names, or an object of name: label") from None
     if sorted(labels.values()) != list(range(len(labels))):

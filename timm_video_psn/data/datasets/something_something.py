@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from timm_video_psn.data.datasets.index import VideoIndex
+from timm_video_psn.data.datasets.labels import plain_name
 from timm_video_psn.data.datasets.locate import locate_videos
 from timm_video_psn.data.datasets.parsing import (
     NoAnnotationsError,
@@ -149,7 +150,7 @@ def _read(
 
 def plain_template(template: str) -> str:
     """Class name of a template: "Putting [something] on [a surface]" is "Putting something on a surface"."""
-    return template.replace("[", "").replace("]", "").strip()
+    return plain_name(template.replace("[", "").replace("]", "").strip())
 
 
 def _labels(

@@ -120,7 +120,6 @@ def summarize(dataset: str, split: str, index: VideoIndex, results: Sequence[Vid
         "label_fingerprint": label_fingerprint(index.class_names),  # as in config.json, results.json and shards.json
         "label_order": known_label_order(index.class_names),
         "fingerprint": index.fingerprint(),
-        "ignored_files": index.ignored,
         "frames": {"least": min(lengths), "median": statistics.median(lengths), "most": max(lengths)},
         "sizes": dict(sizes.most_common()),
         "fps": dict(rates.most_common()),

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from timm_video_psn.data.datasets.locate import accepted_endings, endings_in_words, is_video_file, walk_videos
 from timm_video_psn.data.video.errors import DecodeError
-from timm_video_psn.data.video.reader import VIDEO_EXTENSIONS, VideoReader
+from timm_video_psn.data.video.reader import VideoReader
 
 
 class Outcome(NamedTuple):
@@ -41,9 +42,11 @@ def pairs_below(source: Path, target: Path, rename: Callable[[Path], Path]) -> l
     here, there = source.resolve(), target.resolve()
     if here == there or here in there.parents or there in here.parents:
         raise ValueError(f"the copies ({target}) would lie among the originals ({source}); name a folder elsewhere")
-    videos = sorted(path for path in source.rglob("*") if _is_video(path.relative_to(source)))
+    found = walk_videos(source)
+    videos = [source / path for path in found.paths if is_video_file(path)]
     if not videos:
-        raise ValueError(f"{source} holds no video; accepted are files ending in {', '.join(sorted(VIDEO_EXTENSIONS))}")
+        passed_over = f"; files passed over: {endings_in_words(found.ignored)}" if found.ignored else ""
+        raise ValueError(f"{source} holds no video{passed_over}; accepted are files ending in {accepted_endings()}")
     pairs = [(path, target / rename(path.relative_to(source))) for path in videos]
     first: dict[Path, Path] = {}
     for path, copy in pairs:
@@ -125,8 +128,3 @@ def _smaller(frame: np.ndarray, short_side: int) -> tuple[int, int]:
     height, width = frame.shape[:2]
     scale = min(1.0, short_side / min(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _is_video(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts)
-    return not hidden and path.suffix.lower() in VIDEO_EXTENSIONS

@@ -13,7 +13,11 @@ from timm_video_psn.data.video.errors import DecodeError, in_plain_words, no_fil
 from timm_video_psn.data.video.frame_folder import FrameFolder, is_folder
 
 VIDEO_EXTENSIONS = frozenset(
-    {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
+    {
+        *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m2t", ".m2ts", ".m2v", ".m4v"),
+        *(".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb"),
+        *(".ts", ".vob", ".webm", ".wmv"),
+    }
 )
 
 # "auto" is PyAV: it is always there, and benchmarks/loading.py finds torchcodec at most a tenth faster, on VP9, and a

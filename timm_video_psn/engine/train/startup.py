@@ -122,6 +122,4 @@ def _notes(train: VideoIndex, val: VideoIndex) -> list[str]:
         notes.append("no train/ and val/ folders: the accuracy is measured on the training videos themselves")
     if without := train.classes_without_videos():
         notes.append(f"{len(without)} classes have no video to train: {first_names(without)}")
-    if train.ignored or val.ignored:
-        notes.append(f"files that are no videos: {train.ignored} of train, {val.ignored} of val, not used")
     return [*notes, *dict.fromkeys((*train.notes, *val.notes))]
