@@ -268,11 +268,18 @@ def test_hidden_files_of_a_folder_are_no_videos(videos):
     assert expand_inputs([str(videos / ".trash")]) == [str(videos / ".trash" / "a.mp4")]  # asked for by its name
 
 
+def test_a_folder_with_a_link_to_itself_has_the_videos_that_training_finds(videos):
+    (videos / "deep" / "up").symlink_to("..")
+    (videos / "frames").mkdir()
+    (videos / "frames" / "1.jpg").write_bytes(b"")
+    assert expand_inputs([str(videos)]) == [str(videos / name) for name in ("a.mp4", "b.mp4", "deep/c.mp4", "frames")]
+
+
 def test_folders_are_told_apart(videos, tmp_path):
     frames = tmp_path / "frames"
     frames.mkdir()
     shutil.copy(videos / "notes.txt", frames)
-    with pytest.raises(ValueError, match="neither videos"):
+    with pytest.raises(ValueError, match=r"neither frame images nor videos; files passed over: 1 \.txt; accepted"):
         expand_inputs([str(frames)])
     (frames / "1.jpg").write_bytes(b"")
     assert expand_inputs([str(frames), "0", "rtsp://x"]) == [str(frames), "0", "rtsp://x"]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from timm_video_psn.data import DecodeError, FrameStream, TimedFrame, is_live
+from timm_video_psn.data.datasets.locate import accepted_endings, endings_in_words, list_folder, walk_videos
 from timm_video_psn.data.video.frame_folder import is_frame_image
-from timm_video_psn.data.video.reader import VIDEO_EXTENSIONS
 from timm_video_psn.files import atomic_path
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _check_outputs(inputs: Sequence[str], options: argparse.Namespace) -> None:
 
 
 def expand_inputs(inputs: Sequence[str]) -> list[str]:
-    """Folders of videos replaced by the videos in them, in the order of their names; hidden ones are left out.
+    """Returns the inputs with folders of videos replaced by the videos in them, as training finds them.
 
     Args:
         inputs: as the user gave them.
@@ -134,8 +134,9 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
         if is_live(given) or not path.is_dir():
             found.append(given)
             continue
-        videos = sorted(item for item in path.rglob("*") if _is_visible_video(item.relative_to(path)))
-        if any(is_frame_image(item.name) for item in path.iterdir()):
+        walk = walk_videos(path)
+        videos = [str(path / video) for video in walk.paths]
+        if any(map(is_frame_image, list_folder(path)[1])):
             if videos:
                 raise ValueError(
                     f"{given} holds images and {len(videos)} videos, such as {videos[0]}: is it a video as frames, or "
@@ -144,16 +145,13 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
             found.append(given)
         else:
             if not videos:
+                passed_over = f"; files passed over: {endings_in_words(walk.ignored)}" if walk.ignored else ""
                 raise ValueError(
-                    f"{given} holds neither videos ({', '.join(sorted(VIDEO_EXTENSIONS))}) nor, directly, frame images"
+                    f"{given} holds neither frame images nor videos{passed_over}; accepted are files ending in "
+                    f"{accepted_endings()}"
                 )
-            found.extend(map(str, videos))
+            found.extend(videos)
     return found
-
-
-def _is_visible_video(path: Path) -> bool:
-    """Whether a file of a folder is a video; `._a.mp4` of macOS is none."""
-    return path.suffix.lower() in VIDEO_EXTENSIONS and not any(part.startswith(".") for part in path.parts)
 
 
 def _outcomes(
