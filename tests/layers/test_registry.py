@@ -99,7 +99,7 @@ def test_says_where_it_belongs(name):
 
 
 def test_settings_are_what_a_module_takes_beside_channels_and_frames():
-    assert temporal_settings("tsm") == ("shift_div",)
+    assert temporal_settings("tsm") == ("shift_div", "causal")
     assert temporal_settings("tsn") == ()
     assert {"proportion", "receptive_field", "fusion", "expand_init"} <= set(temporal_settings("psn"))
     assert not {"channels", "num_frames"} & set(temporal_settings("psn"))

@@ -43,7 +43,7 @@ def test_weighed_taps_are_a_channelwise_convolution_along_time(num_taps, sets):
             for b, clip in enumerate(series)
         ]
     )
-    out = weigh_taps(x, weights).permute(0, 3, 4, 2, 1).flatten(1, 2)
+    out = weigh_taps(x.flatten(3), weights).unflatten(3, (2, 2)).permute(0, 3, 4, 2, 1).flatten(1, 2)
     torch.testing.assert_close(out, expected)
     probe = torch.randn_like(out)
     ours = torch.autograd.grad(out, (x, weights), probe)

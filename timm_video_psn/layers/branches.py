@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timm_video_psn.layers.clip import frames_to_rows, rows_to_frames
+from timm_video_psn.layers.past import Past
 
 Pool = Literal["max", "avg", "none"]
 SpatialConv = Literal["2d", "1+1d"]
@@ -76,6 +78,52 @@ def centred_conv(channels: int, size: tuple[int, int], dilated: bool) -> nn.Conv
     )
 
 
+class CausalConv2d(nn.Conv2d):
+    """A temporal convolution that reaches back only: its last tap lies on the frame itself.
+
+    Args:
+        channels: channels, in and out.
+        size: frames that it spans.
+        dilated: 3 taps beyond 3 frames, else all taps.
+
+    Shape:
+        x: (B, C, T, H*W) -> same
+    """
+
+    def __init__(self, channels: int, size: int, dilated: bool):
+        taps, dilation = _taps(size, dilated)
+        super().__init__(channels, channels, (taps, 1), dilation=(dilation, 1), bias=False)
+        self.past = Past(size - 1, dim=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve the past and the frames at hand."""
+        return self._conv_forward(self.past(x), self.weight, self.bias)
+
+
+class CausalPool(nn.Module):
+    """The pool over a frame and the two before it; the average does not count what is before the clip.
+
+    Args:
+        kind: `max` or `avg`.
+
+    Shape:
+        x: (B, C, T, H*W) -> same
+    """
+
+    def __init__(self, kind: Pool):
+        super().__init__()
+        self.is_max = kind == "max"
+        self.past = Past(2, dim=2, value=float("-inf") if self.is_max else 0.0)
+        self.past_count = Past(2, dim=2)  # of frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool the past and the frames at hand."""
+        if self.is_max:
+            return F.max_pool2d(self.past(x), (3, 1), stride=1)
+        count = F.avg_pool2d(self.past_count(torch.ones_like(x[:1, :1, :, :1])), (3, 1), stride=1)  # (1, 1, T, 1)
+        return F.avg_pool2d(self.past(x), (3, 1), stride=1) / count
+
+
 def _pool(kind: Pool, size: tuple[int, int]) -> nn.Module:
     """Stride-1 pool over `size`. Paper silent on the border: neither kind of pool counts the padding."""
     padding = (size[0] // 2, size[1] // 2)
@@ -121,10 +169,11 @@ class SpatialBank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Each group through its kernel."""
-        groups = x.split(self.widths, dim=1)
         outputs: list[Tensor] = []
-        for i, branch in enumerate(self.branches):  # TorchScript knows no zip of modules and tensors
-            outputs.append(branch(groups[i]))
+        start = 0
+        for i, branch in enumerate(self.branches):  # TorchScript knows no zip of modules and numbers
+            outputs.append(branch(x.narrow(1, start, self.widths[i])))
+            start += self.widths[i]
         return torch.cat(outputs, dim=1)
 
 
@@ -138,28 +187,34 @@ class TemporalBank(nn.Module):
         sizes: length in frames of each kernel; 1 is the identity.
         pool: a further branch of length 3, `max` or `avg`, or `none`.
         dilated: kernels beyond 3 are 3 dilated taps; else they have all their taps.
+        causal: kernels and pool reach back only, as far as they span.
 
     Shape:
         x: (B*T, C, H, W) and num_frames T -> (B*T, C, H, W)
     """
 
-    def __init__(self, channels: int, sizes: Sequence[int], pool: Pool = "max", dilated: bool = True):
+    def __init__(
+        self, channels: int, sizes: Sequence[int], pool: Pool = "max", dilated: bool = True, causal: bool = False
+    ):
         super().__init__()
         self.labels = tuple(_label("T", size, size) for size in sizes) + _pool_labels("T", pool)
         self.widths = group_widths(channels, len(self.labels))
         branches = [
-            nn.Identity() if size == 1 else centred_conv(width, (size, 1), dilated)
-            for size, width in zip(sizes, self.widths, strict=False)
+            _temporal_branch(width, size, dilated, causal) for size, width in zip(sizes, self.widths, strict=False)
         ]
-        self.branches = nn.ModuleList(branches + ([] if pool == "none" else [_pool(pool, (3, 1))]))
+        if pool != "none":
+            branches.append(CausalPool(pool) if causal else _pool(pool, (3, 1)))
+        self.branches = nn.ModuleList(branches)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """Each group through its kernel, along time."""
         height, width = x.shape[-2:]
-        groups = frames_to_rows(x, num_frames).split(self.widths, dim=1)  # each (B, c, T, H*W)
+        rows = frames_to_rows(x, num_frames)  # (B, C, T, H*W)
         outputs: list[Tensor] = []
+        start = 0
         for i, branch in enumerate(self.branches):
-            outputs.append(branch(groups[i]))
+            outputs.append(branch(rows.narrow(1, start, self.widths[i])))
+            start += self.widths[i]
         return rows_to_frames(torch.cat(outputs, dim=1), height, width)  # (B*T, C, H, W)
 
 
@@ -175,6 +230,13 @@ def _spatial_branch(
         layers += [centred_conv(channels, span, dilated), nn.BatchNorm2d(channels)]
         layers += [nn.ReLU(inplace=True)] if inter_act else []
     return nn.Sequential(*layers)
+
+
+def _temporal_branch(channels: int, size: int, dilated: bool, causal: bool) -> nn.Module:
+    """Identity, or a convolution along time."""
+    if size == 1:
+        return nn.Identity()
+    return CausalConv2d(channels, size, dilated) if causal else centred_conv(channels, (size, 1), dilated)
 
 
 def _label(domain: str, height: int, width: int) -> str:

@@ -30,6 +30,7 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         spatial_conv: `2d`, or `1+1d` for k x 1 and then 1 x k (Table 3).
         expand_init: gain of the random initialisation of `expand`. At 0, the default, V = 0 and the
             pretrained backbone is untouched at the start; 1 learns faster from scratch.
+        causal: temporal kernels and pool reach back only, so that no frame sees a later one.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
@@ -59,13 +60,14 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         dilated: bool = True,
         spatial_conv: SpatialConv = "2d",
         expand_init: float = 0.0,
+        causal: bool = False,
     ):
         check_choices(fusion=(fusion, FUSIONS), pool=(pool, Pool), spatial_conv=(spatial_conv, SpatialConv))
         super().__init__(channels, num_frames, proportion)
         width = self.reduce.out_channels
         temporal_sizes, spatial_sizes = _kernel_sizes(receptive_field)
         self.spatial_bank = SpatialBank(width, spatial_sizes, pool, dilated, spatial_conv, inter_act)
-        self.temporal_bank = TemporalBank(width, temporal_sizes, pool, dilated)
+        self.temporal_bank = TemporalBank(width, temporal_sizes, pool, dilated, causal)
         self.fusion = FUSIONS[fusion](self.spatial_bank.widths, self.temporal_bank.widths)
         self.fused_mean = None
         self.add_expand(expand_init)

@@ -55,10 +55,11 @@ def weigh_taps(x: Tensor, weights: Tensor) -> Tensor:
         weights: K weights for each channel, the same for all clips (B' = 1) or one set for each (B' = B).
 
     Shape:
-        x: (B, T, C, H, W); weights: (B', C, K) -> (B, T, C, H, W)
+        x: (B, T, C, H*W); weights: (B', C, K) -> (B, T, C, H*W)
     """
     # In the map's own precision: under autocast a float32 weight would make the whole map float32.
-    each = weights.to(x.dtype)[:, None, :, None, None, :].unbind(-1)  # K of (B', 1, C, 1, 1)
+    weights = weights.to(x.dtype)[:, None]  # (B', 1, C, K)
+    each = [weights[..., k : k + 1] for k in range(weights.shape[-1])]
     centre = len(each) // 2
     out = x * each[centre]
     for k, weight in enumerate(each):

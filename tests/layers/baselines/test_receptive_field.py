@@ -207,9 +207,9 @@ def test_enhances_the_papers_share_of_the_channels(name, channels):
 
 
 def test_takes_the_settings_that_mean_something_for_it():
-    assert temporal_settings("rf_s") == ("proportion", "expand_init")
-    assert temporal_settings("rf_l") == ("proportion", "dilated", "expand_init")
-    assert temporal_settings("rf_l_inception") == ("proportion", "pool", "dilated", "expand_init")
+    assert temporal_settings("rf_s") == ("proportion", "expand_init", "causal")
+    assert temporal_settings("rf_l") == ("proportion", "dilated", "expand_init", "causal")
+    assert temporal_settings("rf_l_inception") == ("proportion", "pool", "dilated", "expand_init", "causal")
     assert temporal_settings("rf_l_inception_t") == temporal_settings("rf_l_inception")
 
 
@@ -241,7 +241,9 @@ def test_a_wrong_setting_is_named_with_what_is_accepted(name, settings, text):
 
 
 def test_a_setting_of_another_module_is_named_with_those_it_takes():
-    with pytest.raises(TypeError, match=r"'fusion' is taken neither by temporal='rf_s' \(.*proportion, expand_init\)"):
+    with pytest.raises(
+        TypeError, match=r"'fusion' is taken neither by temporal='rf_s' \(.*proportion, expand_init, causal\)"
+    ):
         timm.create_model("video_net", backbone="test_resnet", temporal="rf_s", fusion="dense")
 
 

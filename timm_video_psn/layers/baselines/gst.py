@@ -92,8 +92,10 @@ class GroupedSpatialTemporal(TemporalModule):
         left, right = x, x
         if self.beta == 2:
             left, right = x.chunk(2, dim=1)
-        taps = split_frames(self.temporal(right), self.num_frames).chunk(3, dim=2)  # each (B, T, C/alpha, H', W')
-        return torch.cat([self.spatial(left), add_taps(list(taps)).flatten(0, 1)], dim=1)
+        spatial = self.spatial(left)
+        taps = split_frames(self.temporal(right).flatten(2), self.num_frames).chunk(3, dim=2)  # (B, T, C/alpha, H'*W')
+        temporal = add_taps(list(taps)).flatten(0, 1).unflatten(2, spatial.shape[2:])
+        return torch.cat([spatial, temporal], dim=1)
 
 
 def temporal_kernel(weight: Tensor) -> Tensor:

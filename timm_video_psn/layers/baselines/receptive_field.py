@@ -23,6 +23,7 @@ class ReceptiveFieldSmall(EnhancedResidual):
         num_frames: frames T of a clip; any later value may be assigned to the attribute.
         proportion: share of the channels that is enhanced; 1/6 in the paper.
         expand_init: gain of the random initialisation of `expand`; at 0 the module starts as the identity.
+        causal: temporal kernels reach back only, so that no frame sees a later one.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
@@ -32,9 +33,16 @@ class ReceptiveFieldSmall(EnhancedResidual):
         torch.Size([16, 256, 14, 14])
     """
 
-    def __init__(self, channels: int, num_frames: int = 8, proportion: float = 1 / 6, expand_init: float = 0.0):
+    def __init__(
+        self,
+        channels: int,
+        num_frames: int = 8,
+        proportion: float = 1 / 6,
+        expand_init: float = 0.0,
+        causal: bool = False,
+    ):
         super().__init__(channels, num_frames, proportion)
-        self.stage = SingleScaleStage(self.reduce.out_channels, 3)
+        self.stage = SingleScaleStage(self.reduce.out_channels, 3, causal)
         self.add_expand(expand_init)
 
     def enhance(self, x: Tensor) -> Tensor:
@@ -55,6 +63,7 @@ class ReceptiveFieldLarge(EnhancedResidual):
         proportion: share of the channels that is enhanced; 1/8 in the paper.
         dilated: one stage of 5x5x5 with 3 dilated taps in each direction, instead of two of 3x3x3.
         expand_init: gain of the random initialisation of `expand`; at 0 the module starts as the identity.
+        causal: temporal kernels reach back only, so that no frame sees a later one.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
@@ -67,10 +76,11 @@ class ReceptiveFieldLarge(EnhancedResidual):
         proportion: float = 1 / 8,
         dilated: bool = False,
         expand_init: float = 0.0,
+        causal: bool = False,
     ):
         super().__init__(channels, num_frames, proportion)
         self.stages = nn.ModuleList(
-            SingleScaleStage(self.reduce.out_channels, size) for size in ((5,) if dilated else (3, 3))
+            SingleScaleStage(self.reduce.out_channels, size, causal) for size in ((5,) if dilated else (3, 3))
         )
         self.add_expand(expand_init)
 
@@ -94,6 +104,7 @@ class ReceptiveFieldInception(EnhancedResidual):
         pool: the pooling branch, `max`, `avg` or `none`.
         dilated: kernels beyond 3 as 3 dilated taps, else with all their taps.
         expand_init: gain of the random initialisation of `expand`; at 0 the module starts as the identity.
+        causal: temporal kernels reach back only, so that no frame sees a later one.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
@@ -107,11 +118,12 @@ class ReceptiveFieldInception(EnhancedResidual):
         pool: Pool = "max",
         dilated: bool = False,
         expand_init: float = 0.0,
+        causal: bool = False,
     ):
         check_choices(pool=(pool, Pool))
         super().__init__(channels, num_frames, proportion)
         self.spatial_bank = SpatialBank(self.reduce.out_channels, [(1, 1), (3, 3), (5, 5)], pool, dilated)
-        self.temporal_bank = TemporalBank(self.reduce.out_channels, [1, 3, 5], pool, dilated)
+        self.temporal_bank = TemporalBank(self.reduce.out_channels, [1, 3, 5], pool, dilated, causal)
         self.add_expand(expand_init)
 
     def enhance(self, x: Tensor) -> Tensor:
@@ -133,6 +145,7 @@ class ReceptiveFieldInceptionTemporal(EnhancedResidual):
         pool: the pooling branch, `max`, `avg` or `none`.
         dilated: kernels beyond 3 as 3 dilated taps, else with all their taps.
         expand_init: gain of the random initialisation of `expand`; at 0 the module starts as the identity.
+        causal: temporal kernels reach back only, so that no frame sees a later one.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
@@ -146,10 +159,11 @@ class ReceptiveFieldInceptionTemporal(EnhancedResidual):
         pool: Pool = "max",
         dilated: bool = False,
         expand_init: float = 0.0,
+        causal: bool = False,
     ):
         check_choices(pool=(pool, Pool))
         super().__init__(channels, num_frames, proportion)
-        self.temporal_bank = TemporalBank(self.reduce.out_channels, [1, 3, 5], pool, dilated)
+        self.temporal_bank = TemporalBank(self.reduce.out_channels, [1, 3, 5], pool, dilated, causal)
         self.add_expand(expand_init)
 
     def enhance(self, x: Tensor) -> Tensor:
@@ -163,15 +177,16 @@ class SingleScaleStage(nn.Module):
     Args:
         channels: channels C, in and out.
         size: frames, rows and columns of the kernel; beyond 3 as 3 dilated taps.
+        causal: the temporal kernel reaches back only.
 
     Shape:
         x: (B*T, C, H, W) and num_frames T -> (B*T, C, H, W)
     """
 
-    def __init__(self, channels: int, size: int):
+    def __init__(self, channels: int, size: int, causal: bool = False):
         super().__init__()
         self.spatial_bank = SpatialBank(channels, [(size, size)], pool="none")
-        self.temporal_bank = TemporalBank(channels, [size], pool="none")
+        self.temporal_bank = TemporalBank(channels, [size], pool="none", causal=causal)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """Space, then time."""

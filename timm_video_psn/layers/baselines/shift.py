@@ -1,9 +1,11 @@
 """The temporal shift of TSM (Lin, Gan, Han: "TSM: Temporal Shift Module for Efficient Video Understanding", 2019)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from timm_video_psn.layers.clip import split_frames
+from timm_video_psn.layers.past import Past
 from timm_video_psn.layers.temporal_module import TemporalModule
 
 
@@ -14,10 +16,14 @@ class TemporalShift(TemporalModule):
     frame t comes from frame t + 1, block two from frame t - 1, zeros enter at the ends. It sits before the first
     convolution of each residual branch (`blockres` there), so that the shortcut stays unshifted.
 
+    The causal form is the paper's online model (`online_demo/mobilenet_v2_tsm.py` there): block one comes from frame
+    t - 1, and no channel comes from a later frame.
+
     Args:
-        channels: channels of the map; 2 * (channels // shift_div) of them move.
+        channels: channels of the map; 2 * (channels // shift_div) of them move, half as many in the causal form.
         num_frames: frames T of a clip; any later value may be assigned to the attribute.
         shift_div: the official 8.
+        causal: whether no frame sees a later one.
 
     Shape:
         x: (B*T, C, H, W) -> same
@@ -25,28 +31,37 @@ class TemporalShift(TemporalModule):
 
     placement = "residual_branch"
 
-    def __init__(self, channels: int, num_frames: int = 8, shift_div: int = 8):
+    def __init__(self, channels: int, num_frames: int = 8, shift_div: int = 8, causal: bool = False):
         super().__init__(num_frames)
         if shift_div < 2 or channels < shift_div:
             raise ValueError(f"shift_div={shift_div} of {channels} channels moves none or all; use 2 to {channels}")
         self.shift = channels // shift_div
+        self.causal = causal
+        self.past = Past(1, dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shift along time, out of place."""
+        height, width = x.shape[2:]
         if x.is_contiguous(memory_format=torch.channels_last):  # and stays so
-            return self._shift(x.permute(0, 2, 3, 1), channel_dim=4).permute(0, 3, 1, 2)
-        return self._shift(x, channel_dim=2)
+            pixels = split_frames(x.permute(0, 2, 3, 1).flatten(1, 2), self.num_frames)  # (B, T, H*W, C)
+            moved = self._shift(pixels, channel_dim=3).flatten(0, 1)  # (B*T, H*W, C)
+            return moved.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        planes = split_frames(x.flatten(2), self.num_frames)  # (B, T, C, H*W)
+        return self._shift(planes, channel_dim=2).flatten(0, 1).unflatten(2, (height, width))
 
     def _shift(self, x: Tensor, channel_dim: int) -> Tensor:
-        """The shift of a folded batch whose channels, once the frames are split off, are this dimension."""
-        x = split_frames(x, self.num_frames)  # (B, T, C, H, W) or (B, T, H, W, C)
-        rest = x.shape[channel_dim] - 2 * self.shift
-        back, forth, still = x.split((self.shift, self.shift, rest), dim=channel_dim)
-        zeros = torch.zeros_like(back[:, :1])
-        back = torch.cat([back[:, 1:], zeros], dim=1)
-        forth = torch.cat([zeros, forth[:, :-1]], dim=1)
-        return torch.cat([back, forth, still], dim=channel_dim).flatten(0, 1)
+        """The shift of frames (B, T, ., .) whose channels are this dimension."""
+        channels, shift = x.shape[channel_dim], self.shift
+        first = x.narrow(channel_dim, 0, shift)
+        if self.causal:
+            still = x.narrow(channel_dim, shift, channels - shift)
+            return torch.cat([self.past(first)[:, :-1], still], dim=channel_dim)
+        second = x.narrow(channel_dim, shift, shift)
+        back = F.pad(first[:, 1:], [0, 0, 0, 0, 0, 1])
+        forth = self.past(second)[:, :-1]
+        still = x.narrow(channel_dim, 2 * shift, channels - 2 * shift)
+        return torch.cat([back, forth, still], dim=channel_dim)
 
     def extra_repr(self) -> str:
         """Channels that move, for print(model)."""
-        return f"shift={self.shift}"
+        return f"shift={self.shift}, causal={self.causal}"

@@ -75,8 +75,9 @@ class TemporalAdaptive(TemporalModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh the frames, then mix them."""
-        frames = split_frames(x, self._num_frames)  # (B, T, C, H, W)
+        height, width = x.shape[2:]
+        frames = split_frames(x.flatten(2), self._num_frames)  # (B, T, C, H*W)
         means = split_frames(x.mean((2, 3)), self._num_frames).transpose(1, 2)  # (B, C, T)
         kernels = self.global_branch(means.flatten(0, 1)).unflatten(0, means.shape[:2])  # (B, C, k)
         weights = self.local_branch(means).transpose(1, 2)  # (B, T, C)
-        return weigh_taps(frames * weights[..., None, None], kernels).flatten(0, 1)
+        return weigh_taps(frames * weights[..., None], kernels).flatten(0, 1).unflatten(2, (height, width))

@@ -74,7 +74,8 @@ class ChannelwiseTemporal(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """Convolve along time."""
-        return weigh_taps(split_frames(x, num_frames), self.weight[None]).flatten(0, 1)
+        frames = split_frames(x.flatten(2), num_frames)  # (B, T, C, H*W)
+        return weigh_taps(frames, self.weight[None]).flatten(0, 1).unflatten(2, x.shape[2:])
 
 
 class ConvolvedSubset(nn.Module):
