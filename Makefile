@@ -1,4 +1,8 @@
-# make demo: set everything up and train PSN on the embedded data set.   make test: the tests.   make contract: every large model.   make lint: style, types.
+# make demo      train PSN on the embedded data set
+# make test      run the tests
+# make contract  run timm's model API on the larger models
+# make lint      check style and types
+# Each target sets up .venv first, if necessary.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +24,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The marker is made last, so that an installation that was broken off is done again.
+# The marker is written last, so an interrupted installation starts over.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 10) else 'Python 3.10 or newer is needed, this is ' + sys.version + '; make PYTHON=python3.11 ... names another')"
 	$(PYTHON) -m venv $(VENV)
