@@ -16,7 +16,7 @@ class CommandEnded(Exception):
 
     Args:
         message: a line for the standard error; empty where another process has said why.
-        exit_code: of the command.
+        exit_code: exit code of the command.
     """
 
     def __init__(self, message: str = "", exit_code: int = 1):

@@ -47,7 +47,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Args:
         path: the file.
-        content: of the file.
+        content: content of the file.
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)

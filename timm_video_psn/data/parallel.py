@@ -28,7 +28,7 @@ def in_parallel(work: Callable[[Any], Any], items: Sequence[Any], workers: int, 
     Where this is broken off, by Ctrl-C or an error, the processes end within their item, whose `finally` clauses run.
 
     Args:
-        work: of one item; it and the items travel to other processes.
+        work: function applied to each item; it and the items are sent to other processes.
         items: to work on.
         workers: processes; this one alone for less than 2.
         what: is done, for the bar.

@@ -58,7 +58,7 @@ class AutoAugment:
         policy: as timm's `--aa`: `rand-m9-mstd0.5-inc1`, `rand-m7-n4-mstd0.5-inc1`, `augmix-m5-w4-d2`, `original`,
             `originalr`, `v0`, `v0r` or `3a`.
         img_size: side of the frames.
-        mean: of the normalisation, in units of the full range.
+        mean: mean of the normalisation, in units of the full range.
         interpolation: name of a resize filter.
     """
 
@@ -106,7 +106,7 @@ def seeded_rng(rng: np.random.Generator) -> Iterator[Callable[[], None]]:
     """The global generators of Python, numpy and torch (CPU) at a place that `rng` chooses; after the block, as before.
 
     Args:
-        rng: of the sample.
+        rng: random generator of the sample.
 
     Yields:
         A function that takes the generators back to that place.

@@ -29,9 +29,9 @@ class VideoDataset(Dataset[Sample | UnreadableVideo]):
         transform: from (T, H, W, 3) to (T, S, S, 3) uint8. For training called as `transform(clip, rng)` to give
             (clip, mirrored), else as `transform(clip)`.
         training: random frames and transform, or the fixed ones of testing.
-        seed: of the random choices.
+        seed: seed of the random choices.
         sampling: which frames; by default one from each of T equal parts of the video.
-        decoder: of video files, as `VideoReader` takes it.
+        decoder: decoder of video files, as `VideoReader` takes it.
     """
 
     collate = staticmethod(collate)

@@ -21,7 +21,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         num_videos: length of the data set.
         batch_size: keys in a batch of one process.
         shuffle: a new order in each epoch, drawn from (seed, epoch); else the order of the data set.
-        seed: of the order.
+        seed: seed of the order.
         drop_last: leave out a last batch that is not full.
         rank: number of this process.
         world_size: how many processes there are.

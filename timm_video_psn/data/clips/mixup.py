@@ -23,7 +23,7 @@ class ClipMixup(Mixup):
         cutmix_minmax: smallest and largest side of the box, as shares of the frame, instead of `cutmix`.
         prob: share of the batches that are mixed.
         switch_prob: share of cutmix among them, where both are asked for.
-        seed: of all draws.
+        seed: seed of all draws.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class ClipMixup(Mixup):
 
         Args:
             clip: normalised clips.
-            label: of them.
-            epoch: of the batch.
+            label: labels of the clips.
+            epoch: epoch of the batch.
             first: number of its first video.
 
         Shape:

@@ -52,7 +52,7 @@ class TrainTransform:
         crop: kind of crop.
         hflip: probability of mirroring the clip. What that does to its label is the data set's business.
         interpolation: name of a torchvision interpolation mode.
-        scales: of the multi-scale crop.
+        scales: sides of the multi-scale crop, relative to the short side.
         scale: smallest and largest share of the area, for the resized crop alone; None for 0.08 to 1.
         ratio: smallest and largest width / height, for the resized crop alone; None for 3/4 to 4/3.
         augment: what follows, in this order: `data.clips.augment`, or functions of (clip, rng) that keep the shape.
@@ -209,9 +209,9 @@ def normalize_clip(
 
     Args:
         clip: batch of uint8 clips.
-        mean: of each channel, in units of the full range.
-        std: of each channel.
-        dtype: of the result; the arithmetic is float32.
+        mean: mean of each channel, in units of the full range.
+        std: standard deviation of each channel.
+        dtype: type of the result; the arithmetic is float32.
 
     Shape:
         clip: (B, T, H, W, C) -> (B, C, T, H, W), a permuted view of a contiguous (B, T, H, W, C) tensor: folding frames

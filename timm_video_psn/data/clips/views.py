@@ -86,7 +86,7 @@ class MultiViewDataset(Dataset[VideoViews | UnreadableVideo]):
         index: the videos.
         plans: what is wanted of each.
         interpolation: name of a torchvision interpolation mode.
-        decoder: of video files, as `VideoReader` takes it.
+        decoder: decoder of video files, as `VideoReader` takes it.
 
     Raises:
         ValueError: there is no plan, or one has a sampling or a number of crops that does not exist.

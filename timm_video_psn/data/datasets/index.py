@@ -56,7 +56,7 @@ class VideoIndex:
     """The videos of one split, as columns: video `i` is `root / paths[i]` and shows `class_names[labels[i]]`.
 
     Args:
-        paths: of the videos, relative to `root`; files or frame folders.
+        paths: paths of the videos, relative to `root`; files or frame folders.
         labels: class of each video, (n,); -1 where a test split does not tell.
         class_names: in label order.
         root: folder of the data set.
@@ -67,7 +67,7 @@ class VideoIndex:
         first_frames: frames at the beginning of each folder or file that are not of the video, (n,); None for 0 in all.
         lengths: frames of each video that its annotation states, (n,), 0 where it does not; None for 0 in all.
         named: whether the classes have names, not just numbers.
-        version: of the annotations, where there are several; it belongs beside every result.
+        version: version of the annotations, if there are several; it belongs beside every result.
         notes: what the user should know about the data, a line each.
     """
 
@@ -105,9 +105,9 @@ class VideoIndex:
         """Decodes frames of a video.
 
         Args:
-            number: of the video.
+            number: number of the video.
             choose: gets the number of its frames, returns the indices of the wanted ones.
-            decoder: of video files, as `VideoReader` takes it.
+            decoder: decoder of video files, as `VideoReader` takes it.
 
         Returns:
             RGB frames (number of indices, H, W, 3).
@@ -129,7 +129,7 @@ class VideoIndex:
         """Frames that precede a video in its folder or file, and its length, 0 for all that follow.
 
         Args:
-            number: of the video.
+            number: number of the video.
         """
         first = 0 if self.first_frames is None else int(self.first_frames[number])
         return first, 0 if self.lengths is None else int(self.lengths[number])
@@ -156,9 +156,9 @@ def check_part(path: Path, num_frames: int, first: int, length: int) -> None:
 
     Args:
         path: the file.
-        num_frames: of the file.
+        num_frames: number of frames in the file.
         first: frames before the part.
-        length: of the part; 0 for all that follow.
+        length: length of the part; 0 for all frames that follow.
     """
     if first + max(length, 1) > num_frames:
         raise DecodeError(

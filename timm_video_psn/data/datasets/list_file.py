@@ -153,12 +153,12 @@ def training_rows(
     """The training list, which tells the classes; where there is none, a validation list has to tell its own.
 
     Args:
-        root: of the data set.
+        root: folder of the data set.
         split: that is read, "val" or "test".
         files: list files that lie elsewhere.
         folders: in which lists may lie.
         what: the data set.
-        rows: of the split.
+        rows: parsed lines of the split.
     """
     try:
         return parse_list(find_list(root, "train", files, folders, what), labelled=True)

@@ -19,8 +19,8 @@ def named_by_file(root: Path, path: Path, folders: Sequence[str]) -> list[str] |
 
     Args:
         root: the data folder.
-        path: of the list.
-        folders: of the data folder, in which to look.
+        path: path of the list.
+        folders: folders to search in, below the data folder.
     """
     found = find_file(path.parent, ("",), NAME_FILES) or find_file(root, folders, NAME_FILES)
     return read_names(found) if found else None
@@ -30,8 +30,8 @@ def names_by_folder(paths: Iterable[str], labels: Iterable[int]) -> list[str] | 
     """Class names from the folders of the videos, if each label has a folder of its own, and each folder a label.
 
     Args:
-        paths: of the videos.
-        labels: of the videos.
+        paths: paths of the videos.
+        labels: labels of the videos.
     """
     folder_of: dict[int, str] = {}
     for path, label in zip(paths, labels, strict=True):

@@ -156,7 +156,7 @@ def locate_videos(root: Path, names: Sequence[str], folders: Sequence[str], offi
 
     Args:
         root: folder of the data set.
-        names: of the videos, without folder and ending.
+        names: names of the videos, without folder and ending.
         folders: in which they may lie, from `root`, the official one first; all folders in `root` are tried after them.
         official: ending of the official videos, tried before others; an empty one stands for frame folders.
         what: the data set.

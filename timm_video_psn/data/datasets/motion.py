@@ -88,7 +88,7 @@ def prepare_motion(
 
     Args:
         data_dir: folder for the data set, new or empty; None for one in the user's cache folder.
-        seed: of all clips. Training and validation clips never share one.
+        seed: seed of all clips. Training and validation clips never share one.
         workers: processes; None for one for each CPU that this process may use.
         progress: show a progress bar in a terminal.
         train_per_class: training clips of each of the 12 classes.
@@ -129,7 +129,7 @@ def check_motion_folder(folder: Path, split: str, class_names: tuple[str, ...], 
     Args:
         folder: a folder with a marker.
         split: "train" or "val".
-        class_names: of the folders found.
+        class_names: names of the class folders found.
         num_videos: videos found in the split.
 
     Raises:

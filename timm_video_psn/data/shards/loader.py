@@ -102,7 +102,7 @@ class ShardOrder:
     """Chooses what the next pass of a `ShardLoader` goes through, as `EpochSampler` does for files.
 
     Args:
-        plan: of all epochs.
+        plan: plan of all epochs.
     """
 
     def __init__(self, plan: ShardPlan) -> None:
@@ -149,7 +149,7 @@ class ShardLoader:
     deal the batches to its workers in turn.
 
     Args:
-        batches: of all epochs.
+        batches: batches of all epochs.
         workers: processes that read and decode; 0 does so in this one.
         pin_memory: page-locked batches, for faster copies to a GPU.
     """

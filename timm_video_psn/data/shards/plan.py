@@ -33,9 +33,9 @@ class ShardPlan:
         batch_size: videos of a batch.
         shuffle: a new order in each epoch; every rank then has the same number of videos, and up to `world_size - 1`
             are left out. Else the order of the shards, and every video once.
-        seed: of the order.
+        seed: seed of the order.
         drop_last: leave out a last batch of a rank that is not full.
-        rank: of this process.
+        rank: rank of this process.
         world_size: number of ranks.
         buffer: videos that a rank mixes, over all its lanes.
 
@@ -128,7 +128,7 @@ def mixed_order(count: int, buffer: int, rng: np.random.Generator) -> Positions:
 
     Args:
         count: videos.
-        buffer: of them held at any time; the next that leaves is drawn from these.
+        buffer: number of items held at any time; the next one to leave is drawn from these.
         rng: draws.
 
     Returns:

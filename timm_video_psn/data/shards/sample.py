@@ -42,7 +42,7 @@ def sample_key(number: int) -> str:
     """Key of a video's members.
 
     Args:
-        number: of the video in its data set.
+        number: number of the video in its data set.
     """
     return f"{number:09d}"
 
@@ -51,8 +51,8 @@ def pack(index: VideoIndex, number: int) -> tuple[list[Member], str | None]:
     """The members of a video, its description first.
 
     Args:
-        index: of the data set.
-        number: of the video.
+        index: index of the data set.
+        number: number of the video.
 
     Returns:
         The members, and why the video is not among them, None if it is.
@@ -115,7 +115,7 @@ class PackedVideo:
     """A video out of a shard, still encoded.
 
     Args:
-        path: of the video in its data set; nothing need lie there.
+        path: path of the video in its data set; the file need not exist.
         video: content of a video file; None for frames.
         frames: images by frame number.
         num_frames: how many there should be.
@@ -136,8 +136,8 @@ class PackedVideo:
 
         Args:
             sample: content by what follows the key in a member's name, as webdataset groups them.
-            number: of the video that the sample should be.
-            path: of that video.
+            number: number of the expected video.
+            path: path of the expected video.
         """
         members = {name: content for name, content in sample.items() if not name.startswith("__") and name != "json"}
         try:
@@ -195,7 +195,7 @@ class PackedFrames:
     """Frames of a video as encoded images in memory.
 
     Args:
-        path: of the frame folder that they are from.
+        path: path of the frame folder that they come from.
         images: by frame number.
         num_frames: how many there should be.
     """

@@ -53,7 +53,8 @@ def read_videos(index: ShardedIndex, positions: npt.NDArray[np.int64]) -> Iterat
 
     Args:
         index: whose shards they are in.
-        positions: of the videos, counted over all shards; those of one shard one after the other, increasing.
+        positions: positions of the videos, counted over all shards; increasing within a shard, one shard after the
+            other.
 
     Yields:
         Each position, with its video or the reason why there is none.
@@ -75,7 +76,7 @@ def read_shard(index: ShardedIndex, shard: Shard, places: Sequence[int]) -> Iter
     Args:
         index: that the shard belongs to.
         shard: the tar file.
-        places: of the videos in it, increasing.
+        places: positions of the videos in the shard, increasing.
 
     Yields:
         Each place, with its video or the reason why there is none.

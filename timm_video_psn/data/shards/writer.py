@@ -55,7 +55,7 @@ def write_shards(dataset: str, splits: Mapping[str, VideoIndex], out: Path, limi
         dataset: its name.
         splits: its videos; all splits have the same classes.
         out: folder to write to, made if need be.
-        limits: of a shard.
+        limits: size limits of a shard.
 
     Returns:
         How much was written, and which videos were missing: their places in the shards say so.

@@ -17,8 +17,8 @@ def advise(dataset: str, split: str, report: Mapping[str, Any], class_names: tup
 
     Args:
         dataset: name of the data set.
-        split: of it.
-        report: of the split, as `health.summarize` gives it.
+        split: split of the data set.
+        report: report on the split, from `health.summarize`.
         class_names: in label order.
     """
     return [

@@ -31,9 +31,9 @@ def contact_sheet(
         path: video file or frame folder.
         num_frames: frames of a clip.
         draws: training samples.
-        seed: of the training samples.
-        sampling: of training and validation, a name in `SAMPLINGS`.
-        test_sampling: of the test, a name in `TEST_SAMPLINGS`; None for that of training.
+        seed: seed of the training samples.
+        sampling: sampling of training and validation, a name in `SAMPLINGS`.
+        test_sampling: sampling of the test, a name in `TEST_SAMPLINGS`; None for the training sampling.
         test_clips: clips of the test; None for as many as are usual.
 
     Raises:

@@ -98,9 +98,9 @@ def summarize(dataset: str, split: str, index: VideoIndex, results: Sequence[Vid
 
     Args:
         dataset: name of the data set, by which official sizes are known.
-        split: of it.
+        split: split of the data set.
         index: the videos.
-        results: of all of them.
+        results: results of all videos.
     """
     good = [result for result in results if result.reason is None]
     lengths = [result.num_frames for result in good] or [0]

@@ -62,7 +62,7 @@ def resize_video(pair: tuple[Path, Path], short_side: int, crf: int) -> Outcome:
 
     Args:
         pair: the original and its copy.
-        short_side: of the copy's frames, rounded to even sides.
+        short_side: short side of the copy's frames, rounded to even sides.
         crf: x264's constant rate factor.
     """
     return _made_whole(pair, lambda source, temporary: _encode(source, temporary, short_side, crf))
@@ -73,8 +73,8 @@ def extract_frames(pair: tuple[Path, Path], short_side: int, quality: int) -> Ou
 
     Args:
         pair: the video and its folder.
-        short_side: of the images, at most.
-        quality: of JPEG.
+        short_side: largest short side of the images.
+        quality: JPEG quality.
     """
     return _made_whole(pair, lambda source, temporary: _extract(source, temporary, short_side, quality))
 

@@ -18,7 +18,7 @@ def missing_bytes(path: Path, content: bytes | None = None) -> int:
 
     Args:
         path: the file.
-        content: of the file, where it does not lie at `path` but in memory.
+        content: content of the file, if it is in memory and not at `path`.
     """
     actual = path.stat().st_size if content is None else len(content)
     with path.open("rb") if content is None else io.BytesIO(content) as file:

@@ -54,7 +54,7 @@ class ImageNames(NamedTuple):
         One that is empty, or lacks its first frame, does not stand for all.
 
         Args:
-            folders: of frames; the first few are looked at.
+            folders: frame folders; only the first few are examined.
         """
         found = [names for folder in islice(folders, _PROBES) if (names := cls.found_in(folder)) is not None]
         return Counter(found).most_common(1)[0][0] if found else None
@@ -161,7 +161,7 @@ def is_folder(path: Path) -> bool:
     """Whether there is a folder of that name; a `DecodeError` where the file system does not tell.
 
     Args:
-        path: of the video.
+        path: path of the video.
     """
     with in_plain_words(path, "it cannot be reached"):
         return path.is_dir()
@@ -171,7 +171,7 @@ def frame_names(folder: Path) -> list[str]:
     """Names of the frame images in a folder, in natural order.
 
     Args:
-        folder: of the video.
+        folder: frame folder of the video.
 
     Raises:
         DecodeError: the folder cannot be read, or holds none.
@@ -188,7 +188,7 @@ def read_image(video: Path, name: str, source: Path | BinaryIO) -> np.ndarray:
 
     Args:
         video: that the frame is of, for the error.
-        name: of the image, likewise.
+        name: file name of the image, for the error.
         source: where the image lies.
 
     Raises:

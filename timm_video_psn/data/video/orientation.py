@@ -37,7 +37,7 @@ def upright(pixels: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.
 
     Args:
         pixels: as stored.
-        matrix: of `display_matrix`.
+        matrix: matrix from `display_matrix`.
 
     Shape:
         pixels: (H, W, 3) -> (H, W, 3), or (W, H, 3) after a quarter turn.

@@ -48,7 +48,7 @@ class VideoFile:
 
     Args:
         path: the file; it is opened at once and stays open until `close`.
-        content: of the file, where it does not lie at `path` but in memory.
+        content: content of the file, if it is in memory and not at `path`.
 
     Raises:
         DecodeError: the file is no video, or damaged.

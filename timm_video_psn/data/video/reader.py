@@ -34,7 +34,7 @@ class VideoReader:
 
     Args:
         path: video file (any container and codec that FFmpeg reads) or folder of jpg, jpeg or png images.
-        decoder: of video files; "auto" is "pyav".
+        decoder: decoder of video files; "auto" is "pyav".
         source: what to read frames from where nothing lies at `path`, which then is but the video's name.
 
     Raises:
@@ -186,7 +186,7 @@ def is_there(path: Path) -> bool:
     """Whether there is a file or folder of that name; a `DecodeError` where the file system does not tell.
 
     Args:
-        path: of the video.
+        path: path of the video.
     """
     with in_plain_words(path, "it cannot be reached"):
         return path.exists()

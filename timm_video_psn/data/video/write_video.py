@@ -25,7 +25,7 @@ def write_video(
         path: file to write, for example a .mp4 or .mkv.
         frames: uint8 RGB frames with even height and width.
         fps: frames per second.
-        options: of FFmpeg's libx264 encoder; by default every frame is a key frame.
+        options: options of FFmpeg's libx264 encoder; by default every frame is a key frame.
 
     Shape:
         frames: (T, H, W, 3)
