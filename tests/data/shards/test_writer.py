@@ -135,7 +135,7 @@ class TestGoingOn:
             file.write('{"name": "train-0000')  # as a process leaves it that was killed while it wrote
         (out / ".train-000002.tar.1.tmp").write_bytes(b"half a shard")
         assert main(arguments(source, out)) == 0
-        assert "3 shards written, 2 were there already" in capsys.readouterr().out
+        assert "3 shards written, 2 already complete" in capsys.readouterr().out
         assert {path: path.stat().st_mtime_ns for path in times} == times
         assert contents(out) == contents(tmp_path / "whole")
 
@@ -147,7 +147,7 @@ class TestGoingOn:
         (out / "val-000000.tar").write_bytes(b"")
         capsys.readouterr()
         assert main(arguments(source, out)) == 0
-        assert "2 shards written, 3 were there already" in capsys.readouterr().out
+        assert "2 shards written, 3 already complete" in capsys.readouterr().out
         assert contents(out) == whole
 
     def test_with_other_settings_is_an_error(self, source, tmp_path, capsys):

@@ -66,7 +66,7 @@ class TestCheck:
         miniatures.write_text(tmp_path / "val.txt", *(f"{name} 0" for name in names[:2]))
         code, splits = checked(tmp_path, "list", small_videos / "val", *lists_in(tmp_path))
         assert (code, splits["val"]["also_in_train"]) == (0, [names[1]])
-        assert f"1 of 2 val videos are training videos, too, {names[1]}: accuracy" in capsys.readouterr().out
+        assert f"1 of 2 val videos are also training videos, {names[1]}: they" in capsys.readouterr().out
 
     def test_of_a_missing_folder_is_an_error(self, tmp_path, capsys):
         assert main(["check", "--data-dir", str(tmp_path / "gone"), "--report", str(tmp_path / "r.json")]) == 2
@@ -102,12 +102,12 @@ class TestCheckOfKnownDataSets:
         assert (train["videos"], train["readable"], train["official_videos"]) == (8, 6, {"V1": 86017})
         assert (test["videos"], test["labelled"], test["readable"]) == (4, 0, 4)
         output = capsys.readouterr().out
-        assert "the train annotations list 8 videos, officially there are 86017 in V1: 86009 are lacking; get" in output
-        assert f"1 of 8 train videos are not there, {frames / '100218'}: unpack or download them again" in output
+        assert "the train annotations list 8 videos, officially 86017 in V1; 86009 are missing: get" in output
+        assert f"1 of 8 train videos are missing, {frames / '100218'}: unpack or download them again" in output
         assert f"1 of 8 train videos are damaged, {unreadable['path']} ({unreadable['reason']}): copy" in output
         assert "4 classes, officially 174; names or order are not the official ones" in output
-        assert "the test videos have no labels: they can be predicted, not evaluated" in output
-        assert "training enlarges them; do not enlarge the files" in output
+        assert "the test videos have no labels: predict them, but expect no accuracy" in output
+        assert "training enlarges them, so leave the files as they are" in output
 
     @pytest.mark.parametrize(("prefix", "version"), [("V2_", "V2"), ("", "V1")])
     def test_diving48_states_its_version(self, tmp_path, capsys, prefix, version):
@@ -126,8 +126,8 @@ class TestCheckOfKnownDataSets:
         assert "absent" in splits["test"]
         output = capsys.readouterr().out
         assert "test: no annotations, which only predicting it would need" in output
-        assert "officially there are 19906 in the release of 2017, 19906 in the mirror of the CVDF, 18035" in output
-        assert "say beside results how many validation videos were there" in output
+        assert "officially 19906 in the release of 2017, 19906 in the mirror of the CVDF, 18035" in output
+        assert "state the number of validation videos beside every result" in output
 
     def test_of_validation_videos_alone(self, tmp_path, capsys):
         root = miniatures.k400(tmp_path / "data")
@@ -202,7 +202,7 @@ class TestAdvice:
         assert "173 of 173 videos are larger than training needs: timm-video-psn prepare resize" in text
         assert "they are Something-Something V1 in the unsorted order" in text
         assert f"1 classes have no val video, {labels[-1]}: check the annotations" in text
-        assert "11349 are lacking" in text
+        assert "11349 are missing" in text
         _, advice = self.report("sthv1", "val", 11523, labels, healthy)
         assert "1 are too many" in advice[0]
 
@@ -215,7 +215,7 @@ class TestResize:
         before, target = contents(small_videos / "val"), tmp_path / "small"
         assert main(self.arguments(small_videos / "val", target)) == 0
         assert contents(small_videos / "val") == before
-        assert "4 converted, 0 were there already, 0 failed" in capsys.readouterr().out
+        assert "4 converted, 0 already complete, 0 failed" in capsys.readouterr().out
         copies = sorted(path.relative_to(target).as_posix() for path in target.rglob("*.*"))
         assert copies == ["turn_left/0.mp4", "turn_left/1.mp4", "turn_right/0.mp4", "turn_right/1.mp4"]
         with VideoReader(target / "turn_left" / "0.mp4") as reader:
@@ -234,13 +234,13 @@ class TestResize:
         (target / "turn_left" / "1.mp4").unlink()
         kept = (target / "turn_left" / "0.mp4").stat().st_mtime_ns
         assert main(self.arguments(small_videos / "val", target)) == 0
-        assert "1 converted, 3 were there already, 0 failed" in capsys.readouterr().out
+        assert "1 converted, 3 already complete, 0 failed" in capsys.readouterr().out
         assert (target / "turn_left" / "0.mp4").stat().st_mtime_ns == kept
 
     def test_names_what_it_cannot_read_and_leaves_no_half_copy(self, small_videos, tmp_path, capsys):
         assert main(self.arguments(small_videos / "train", tmp_path / "small")) == 1
         output = capsys.readouterr()
-        assert "5 converted, 0 were there already, 1 failed" in output.out
+        assert "5 converted, 0 already complete, 1 failed" in output.out
         assert "turn_right/0.mp4: the file is empty" in output.err
         assert len(list((tmp_path / "small").rglob("*.*"))) == 5
 
@@ -252,7 +252,7 @@ class TestResize:
         monkeypatch.setattr(VideoReader, "frames", stopped)
         assert main(self.arguments(small_videos / "val", tmp_path / "small")) == 130
         assert list((tmp_path / "small").rglob("*.*")) == []
-        line = "prepare resize: stopped; what is finished is kept, the same command goes on\n"
+        line = "prepare resize: stopped; finished files are kept, the same command resumes\n"
         assert capsys.readouterr().err.endswith(line)
 
     def test_never_enlarges(self, small_videos, tmp_path):
@@ -283,7 +283,7 @@ class TestFrames:
             errors = [[np.abs(one - other).mean() for other in source] for one in reader.read(range(10))]
         assert np.argmin(errors, 1).tolist() == list(range(10))
         assert main(argv) == 0
-        assert "0 converted, 4 were there already, 0 failed" in capsys.readouterr().out
+        assert "0 converted, 4 already complete, 0 failed" in capsys.readouterr().out
 
 
 class TestShow:

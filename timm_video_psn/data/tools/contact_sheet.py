@@ -23,22 +23,22 @@ def contact_sheet(
     test_sampling: str | None = None,
     test_clips: int | None = None,
 ) -> Image.Image:
-    """A row of frames for each of some training samples, for validation, and for each clip of a test.
+    """A row of frames for each of several training clips, for validation, and for each clip of a test.
 
-    Under each row lies a line that is the whole video, with a dot for each of the row's frames.
+    A line below each row stands for the whole video, with a dot for each frame of the row.
 
     Args:
         path: video file or frame folder.
         num_frames: frames of a clip.
-        draws: training samples.
-        seed: seed of the training samples.
+        draws: number of training clips.
+        seed: seed of the training clips.
         sampling: sampling of training and validation, a name in `SAMPLINGS`.
         test_sampling: sampling of the test, a name in `TEST_SAMPLINGS`; None for the training sampling.
-        test_clips: clips of the test; None for as many as are usual.
+        test_clips: clips of the test; None for the usual number.
 
     Raises:
         DecodeError: the video cannot be read.
-        ValueError: no such sampling, or it has not so many clips.
+        ValueError: there is no such sampling, or it does not support this number of clips.
     """
     test_sampling = test_sampling or sampling
     test_clips = check_test_sampling(test_sampling, test_clips)

@@ -1,4 +1,4 @@
-"""What is known of a video, and of a whole split, after reading it."""
+"""What reading a video, or a whole split, has shown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AT_A_TIME = 32  # frames in memory
 
 
 class ListedVideo(NamedTuple):
-    """A video as its data set lists it: where it is, and which frames of the folder or file are its own."""
+    """A video as its data set lists it: its path, and which frames of the folder or file belong to it."""
 
     path: Path
     images: ImageNames | None = None
@@ -28,7 +28,7 @@ class ListedVideo(NamedTuple):
 
 
 class VideoHealth(NamedTuple):
-    """One video: what it is, or the reason why it cannot be read."""
+    """One video: its properties, or why it cannot be read."""
 
     path: Path
     num_frames: int = 0
@@ -94,10 +94,10 @@ def _portions(num_frames: int) -> list[list[int]]:
 
 
 def summarize(dataset: str, split: str, index: VideoIndex, results: Sequence[VideoHealth]) -> dict[str, Any]:
-    """The report of a split, fit for JSON.
+    """The report of a split, ready for JSON.
 
     Args:
-        dataset: name of the data set, by which official sizes are known.
+        dataset: name of the data set, which selects the official counts.
         split: split of the data set.
         index: the videos.
         results: results of all videos.

@@ -1,14 +1,14 @@
-"""Looks after a data set before it is trained on: `timm-video-psn prepare COMMAND`.
+"""Prepares a data set for training: `timm-video-psn prepare COMMAND`.
 
-    check   reads every video and says which are missing or damaged, how large and fast the others are, and whether
-            counts and order of the classes are the official ones
+    check   reads every video; reports missing and damaged ones, frame sizes and rates, and whether the counts and the
+            class order are the official ones
     resize  re-encodes the videos to a short side of 256 or 320 pixels, so that training decodes less
-    frames  makes a folder of JPEG images of each video
-    show    draws which frames of one video training, validation and a test look at
-    shards  packs a data set into tar files, which training reads in a stream, from a folder or a web server
+    frames  extracts the frames of each video into a folder of JPEG images
+    show    draws the frames of one video that training, validation and a test use
+    shards  packs a data set into tar files, which training streams from a folder or a web server
 
-The originals are never written to. Outputs get their names when they are whole, so that a command that was stopped goes
-on where it was when it is given again.
+The originals are never modified. An output gets its name when it is complete, so an interrupted command resumes when it
+is run again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"prepare {options.command}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        again = "" if options.command in ("check", "show") else "; what is finished is kept, the same command goes on"
+        again = "" if options.command in ("check", "show") else "; finished files are kept, the same command resumes"
         print(f"prepare {options.command}: stopped{again}", file=sys.stderr)
         return 128 + signal.SIGINT
 
@@ -72,13 +72,13 @@ def check(options: argparse.Namespace) -> int:
             if split == "train" and not absent:
                 raise  # the other splits are not understood without it
             says_enough = split == "test" and absent
-            print(f"{split}: {'no annotations, which only predicting it would need' if says_enough else error}")
+            print(f"{split}: {'no annotations; only predictions need this split' if says_enough else error}")
             reports[split] = {"absent" if absent else "error": str(error)}
             continue
         reports[split] = _check_split(options, split, index, train)
         train = index if split == "train" else train
         if index.shared_split:
-            print("train and val are the same videos: the data set does not part them")
+            print("train and val are the same videos: the data set does not separate them")
             break
     if all("videos" not in part for part in reports.values()):
         malformed = [part["error"] for part in reports.values() if "error" in part]
@@ -145,8 +145,8 @@ def shards(options: argparse.Namespace) -> int:
     if len(written.missing) > 20:
         print(f"... and {len(written.missing) - 20} more", file=sys.stderr)
     print(
-        f"{written.videos} videos, {written.num_bytes:,} bytes: {written.new} shards written, {written.kept} were "
-        f"there already; {len(written.missing)} videos are missing"
+        f"{written.videos} videos, {written.num_bytes:,} bytes: {written.new} shards written, {written.kept} already "
+        f"complete; {len(written.missing)} videos are missing"
     )
     print(f"train on them with --dataset shards --data-dir {options.out}")
     return int(bool(written.missing))
@@ -164,7 +164,7 @@ def _convert_all(
     if len(failed) > 20:
         print(f"... and {len(failed) - 20} more", file=sys.stderr)
     there = sum(result.was_there for result in results)
-    print(f"{len(results) - len(failed) - there} converted, {there} were there already, {len(failed)} failed")
+    print(f"{len(results) - len(failed) - there} converted, {there} already complete, {len(failed)} failed")
     return int(bool(failed))
 
 
@@ -179,8 +179,8 @@ def _in_words(report: dict[str, Any]) -> str:
         f"{report['classes']} classes, label order {report['label_order_sha256'][:12]} "
         f"({report['label_order'] or 'of no known data set'}); "
         + (f"version {report['version']}; " if report["version"] else "")
-        + f"{report['frames']['median']:g} frames in the middle ({report['frames']['least']} to "
-        f"{report['frames']['most']}), sizes {sizes or 'none'}, frames a second {rates or 'none'}"
+        + f"median {report['frames']['median']:g} frames ({report['frames']['least']} to "
+        f"{report['frames']['most']}), sizes {sizes or 'none'}, frames per second {rates or 'none'}"
     )
 
 
@@ -213,35 +213,40 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     workers = os.cpu_count() or 1
 
-    add = commands.add_parser("check", help="which videos are missing or damaged").add_argument
+    add = commands.add_parser("check", help="report missing and damaged videos").add_argument
     add("--dataset", default="folder", choices=sorted({*DATASETS, *ANNOTATED}), help="default: %(default)s")
     add("--data-dir", type=Path, required=True, metavar="DIR", help="folder of the data set")
     for split in ("train", "val", "test"):
-        add(f"--{split}-list", type=Path, metavar="FILE", help=f"{split} annotations that lie elsewhere")
-    add("--thorough", action="store_true", help="decode every frame, not just the first, the middle and the last")
-    add("--report", type=Path, default=Path("check.json"), metavar="FILE.json", help="default: %(default)s")
+        add(f"--{split}-list", type=Path, metavar="FILE", help=f"{split} annotations, if they lie elsewhere")
+    add("--thorough", action="store_true", help="decode every frame, not only the first, middle and last")
+    add("--report", type=Path, default=Path("check.json"), metavar="FILE.json", help="report; default: %(default)s")
     add("--workers", "-j", type=int, default=workers, help="processes; default: %(default)s")
     commands.choices["check"].set_defaults(run=check)
 
-    for name, run, what in (("resize", resize, "make the videos smaller"), ("frames", frames, "make frame folders")):
+    for name, run, what in (("resize", resize, "re-encode videos smaller"), ("frames", frames, "extract frames")):
         add = commands.add_parser(name, help=what).add_argument
         add("--data-dir", type=Path, required=True, metavar="DIR", help="folder with videos, at any depth")
-        add("--output", type=Path, required=True, metavar="DIR", help="folder to make, laid out as the first")
-        add("--short-side", type=int, default=256, metavar="PX", help="never enlarged; default: %(default)s")
+        add("--output", type=Path, required=True, metavar="DIR", help="folder for the copies, with the same structure")
+        short_side = "largest short side; frames are never enlarged; default: %(default)s"
+        add("--short-side", type=int, default=256, metavar="PX", help=short_side)
         add("--workers", "-j", type=int, default=workers, help="processes; default: %(default)s")
         commands.choices[name].set_defaults(run=run)
-    commands.choices["resize"].add_argument("--crf", type=int, default=20, help="x264's quality; default: %(default)s")
-    commands.choices["frames"].add_argument("--quality", type=int, default=90, help="of JPEG; default: %(default)s")
+    crf = "x264's constant rate factor, lower is better; default: %(default)s"
+    commands.choices["resize"].add_argument("--crf", type=int, default=20, help=crf)
+    commands.choices["frames"].add_argument(
+        "--quality", type=int, default=90, help="JPEG quality; default: %(default)s"
+    )
 
-    add = commands.add_parser("show", help="which frames of a video are looked at").add_argument
+    add = commands.add_parser("show", help="draw the frames that sampling picks").add_argument
     add("video", type=Path, help="video file or frame folder")
-    add("--output", type=Path, default=Path("frames.png"), metavar="FILE.png", help="default: %(default)s")
+    add("--output", type=Path, default=Path("frames.png"), metavar="FILE.png", help="picture; default: %(default)s")
     add("--num-frames", type=int, default=8, metavar="T", help="frames of a clip; default: %(default)s")
-    add("--draws", type=int, default=3, help="rows of training samples; default: %(default)s")
-    add("--seed", type=int, default=0, help="of the training samples; default: %(default)s")
-    add("--sampling", choices=list(SAMPLINGS), default="segments", help="of train and val; default: %(default)s")
-    add("--test-sampling", choices=list(TEST_SAMPLINGS), help="of the test; default: that of --sampling")
-    add("--test-clips", type=int, metavar="N", help="clips of the test; default: as many as are usual")
+    add("--draws", type=int, default=3, help="number of training clips; default: %(default)s")
+    add("--seed", type=int, default=0, help="seed of the training clips; default: %(default)s")
+    sampling = "sampling of training and validation; default: %(default)s"
+    add("--sampling", choices=list(SAMPLINGS), default="segments", help=sampling)
+    add("--test-sampling", choices=list(TEST_SAMPLINGS), help="sampling of the test; default: --sampling")
+    add("--test-clips", type=int, metavar="N", help="clips of the test; default: the sampling's usual number")
     commands.choices["show"].set_defaults(run=show)
 
     add = commands.add_parser("shards", help="pack the videos into tar files").add_argument
@@ -250,9 +255,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write the shards and their index to")
     add("--split", type=_names, default=["train", "val"], metavar="NAME,NAME", help="splits; default: train,val")
     for split in ("train", "val", "test"):
-        add(f"--{split}-list", type=Path, metavar="FILE", help=f"{split} annotations that lie elsewhere")
-    add("--max-videos-per-shard", type=int, default=256, metavar="N", help="default: %(default)s")
-    add("--max-shard-bytes", type=int, default=256 * 2**20, metavar="N", help="default: %(default)s")
+        add(f"--{split}-list", type=Path, metavar="FILE", help=f"{split} annotations, if they lie elsewhere")
+    add("--max-videos-per-shard", type=int, default=256, metavar="N", help="videos per shard; default: %(default)s")
+    add("--max-shard-bytes", type=int, default=256 * 2**20, metavar="N", help="bytes per shard; default: %(default)s")
     commands.choices["shards"].set_defaults(run=shards)
     return parser
 

@@ -1,4 +1,4 @@
-"""Smaller copies of videos, as video files or as folders of frames; a copy has its name only when it is whole."""
+"""Smaller copies of videos, as files or as folders of frames; a copy gets its name when it is complete."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pairs_below(source: Path, target: Path, rename: Callable[[Path], Path]) -> l
     Args:
         source: folder of the originals.
         target: folder of the copies.
-        rename: from the name of an original to that of its copy.
+        rename: function from an original's name to the copy's name.
 
     Raises:
         FileNotFoundError: no such folder.
