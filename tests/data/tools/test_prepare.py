@@ -125,7 +125,7 @@ class TestCheckOfKnownDataSets:
         assert (code, len(splits["val"]["missing"]), splits["val"]["readable"]) == (1, 1, 3)
         assert "absent" in splits["test"]
         output = capsys.readouterr().out
-        assert "test: no annotations, which only predicting it would need" in output
+        assert "test: no annotations; only predictions need this split" in output
         assert "officially 19906 in the release of 2017, 19906 in the mirror of the CVDF, 18035" in output
         assert "state the number of validation videos beside every result" in output
 
