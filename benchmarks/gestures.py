@@ -1,0 +1,182 @@
+"""The paper's comparisons on real video: ten gestures that only the order of their frames tells apart.
+
+    git clone https://github.com/varunj/EgoGestAR
+    python benchmarks/gestures.py prepare EgoGestAR --data-dir gestures       # gestures/<class>/*.mp4
+    python benchmarks/gestures.py train --data-dir gestures --backbone-checkpoint tf_efficientnet_lite0.safetensors
+    python benchmarks/gestures.py train ... --device cuda --jobs 12 --minutes 8      # parts that resume, on a GPU
+    python benchmarks/gestures.py collect --output ELSEWHERE                 # rows of runs made by another copy
+    python benchmarks/gestures.py write                                      # docs/evidence.md from docs/gestures.csv
+
+Every run is the train command with one recipe; only the system, the fold and the seed differ. Its frames come from
+memory: each video is decoded once, into a file beside the data that all runs map. A finished run is a row of
+docs/gestures.csv and is not trained again; one that was broken off resumes.
+"""
+
+import argparse
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from gesture_systems import REPEATED, SYSTEMS
+
+ROOT = Path(__file__).parents[1]
+ROWS = ROOT / "docs" / "gestures.csv"
+FOLDS = range(5)
+EPOCHS = 60
+COLUMNS = ["system", "fold", "seed", "top1", "protocol", "epochs", "seconds", "device", "settings", "version"]
+COLUMNS += ["truth", "predicted", "reversed", "shuffled", "train_loss", "train_top1", "val_top1"]
+RECIPE = ["--num-frames", "8", "--img-size", "112", "--hflip", "0", "--batch-size", "16", "--epochs", str(EPOCHS)]
+RECIPE += ["--opt", "adamw", "--lr", "5e-4", "--weight-decay", "0.05", "--sched", "cosine", "--warmup-epochs", "5"]
+RECIPE += ["--drop", "0.3", "--clip-grad", "5", "--val-interval", "10", "--best-hist", "6", "--workers", "0"]
+
+
+class Job(NamedTuple):
+    """One run."""
+
+    system: str
+    fold: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Folder of the run."""
+        return f"{self.system}-fold{self.fold}-seed{self.seed}"
+
+
+def main() -> int:
+    """Run the command."""
+    args = _parser().parse_args()
+    if args.command == "prepare":
+        from gesture_data import prepare
+
+        prepare(args.clone, args.data_dir)
+    elif args.command == "train":
+        return train_all(args)
+    elif args.command == "one":
+        from gesture_run import run
+
+        return run(args)
+    elif args.command == "collect":
+        print(f"{collect(args.output)} new rows in {ROWS}")
+    if args.command in ("collect", "write"):
+        from gesture_page import write
+
+        write(read_rows())
+    return 0
+
+
+def train_all(args: argparse.Namespace) -> int:
+    """Train what is missing, some runs at a time, until all is done or the time is up."""
+    collect(args.output)
+    done = {row[:3] for row in read_rows()}
+    waiting = [job for job in planned(args) if (job.system, str(job.fold), str(job.seed)) not in done]
+    running: dict[Job, subprocess.Popen] = {}
+    failed, end = [], time.monotonic() + 60 * args.minutes
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print(f"{len(waiting)} runs to train, {args.jobs} at a time", flush=True)
+    try:
+        while (waiting or running) and time.monotonic() < end:
+            while waiting and len(running) < args.jobs:
+                job = waiting.pop(0)
+                running[job] = start(job, args)
+            for job in [job for job, process in running.items() if process.poll() is not None]:
+                code = running.pop(job).returncode
+                if code:
+                    failed.append(job.name)
+                print(
+                    f"{time.strftime('%F %T')} {job.name}: {f'failed, exit code {code}' if code else 'done'}",
+                    flush=True,
+                )
+                collect(args.output)
+            time.sleep(1)
+    finally:
+        for process in running.values():
+            process.terminate()  # the train command saves its state
+        for process in running.values():
+            process.wait()
+    if failed:
+        print(f"failed: {', '.join(failed)}; see their log.txt in {args.output}", file=sys.stderr)
+    return bool(failed)
+
+
+def planned(args: argparse.Namespace) -> Iterator[Job]:
+    """All runs in the order of their worth: a first fold of all systems, further folds, further seeds."""
+    for seed in args.seeds:
+        for fold in args.folds:
+            for system in args.systems:
+                if seed == 0 or system in REPEATED:
+                    yield Job(system, fold, seed)
+
+
+def start(job: Job, args: argparse.Namespace) -> subprocess.Popen:
+    """Start a run in a process of its own, with as many threads as asked for."""
+    folder = args.output / job.name
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(Path(__file__).resolve()), "one", *job[:1], str(job.fold), str(job.seed)]
+    for name in ("data_dir", "backbone_checkpoint", "output", "device", "epochs"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    threads = {name: str(args.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    with (folder / "log.txt").open("a") as log:
+        return subprocess.Popen(command, env={**os.environ, **threads}, stdout=log, stderr=subprocess.STDOUT)
+
+
+def collect(output: Path) -> int:
+    """Add the finished runs of a folder to docs/gestures.csv; returns how many were new."""
+    from timm_video_psn.files import write_csv
+
+    rows = {tuple(row[name] for name in COLUMNS[:3]): row for row in read_rows()}
+    before = len(rows)
+    for path in sorted(output.glob("*/row.json")):
+        row = {name: str(value) for name, value in json.loads(path.read_text()).items()}
+        rows.setdefault(tuple(row[name] for name in COLUMNS[:3]), row)
+    order = list(SYSTEMS)
+    ranked = sorted(rows, key=lambda key: (order.index(key[0]), key[1], key[2]))
+    write_csv(ROWS, COLUMNS, ([rows[key].get(name, "") for name in COLUMNS] for key in ranked))
+    return len(rows) - before
+
+
+def read_rows() -> list[dict[str, str]]:
+    """The finished runs."""
+    if not ROWS.exists():
+        return []
+    with ROWS.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    prepare = commands.add_parser("prepare", help="make the data from a clone of the public repository")
+    prepare.add_argument("clone", type=Path, help="folder of the clone, with its history")
+    train = commands.add_parser("train", help="train what is missing")
+    train.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), metavar="SYSTEM")
+    train.add_argument("--folds", nargs="+", type=int, choices=FOLDS, default=list(FOLDS), metavar="FOLD")
+    train.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
+    train.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    train.add_argument("--threads", type=int, default=1, help="CPU threads of a run")
+    train.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; runs resume later")
+    one = commands.add_parser("one", help="train one run (what `train` starts)")
+    for name, kind in (("system", str), ("fold", int), ("seed", int)):
+        one.add_argument(name, type=kind)
+    for command in (train, one):
+        command.add_argument("--backbone-checkpoint", type=Path, required=True, help="image weights of the backbone")
+        command.add_argument("--device", default="cpu", help="cpu, or cuda (with bfloat16)")
+        command.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the training videos")
+    for command in (prepare, train, one):
+        command.add_argument("--data-dir", type=Path, required=True, help="folder of <class>/*.mp4")
+    collect = commands.add_parser("collect", help="take over the rows of finished runs, then write")
+    for command in (train, one, collect):
+        command.add_argument("--output", type=Path, default=ROOT / "output" / "gestures", help="folder of the runs")
+    commands.add_parser("write", help="write docs/evidence.md from the rows")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
