@@ -25,16 +25,18 @@ from appearance_data import write_appearance
 from PIL import Image
 
 from timm_video_psn.data import VideoIndex, read_index
-from timm_video_psn.engine.evaluate.evaluate import pair_accuracy
+from timm_video_psn.engine.evaluate.accuracy import pair_hits
+from timm_video_psn.engine.evaluate.compare import compare as compare_scores
 from timm_video_psn.engine.evaluate.scores import Scores, save_scores
+from timm_video_psn.engine.load_model import load
+from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.insights.activation_map import activation_map
-from timm_video_psn.insights.class_gain import class_gains, draw_class_gains
+from timm_video_psn.insights.class_gain import draw_class_gains
 from timm_video_psn.insights.commands import make_cam, make_evolution, make_interactions, make_shapes
 from timm_video_psn.insights.embedding import create_feature_loader, draw_embedding, embed, extract_features
 from timm_video_psn.insights.kernel_map import draw_kernel_maps, kernel_maps, read_history
 from timm_video_psn.insights.kernel_shapes import ReceptiveField, synthesizer_fields
 from timm_video_psn.insights.temporal_evolution import temporal_evolution
-from timm_video_psn.insights.viewer import Viewer, open_viewer, watch
 from timm_video_psn.interactions import InteractionMap
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 
@@ -108,15 +110,15 @@ class Subject:
     """A model, and the validation videos that it is shown, read once."""
 
     def __init__(self, run: Path, index: VideoIndex, limit: int | None):
-        self.run, self.viewer, self.index = run, open_viewer(str(run)), index
-        self.batches = list(create_feature_loader(self.viewer, index, limit))
+        self.run, self.trained, self.index = run, load(run), index
+        self.batches = list(create_feature_loader(self.trained, index, limit))
         self.frames = torch.cat([batch.clip for batch in self.batches])  # (N, T, S, S, 3)
         self.labels = torch.cat([batch.label for batch in self.batches]).numpy()
         self.videos = tuple(index.paths[int(number)] for batch in self.batches for number in batch.index)
 
-    def shown_to(self, model: torch.nn.Module) -> Viewer:
+    def shown_to(self, model: torch.nn.Module) -> TrainedModel:
         """Another model that sees the same."""
-        return replace(self.viewer, model=model)
+        return replace(self.trained, model=model)
 
     def scores(self, model: torch.nn.Module) -> np.ndarray:
         """Probabilities (N, K)."""
@@ -128,11 +130,12 @@ class Subject:
 
     def within_pairs(self, scores: np.ndarray) -> float | None:
         """Percent, when only the two classes of a pair compete."""
-        return pair_accuracy(torch.from_numpy(scores), torch.from_numpy(self.labels), self.index.reversal_pairs)
+        hits = pair_hits(scores, self.labels, self.index.reversal_pairs)
+        return 100 * float(hits.mean()) if len(hits) else None
 
     def maps(self, entry: int) -> dict[str, InteractionMap]:
         """The mean |weight| of every path in an entry of what the run has logged: 0 is before training, -1 its end."""
-        found = kernel_maps(self.viewer.model, per_element=True)
+        found = kernel_maps(self.trained.model, per_element=True)
         history = read_history(self.run)
         for site, one in found.items():
             rows = [history.temporal_labels[site].index(label) for label in one.temporal_labels]
@@ -144,7 +147,7 @@ class Subject:
     def fields(self) -> dict[str, ReceptiveField]:
         """Receptive fields at the features of some of the videos."""
         some = np.linspace(0, len(self.frames) - 1, FIELD_CLIPS).round().astype(int)
-        return synthesizer_fields(self.viewer.model, self.viewer.clips(self.frames[some]))
+        return synthesizer_fields(self.trained.model, self.trained.precision.clip(self.frames[some]))
 
 
 class Page:
@@ -196,8 +199,8 @@ def without(model: torch.nn.Module, kind: str) -> torch.nn.Module:
 
 def describe_motion(page: Page, subject: Subject) -> None:
     """All pictures of the one model."""
-    viewer = subject.viewer
-    whole = subject.scores(viewer.model)
+    model = subject.trained
+    whole = subject.scores(model.model)
     page.text(
         f"The model, PSN on `test_resnet`, reaches {subject.top1(whole):.1f} % top-1 on the {len(whole)} validation "
         f"videos of `motion`, and {subject.within_pairs(whole):.1f} % when only the two classes of a pair compete."
@@ -206,7 +209,7 @@ def describe_motion(page: Page, subject: Subject) -> None:
     page.text("## Kernel shapes and receptive fields")
     label = subject.index.class_names.index("hop_then_pulse")
     video = subject.index.root / subject.videos[int(np.flatnonzero(subject.labels == label)[0])]
-    page.picture(make_shapes(str(subject.run), page.scratch, video)[0].path, "shapes", "Kernel shapes by site")
+    page.picture(make_shapes(subject.trained, page.scratch, video)[0].path, "shapes", "Kernel shapes by site")
     fields = subject.fields()
     off = ", ".join(f"{100 * off_centre(field):.0f} % at {site}" for site, field in fields.items())
     page.text(
@@ -233,7 +236,7 @@ def show_interactions(page: Page, subject: Subject) -> None:
         f"has changed the paths by {moved} on average. With so few channels, much of the pattern is therefore chance. "
         "Below, the maps are compared with their initial values, and the value of a path is measured by removing it."
     )
-    *_, film = make_interactions([str(subject.run)], page.scratch)
+    *_, film = make_interactions([subject.trained], page.scratch)
     page.film(film.path, "epochs", "Interaction maps of the trained model, epoch by epoch")
     page.text("The norms of the same model as the run logged them, from epoch 0 (before training) to the last epoch.")
 
@@ -246,26 +249,22 @@ def off_centre(field: ReceptiveField) -> float:
 
 def show_video(page: Page, subject: Subject, video: Path) -> None:
     """Activation maps and evolution of one video."""
-    viewer, name = subject.viewer, video.parent.name
+    model, name = subject.trained, video.parent.name
     page.text(f"## Activation maps\n\nGrad-CAM at layer3 (4 x 4 cells per frame) for a validation video of `{name}`:")
-    page.picture(
-        make_cam(str(subject.run), video, page.scratch, layer="layer3")[0].path, "cam", "Class activation maps"
-    )
-    footage = watch(viewer, video)
-    found = activation_map(viewer.model, viewer.clips(footage.frames[None]), layer="layer3")
+    page.picture(make_cam(model, video, page.scratch, layer="layer3")[0].path, "cam", "Class activation maps")
+    clip = model.read(video)
+    found = activation_map(model.model, model.precision.clip(clip.frames[None]), layer="layer3")
     shares = found.maps.sum((1, 2)) / found.maps.sum()
     strongest = int(shares.argmax())
     page.text(
-        f"The model predicts `{viewer.label_names[found.label]}`. Frame {footage.indices[strongest]} of the video "
+        f"The model predicts `{model.label_names[found.label]}`. Frame {clip.indices[strongest]} of the video "
         f"receives {100 * shares[strongest]:.0f} % of the map; an even map would give each of the {len(shares)} frames "
         f"{100 / len(shares):.0f} %."
     )
     page.text("## Prediction over time\n\nThe same video:")
-    page.picture(
-        make_evolution(str(subject.run), video, page.scratch)[0].path, "evolution", "Class probabilities over time"
-    )
-    found = temporal_evolution(viewer, video)
-    label = viewer.label_names.index(name)
+    page.picture(make_evolution(model, video, page.scratch)[0].path, "evolution", "Class probabilities over time")
+    found = temporal_evolution(model, video)
+    label = model.label_names.index(name)
     right = found.growing.argmax(1) == label
     turns = int(found.arrived[np.flatnonzero(~right)[-1]]) + 1 if not right.all() else 1
     end = f"it stays the top class from frame {turns} on" if right[-1] else "another class is the top class"
@@ -278,11 +277,11 @@ def show_video(page: Page, subject: Subject, video: Path) -> None:
 
 def show_classes(page: Page, subject: Subject, whole: np.ndarray) -> tuple[Path, Path]:
     """Embedding and gains: the model, and what is left of it without its temporal convolutions; their scores."""
-    viewer, index = subject.viewer, subject.index
-    cut = without(viewer.model, "T-C")
+    model, index = subject.trained, subject.index
+    cut = without(model.model, "T-C")
     models = {}
-    for name, model in (("temporal convolutions cut off", cut), ("whole", viewer.model)):
-        features = extract_features(subject.shown_to(model), subject.batches)
+    for name, network in (("temporal convolutions cut off", cut), ("whole", model.model)):
+        features = extract_features(subject.shown_to(network), subject.batches)
         models[name] = features, embed(features)
     page.text(
         "## Embedding\n\nThe validation videos, embedded with the model's features and with the features of the same "
@@ -298,11 +297,12 @@ def show_classes(page: Page, subject: Subject, whole: np.ndarray) -> tuple[Path,
     scores = subject.scores(cut)
     about = (subject.labels, subject.videos, index.class_names, "8x1x1", "probabilities", len(subject.labels))
     before, after = Scores(scores, *about), Scores(whole, *about)
-    gains = class_gains(before, after)
+    comparison = compare_scores(before, after, ("cut off", "whole"))
+    gains = comparison.classes
     page.text("## Class gains\n\nThe gain of each class from the temporal convolutions, for the same two models:")
     title = "temporal convolutions cut off, to whole"
-    page.picture(draw_class_gains(gains, page.scratch / "g.png", title), "gains", "Gains of classes")
-    clear = sum(one.low > 0 for one in gains)
+    page.picture(draw_class_gains(comparison, page.scratch / "g.png", title), "gains", "Gains of classes")
+    clear = sum(one.gain.low > 0 for one in gains)
     page.text(
         f"Top-1 rises from {subject.top1(scores):.1f} % to {subject.top1(whole):.1f} %. {clear} of {len(gains)} "
         f"classes have an interval above zero; `{gains[0].name}` gains most, `{gains[-1].name}` least. The network was "
@@ -328,7 +328,8 @@ def show_costs(page: Page, run: Path, video: Path, scores: tuple[Path, Path]) ->
     seconds = {}
     for name, arguments in commands.items():
         before = os.times()
-        command = [sys.executable, "-m", "timm_video_psn", "insights", name, *arguments, "--out", page.scratch / name]
+        arguments = [name, *arguments, "--output", page.scratch / name]
+        command = [sys.executable, "-m", "timm_video_psn", "insights", *arguments]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         after = os.times()
         seconds[name] = sum(after[2:4]) - sum(before[2:4])  # user and system time of children
@@ -365,7 +366,7 @@ def compare(page: Page, motion: Subject, appearance: Subject) -> None:
     page.text(f"| top-1, % | whole | {' | '.join(f'{kind} cut off' for kind in KINDS)} |\n" + rule(1 + len(KINDS)))
     lost = {}
     for name, subject in subjects.items():
-        model = subject.viewer.model
+        model = subject.trained.model
         whole = subject.top1(subject.scores(model))
         rest = [subject.top1(subject.scores(without(model, prefix))) for prefix in KINDS.values()]
         lost[name] = whole - rest[0]

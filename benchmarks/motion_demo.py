@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from timm_video_psn.data import decode_clip, read_index, segment_indices
-from timm_video_psn.engine.predict.predictor import Predictor
+from timm_video_psn.engine.load_model import load
+from timm_video_psn.plotting import new_figure, save_figure
 
 TRAIN = Path(__file__).parents[1] / "train_video.py"
 
@@ -34,12 +35,12 @@ def main() -> None:
     picture = commands.add_parser("picture")
     picture.add_argument("--model", required=True, help="best/ of a run on motion")
     picture.add_argument("--data-dir", type=Path)
-    picture.add_argument("--out", type=Path, help="default: motion_clips.png beside the model folder")
+    picture.add_argument("--output", type=Path, metavar="PNG", help="default: motion_clips.png beside the model folder")
     args = parser.parse_args()
     if args.command == "table":
         print_table(args)
     else:
-        out = args.out or Path(args.model).parent / "motion_clips.png"
+        out = args.output or Path(args.model).parent / "motion_clips.png"
         draw_clips(args.model, args.data_dir, out)
         print(f"wrote {out}")
 
@@ -75,24 +76,20 @@ def spread(values: list[float]) -> str:
 
 def draw_clips(model: str, data_dir: Path | None, out: Path) -> None:
     """A row of frames for one validation clip of every class, with what the model says of it."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    predictor = Predictor(model)
+    trained = load(model)
     index = read_index("motion", data_dir, "val")
-    figure = Figure(figsize=(11, 15), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 15)
     axes = figure.subplots(len(index.class_names), 1)
     for label, (name, axis) in enumerate(zip(index.class_names, axes, strict=True)):
         path = index.root / index.paths[int(np.flatnonzero(index.labels == label)[0])]
         frames = decode_clip(path, lambda count: segment_indices(count, 8))
-        first, second = predictor.predict(path, top=2)
+        first, second = trained.predict(path, topk=2).top
         axis.imshow(np.concatenate(list(frames), axis=1))
         axis.set_axis_off()
         said = f"{first.label} {first.probability:.0%}, then {second.label} {second.probability:.0%}"
         color = "darkgreen" if first.label == name else "darkred"
         axis.set_title(f"{name}: the model says {said}", loc="left", color=color, fontsize=11)
-    figure.savefig(out, dpi=80)
+    save_figure(figure, out, dpi=80)
 
 
 if __name__ == "__main__":

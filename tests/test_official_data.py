@@ -9,7 +9,7 @@ from tests import miniatures
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.__main__ import validate as validate_main
 from timm_video_psn.data import dense_indices
-from timm_video_psn.engine.predict.predictor import Predictor
+from timm_video_psn.engine.load_model import load
 
 TINY = ("--model", "psn_test_resnet", "--no-pretrained", "--img-size", "32", "--num-frames", "4", "--epochs", "1")
 
@@ -50,9 +50,9 @@ def test_kinetics(class_folders, both_times, run, tmp_path):
     assert config["label_names"] == sorted(miniatures.KINETICS)
     assert config["video"]["sampling"] == "dense"
     assert config["metrics"]["protocol"] == "4x1x1@32/37 dense logits"
-    predictor = Predictor(str(tmp_path / "out" / "k400" / "best"))
-    assert predictor.sampling is dense_indices
-    assert predictor.predict(next((root / "val").rglob("*.mp4")))[0].label in miniatures.KINETICS
+    model = load(tmp_path / "out" / "k400")
+    assert model.sampling is dense_indices
+    assert model.predict(next((root / "val").rglob("*.mp4"))).label in miniatures.KINETICS
 
 
 @pytest.mark.parametrize(("prefix", "version"), [("V2_", "V2"), ("", "V1")])

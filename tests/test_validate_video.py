@@ -64,7 +64,7 @@ def script(*arguments) -> subprocess.CompletedProcess:
 
 def results_of(*arguments):
     """Results of a test within this process."""
-    return validate(parse_validate_options([*map(str, arguments), "--workers", "0", "--bootstrap", "100"]))
+    return validate(parse_validate_options([*map(str, arguments), "--workers", "0"]))
 
 
 def rows(path):
@@ -293,7 +293,6 @@ def test_what_is_missing_or_contradictory_is_said(run, motion, tmp_path, capsys)
         ["--model", str(best), "--compare", "a", "b"],
         ["--model", str(best), "--weights", "1"],
         ["--model", str(best), "--protocol", "1x1", "--views", "1x1"],
-        ["--model", str(best), "--bootstrap", "5"],
         ["--compare", "a", "b", "--fusion", "logits"],
     ):
         with pytest.raises(SystemExit) as stop:
@@ -303,9 +302,11 @@ def test_what_is_missing_or_contradictory_is_said(run, motion, tmp_path, capsys)
 
 def test_score_files_cannot_be_told_of_views_and_data(capsys):
     with pytest.raises(SystemExit):
-        validate_main(["--ensemble", "a", "b", "--views", "10x3", "--data-dir", "d", "--seed", "1"])
+        validate_main(["--ensemble", "a", "b", "--views", "10x3", "--data-dir", "d", "--max-broken", "0.1"])
     assert "score files, which --data-dir, --views cannot change; leave it out" in capsys.readouterr().err
-    options = parse_validate_options(["--ensemble", "a", "b", "--fusion", "probabilities", "--weights", "1", "2"])
+    files = ["--ensemble", "a", "b", "--bootstrap", "100", "--seed", "1"]
+    options = parse_validate_options([*files, "--fusion", "probabilities", "--weights", "1", "2"])
+    assert capsys.readouterr().err.count("does nothing any more: Wilson's intervals need no resampling") == 2
     assert (options.fusion, options.weights) == ("probabilities", [1.0, 2.0])
 
 

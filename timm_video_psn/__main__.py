@@ -63,7 +63,7 @@ def validate(argv: Sequence[str] | None = None) -> int:
         else:
             validate(options)
 
-    return run_command("validate_video.py", run, options.traceback)
+    return run_command("validate_video.py", run, options.debug)
 
 
 def predict(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
     from timm_video_psn.engine.predict.command import parse_predict_options, predict
 
     options = parse_predict_options(argv)
-    return run_command("predict_video.py", lambda: predict(options), options.traceback)
+    return run_command("predict_video.py", lambda: predict(options), options.debug)
 
 
 def prepare(argv: Sequence[str] | None = None) -> int:

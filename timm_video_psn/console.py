@@ -84,6 +84,28 @@ def present_names(parser: argparse.ArgumentParser) -> dict[str, str]:
     return {action.dest: action.renamed.dest for action in parser._actions if isinstance(action, _OldName)}
 
 
+def add_retired_option(parser: argparse.ArgumentParser, name: str, reason: str) -> None:
+    """Lets users give an option that does nothing any more, with a warning, until the next release.
+
+    Args:
+        parser: Parser that had the option.
+        name: Name of the option, which takes one value.
+        reason: Why it is gone, as a clause.
+    """
+    parser.add_argument(name, action=_Retired, reason=reason)
+
+
+class _Retired(argparse.Action):
+    """Takes a value, and says that nothing is done with it."""
+
+    def __init__(self, option_strings: list[str], dest: str, reason: str):
+        super().__init__(option_strings, dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        self.reason = reason
+
+    def __call__(self, parser: argparse.ArgumentParser, *parsed: Any) -> None:
+        print(f"{parser.prog}: warning: {parsed[-1]} does nothing any more: {self.reason}", file=sys.stderr)
+
+
 class _OldName(argparse.Action):
     """Does what the option of the present name does, and says that name."""
 

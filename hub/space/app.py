@@ -7,20 +7,21 @@ It is at once the app of a Space on the Hugging Face Hub, where MODEL is a varia
 import argparse
 import importlib.util
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported; it would report to its makers
 import gradio as gr
 
-from timm_video_psn.data import DecodeError, decode_clip
-from timm_video_psn.engine.predict.predictor import Predictor
+from timm_video_psn.console import run_command
+from timm_video_psn.data import DecodeError
+from timm_video_psn.engine.load_model import load
+from timm_video_psn.engine.model_source import WAYS, is_on_hub
+from timm_video_psn.engine.trained_model import SampledClip, TrainedModel
 
 TOP = 5
 KEEP_SEC = 3600  # how long uploads stay on the server
@@ -44,30 +45,24 @@ class Seen:
 NOTHING = Seen({}, [], [])
 
 
-def look(predictor: Predictor, path: Path, with_activation: bool) -> Seen:
-    """Show a video to the model.
+def look(model: TrainedModel, path: Path, with_activation: bool) -> Seen:
+    """Shows a video to the model.
 
     Args:
-        predictor: the model.
+        model: the model.
         path: the video file.
-        with_activation: compute activation maps of the likeliest class, too.
+        with_activation: compute activation maps of the most likely class, too.
 
     Raises:
         DecodeError: the video cannot be read.
     """
-    indices: list[int] = []
-
-    def choose(count: int) -> list[int]:
-        indices.extend(predictor.frame_indices(count))
-        return indices
-
-    frames = predictor.prepare(decode_clip(path, choose))  # (T, S, S, 3)
-    top = predictor.predict_clips(frames[None], TOP)[0]
-    captions = [f"frame {index}" for index in indices]
-    covered = _activation(predictor, frames) if with_activation else ()
+    clip = model.read(path)
+    (top,) = model.predict_clips(clip.frames[None], TOP)
+    captions = [f"frame {index}" for index in clip.indices]
+    covered = _activation(model, clip) if with_activation else ()
     return Seen(
         {item.label: item.probability for item in top},
-        list(zip(frames.numpy(), captions, strict=True)),
+        list(zip(clip.frames.numpy(), captions, strict=True)),
         list(zip(covered, captions, strict=True)) if with_activation else [],
     )
 
@@ -78,21 +73,19 @@ def has_activation_maps() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in (part, f"{part}.activation_map"))
 
 
-def _activation(predictor: Predictor, frames: torch.Tensor) -> np.ndarray:
-    """The frames with the likeliest class's activation over them, (T, S, S, 3)."""
+def _activation(model: TrainedModel, clip: SampledClip) -> np.ndarray:
+    """The frames with the most likely class's activation over them, (T, S, S, 3)."""
     from timm_video_psn.insights.activation_map import activation_map, overlay
-    from timm_video_psn.insights.viewer import Footage
 
-    found = activation_map(predictor.model, predictor.precision.clip(frames[None]))
-    return overlay(Footage(frames, np.arange(len(frames)), len(frames), None), found)
+    return overlay(clip, activation_map(model.model, model.precision.clip(clip.frames[None])))
 
 
-def build_page(predictor: Predictor, source: str) -> gr.Blocks:
+def build_page(model: TrainedModel, source: str) -> gr.Blocks:
     """The page.
 
     Args:
-        predictor: the model.
-        source: what the model is called, for the heading.
+        model: the model.
+        source: name of the model, for the heading.
     """
     with_activation = has_activation_maps()
 
@@ -100,19 +93,19 @@ def build_page(predictor: Predictor, source: str) -> gr.Blocks:
         """One value for each output: what is wrong, the classes, the frames, and perhaps the maps."""
         seen, problem = NOTHING, ""
         try:
-            seen = look(predictor, Path(path), with_activation) if path else NOTHING
+            seen = look(model, Path(path), with_activation) if path else NOTHING
         except DecodeError as error:
             problem = f"{Path(path).name} cannot be read as a video: {error.reason}"
         shown = [gr.update(value=problem, visible=bool(problem)), seen.shares or None, seen.frames]
         return [*shown, seen.activation] if with_activation else shown
 
-    size, count = predictor.transform.img_size, predictor.model.num_frames
-    is_folder = not source.startswith(("hf-hub:", "hf_hub:"))
-    name = predictor.model.pretrained_cfg["architecture"] if is_folder else source  # paths of a server are its own
+    size, count = model.transform.img_size, model.protocol.num_frames
+    is_folder = not is_on_hub(source)
+    name = model.model.pretrained_cfg["architecture"] if is_folder else source  # paths of a server are its own
     with gr.Blocks(title="What does this video show?", analytics_enabled=False, delete_cache=(600, KEEP_SEC)) as page:
         gr.Markdown(
             "# What does this video show?\n"
-            f"Upload or record a clip. The model (`{name}`, {len(predictor.label_names)} classes) looks at "
+            f"Upload or record a clip. The model (`{name}`, {len(model.label_names)} classes) looks at "
             f"{count} frames of it, {size} x {size} pixels from the middle of the picture."
         )
         with gr.Row():
@@ -147,34 +140,39 @@ def _gallery(label: str, name: str, count: int) -> gr.Gallery:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the app until it is interrupted.
+    """Runs the app until it is interrupted.
 
     Args:
-        argv: arguments; None for those of the process.
+        argv: arguments; None for the arguments of the process.
 
     Returns:
         The exit code: 0, or 2 for an error.
     """
     parser = argparse.ArgumentParser(prog="app.py", description="A page that says what a video shows.")
-    parser.add_argument("--model", default=os.environ.get("MODEL"), help="best/ of a run, or hf-hub:user/name")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
-    parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
+    parser.add_argument(
+        "--model", default=os.environ.get("MODEL"), help=f"{WAYS}; the variable MODEL of the environment says the same"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, ...; auto is the GPU where there is one (default: auto)"
+    )
+    parser.add_argument("--port", type=int, help="port of the page (default: the first free one from 7860 on)")
     options = parser.parse_args(argv)
     if not options.model:
         parser.error("no model; give --model best/, or set MODEL to a folder or hf-hub:user/name")
-    try:
-        predictor = Predictor(options.model, options.device)
-    except (ValueError, OSError) as error:
-        print(f"app.py: error: {error}", file=sys.stderr)
-        return 2
-    build_page(predictor, options.model).launch(
-        server_port=options.port,
-        theme=gr.themes.Base(**SYSTEM_FONTS),  # the default theme's fonts are not of this machine
-        footer_links=[],
-        max_file_size="200mb",
-        ssr_mode=False,
-    )
-    return 0
+
+    def run() -> None:
+        model = load(options.model, options.device)
+        model.check_can_name()
+        print(f"device {model.precision}")
+        build_page(model, options.model).launch(
+            server_port=options.port,
+            theme=gr.themes.Base(**SYSTEM_FONTS),  # the default theme's fonts are not of this machine
+            footer_links=[],
+            max_file_size="200mb",
+            ssr_mode=False,
+        )
+
+    return run_command("app.py", run)
 
 
 if __name__ == "__main__":

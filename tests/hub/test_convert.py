@@ -26,7 +26,7 @@ from torchvision.models.resnet import Bottleneck
 import timm_video_psn  # noqa: F401  # registers the models
 from tests.hub import clients
 from timm_video_psn.data import write_video
-from timm_video_psn.engine.predict.predictor import Predictor
+from timm_video_psn.engine.load_model import load
 from timm_video_psn.files import file_sha256
 
 ROOT = Path(__file__).parents[2]
@@ -228,7 +228,7 @@ def test_an_official_tsm_checkpoint_becomes_a_folder_that_predicts_and_can_be_pu
 
     video = tmp_path / "clip.mp4"
     write_video(video, np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), np.uint8))
-    assert {item.label for item in Predictor(str(out)).predict(video, 6)} == set(NAMES)
+    assert {item.label for item in load(out).predict(video, 6).top} == set(NAMES)
 
 
 def test_an_official_gst_checkpoint_keeps_its_logits_and_says_what_was_reshaped(tmp_path, clip, convert):

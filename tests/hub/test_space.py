@@ -22,7 +22,7 @@ import timm_video_psn  # noqa: F401  # registers the models
 from tests.browser import requested_hosts, require_browser, wait_for
 from timm_video_psn.data import MOTION_CLASSES, motion_clip, write_video
 from timm_video_psn.engine.checkpoint import export_model
-from timm_video_psn.engine.predict.predictor import Predictor
+from timm_video_psn.engine.load_model import load
 
 ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "hub" / "space"
@@ -116,7 +116,7 @@ def find(browser, selector: str):
 def test_five_classes_of_an_uploaded_video_are_those_of_the_predictor(app, browser, model, video, asked):
     browser.get(app)
     find(browser, "#video input[type=file]")[0].send_keys(str(video))
-    expected = Predictor(str(model)).predict(video)
+    expected = load(model).predict(video).top
     wait_for(browser, lambda driver: expected[-1].label in driver.find_element("css selector", "#shares").text)
     text = browser.find_element("css selector", "#shares").text
     for item in expected:

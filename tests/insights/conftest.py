@@ -1,21 +1,22 @@
-"""A model folder as training leaves it, small videos of it, and the viewer of both."""
+"""A model folder as training leaves it, small videos of it, and the model itself."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.insights.tiny_runs import CLASSES, SETTINGS, export, moving_square
+from timm_video_psn import plotting
 from timm_video_psn.data import write_video
+from timm_video_psn.engine.load_model import load
+from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.insights import (
     activation_map,
     class_gain,
     embedding,
     kernel_map,
     kernel_shapes,
-    plotting,
     temporal_evolution,
 )
-from timm_video_psn.insights.viewer import Viewer, open_viewer
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +31,8 @@ def other_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def viewer(model_folder: Path) -> Viewer:
-    return open_viewer(str(model_folder))
+def trained(model_folder: Path) -> TrainedModel:
+    return load(model_folder)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from timm_video_psn.insights.activation_map import (
     film_activation_map,
     overlay,
 )
-from timm_video_psn.insights.viewer import watch
 
 
 class Toy(nn.Module):
@@ -129,22 +128,22 @@ def test_what_cannot_be_shown_is_said():
         activation_map(model, clip, method="cam")
 
 
-def test_the_picture_and_the_film(viewer, video, tmp_path):
-    footage = watch(viewer, video)
-    found = activation_map(viewer.model, viewer.clips(footage.frames[None]), layer="layer2")
-    covered = overlay(footage, found)
+def test_the_picture_and_the_film(trained, video, tmp_path):
+    sampled = trained.read(video)
+    found = activation_map(trained.model, trained.precision.clip(sampled.frames[None]), layer="layer2")
+    covered = overlay(sampled, found)
     shares = found.enlarged(32, 32)
     assert covered.shape == (4, 32, 32, 3)
     assert shares.max() <= 1
-    red, green, blue = np.moveaxis(footage.frames.numpy()[shares == 0].astype(float), -1, 0)
+    red, green, blue = np.moveaxis(sampled.frames.numpy()[shares == 0].astype(float), -1, 0)
     grey = 0.299 * red + 0.587 * green + 0.114 * blue
     assert len(grey) > 0
     assert np.abs(covered[shares == 0] - grey[:, None]).max() <= 0.501  # nothing covers nothing
     hottest = covered[shares == shares.max()].astype(int)
     assert (hottest[:, 0] > hottest[:, 2]).all()  # red
-    with Image.open(draw_activation_map(footage, found, tmp_path / "cam.png")) as picture:
+    with Image.open(draw_activation_map(sampled, found, tmp_path / "cam.png")) as picture:
         assert picture.size == (580, 310)
-    with av.open(str(film_activation_map(footage, found, tmp_path / "cam.mp4"))) as film:
+    with av.open(str(film_activation_map(sampled, found, tmp_path / "cam.mp4"))) as film:
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
     assert len(frames) == 4
     assert frames[0].shape == (256, 512, 3)

@@ -12,9 +12,11 @@ import yaml
 
 from tests.insights.tiny_runs import CLASSES, export
 from timm_video_psn.engine.evaluate.scores import Scores, save_scores
+from timm_video_psn.engine.load_model import load
+from timm_video_psn.engine.model_source import short_name
 from timm_video_psn.insights import commands
 from timm_video_psn.insights.command_line import main
-from timm_video_psn.insights.viewer import open_viewer, read_videos
+from timm_video_psn.insights.run_videos import read_videos
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 
@@ -23,6 +25,8 @@ def run(capsys, *arguments) -> list[Path]:
     """The files that a command says it has written."""
     assert main([str(argument) for argument in arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
+    if lines[0].startswith("device "):
+        assert lines.pop(0) == "device cpu, float32"
     files = [Path(line.partition(": ")[0]) for line in lines]
     assert files
     assert all(file.stat().st_size > 0 for file in files)
@@ -37,7 +41,7 @@ def names(files: list[Path]) -> list[str]:
 def test_interactions_of_two_runs_and_the_epochs_of_one(model_folder, tmp_path, capsys):
     other = export(tmp_path / "other" / "best", seed=1, num_frames=4, proportion=0.5)
     np.savez(tmp_path / "other" / "interactions.npz", epoch=np.arange(2), layer1=np.ones((2, 5, 4)))
-    files = run(capsys, "interactions", model_folder.parent, other, "--out", tmp_path / "out")
+    files = run(capsys, "interactions", model_folder.parent, other, "--output", tmp_path / "out")
     assert names(files) == [
         "interactions.png",
         "interactions_per_element.png",
@@ -52,21 +56,21 @@ def test_interactions_of_two_runs_and_the_epochs_of_one(model_folder, tmp_path, 
 @pytest.mark.parametrize("source", [".", "local-dir:../best", "local-dir:."])
 def test_a_run_is_called_by_its_name_from_wherever_it_is_seen(source, model_folder, monkeypatch):
     monkeypatch.chdir(model_folder)
-    assert commands.short_name(source) == "tiny"
-    assert commands.short_name("hf-hub:user/name") == "name"
+    assert short_name(source) == "tiny"
+    assert short_name("hf-hub:user/name") == "name"
 
 
 def test_shapes(model_folder, video, tmp_path, capsys):
-    assert names(run(capsys, "shapes", model_folder, "--out", tmp_path)) == ["shapes.png", "shapes.csv"]
+    assert names(run(capsys, "shapes", model_folder, "--output", tmp_path)) == ["shapes.png", "shapes.csv"]
     noise = (tmp_path / "shapes.csv").read_text()
-    run(capsys, "shapes", model_folder, "--video", video, "--out", tmp_path)
+    run(capsys, "shapes", model_folder, "--video", video, "--output", tmp_path)
     assert (tmp_path / "shapes.csv").read_text().splitlines()[0] == noise.splitlines()[0]
 
 
 def test_cam_and_evolution_of_a_model_without_synthesizers(other_folder, video, tmp_path, capsys):
-    files = run(capsys, "cam", other_folder, video, "--label", CLASSES[2], "--layer", "layer2", "--out", tmp_path)
+    files = run(capsys, "cam", other_folder, video, "--label", CLASSES[2], "--layer", "layer2", "--output", tmp_path)
     assert names(files) == ["cam_moving_square.png", "cam_moving_square.mp4"]
-    files = run(capsys, "evolution", other_folder, video, "--steps", 3, "--out", tmp_path)
+    files = run(capsys, "evolution", other_folder, video, "--steps", 3, "--output", tmp_path)
     assert names(files) == ["evolution_moving_square.png", "evolution_moving_square.mp4"]
 
 
@@ -75,13 +79,13 @@ def test_cam_and_evolution_of_real_clips(model_folder, tmp_path, capsys):
     clips = sorted(path for path in CLIPS.iterdir() if path.suffix in (".mp4", ".avi"))
     assert len(clips) == 4
     for clip in clips:
-        run(capsys, "cam", model_folder, clip, "--out", tmp_path)
-        run(capsys, "evolution", model_folder, clip, "--steps", 2, "--out", tmp_path)
+        run(capsys, "cam", model_folder, clip, "--output", tmp_path)
+        run(capsys, "evolution", model_folder, clip, "--steps", 2, "--output", tmp_path)
     assert len(list(tmp_path.iterdir())) == 16
 
 
 def test_embedding_of_two_models(model_folder, other_folder, class_folders, tmp_path, capsys):
-    arguments = ("--dataset", "folder", "--data-dir", class_folders, "--limit", 6, "--out", tmp_path)
+    arguments = ("--dataset", "folder", "--data-dir", class_folders, "--limit", 6, "--output", tmp_path)
     files = run(capsys, "embedding", model_folder, other_folder, *arguments)
     assert names(files) == ["embedding.png", "embedding.html"]
     assert "plain: 6 videos" in files[1].read_text()
@@ -112,13 +116,13 @@ def test_a_run_knows_its_videos(model_folder, class_folders, tmp_path, capsys):
     ):
         (run_folder / "args.yaml").write_text(yaml.safe_dump(options))
         for source in (run_folder, run_folder / "best", run_folder / "best-epochs" / "epoch-0001"):
-            dataset, index = read_videos(open_viewer(str(source)))
+            dataset, index = read_videos(load(source))
             assert dataset == options["dataset"]
             assert len(index) == {"folder": 9, "list": 6}[dataset]
-    files = run(capsys, "embedding", run_folder, "--out", tmp_path / "out")
+    files = run(capsys, "embedding", run_folder, "--output", tmp_path / "out")
     assert "run: 6 videos" in files[1].read_text()
     with pytest.raises(FileNotFoundError, match=r"data_dir=.*other is no folder"):  # what is given goes before
-        read_videos(open_viewer(str(run_folder)), "folder", tmp_path / "other")
+        read_videos(load(run_folder), "folder", tmp_path / "other")
     (run_folder / "args.yaml").write_text("dataset: [")
     assert main(["embedding", str(run_folder)]) == 2
     error = capsys.readouterr().err
@@ -141,7 +145,7 @@ def test_an_interrupt_is_no_traceback(model_folder, monkeypatch, capsys):
 
     monkeypatch.setattr(commands, "load_scores", interrupted)
     assert main(["gains", "a.npz", "b.npz"]) == 130
-    assert capsys.readouterr().err == "timm_video_psn.insights: interrupted\n"
+    assert capsys.readouterr().err == "timm-video-psn insights: interrupted\n"
 
 
 def test_gains_of_files_that_a_test_wrote_are_told_apart_by_their_folders(tmp_path, capsys):
@@ -151,7 +155,7 @@ def test_gains_of_files_that_a_test_wrote_are_told_apart_by_their_folders(tmp_pa
         values = np.random.default_rng(seed).random((30, 3), dtype=np.float32)
         videos = tuple(map(str, range(30)))
         save_scores(path, Scores(values, np.arange(30) % 3, videos, CLASSES, "4x1x1@32", "logits", 30))
-    files = run(capsys, "gains", *places, "--out", tmp_path / "out")
+    files = run(capsys, "gains", *places, "--output", tmp_path / "out")
     assert names(files) == ["gains.png", "gains.csv"]
     assert commands._apart(*places) == ("before", "after")
     assert commands._apart(places[0], places[0].with_name("other.npz")) == ("scores.npz", "other.npz")
@@ -171,9 +175,9 @@ def test_gains_of_files_that_a_test_wrote_are_told_apart_by_their_folders(tmp_pa
 )
 def test_errors_are_one_line(arguments, message, other_folder, video, tmp_path, capsys):
     places = {"PLAIN": str(other_folder), "VIDEO": str(video)}
-    assert main([places.get(word, word) for word in arguments] + ["--out", str(tmp_path)]) == 2
+    assert main([places.get(word, word) for word in arguments] + ["--output", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("timm_video_psn.insights: error: ")
+    assert error.startswith("timm-video-psn insights: error: ")
     assert message in error
     assert len(error.splitlines()) == 1
 

@@ -21,7 +21,6 @@ from timm_video_psn.insights.embedding import (
     extract_features,
     save_embedding_page,
 )
-from timm_video_psn.insights.viewer import watch
 
 
 def silhouette(values: np.ndarray, labels: np.ndarray) -> float:
@@ -40,44 +39,44 @@ def index(class_folders):
     return read_index("folder", class_folders, "val")
 
 
-def test_features_are_what_the_classifier_sees(viewer, index):
-    features = extract_features(viewer, create_feature_loader(viewer, index, workers=0))
-    assert features.values.shape == (9, viewer.model.num_features)
+def test_features_are_what_the_classifier_sees(trained, index):
+    features = extract_features(trained, create_feature_loader(trained, index, workers=0))
+    assert features.values.shape == (9, trained.model.num_features)
     assert features.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    clip = viewer.clips(watch(viewer, index.root / index.paths[4]).frames[None])
+    clip = trained.precision.clip(trained.read(index.root / index.paths[4]).frames[None])
     with torch.inference_mode():
-        logits = viewer.model(clip)[0]
-    again = viewer.model.get_classifier()(torch.from_numpy(features.values[4]))  # mean of logits = logits of the mean
+        logits = trained.model(clip)[0]
+    again = trained.model.get_classifier()(torch.from_numpy(features.values[4]))  # mean of logits = logits of the mean
     torch.testing.assert_close(again.detach(), logits, atol=1e-5, rtol=1e-4)
     assert features.predicted[4] == logits.argmax()
 
 
-def test_videos_without_labels_are_not_given_the_last_class(viewer, index):
+def test_videos_without_labels_are_not_given_the_last_class(trained, index):
     unknown = replace(index, labels=np.full_like(index.labels, -1))
     with pytest.raises(ValueError, match="this split has videos without labels"):
-        extract_features(viewer, create_feature_loader(viewer, unknown, limit=2))
+        extract_features(trained, create_feature_loader(trained, unknown, limit=2))
 
 
-def test_videos_of_shards_give_the_features_that_files_give(viewer, index, class_folders, tmp_path):
+def test_videos_of_shards_give_the_features_that_files_give(trained, index, class_folders, tmp_path):
     write_shards("folder", {"val": index}, tmp_path / "shards", Limits(4, 1 << 20))
     packed = read_index("shards", tmp_path / "shards", "val")
     for limit, numbers in ((None, range(9)), (3, (0, 4, 8))):
-        features = extract_features(viewer, create_feature_loader(viewer, packed, limit, workers=0))
-        expected = extract_features(viewer, create_feature_loader(viewer, index, limit, workers=0))
+        features = extract_features(trained, create_feature_loader(trained, packed, limit, workers=0))
+        expected = extract_features(trained, create_feature_loader(trained, index, limit, workers=0))
         order = np.argsort(features.index)
         assert features.index[order].tolist() == expected.index.tolist() == list(numbers)
         np.testing.assert_allclose(features.values[order], expected.values, atol=1e-5)
 
 
-def test_a_limit_spreads_over_the_data_set_and_unreadable_videos_are_counted(viewer, index, class_folders, tmp_path):
-    features = extract_features(viewer, create_feature_loader(viewer, index, limit=3))
+def test_a_limit_spreads_over_the_data_set_and_unreadable_videos_are_counted(trained, index, class_folders, tmp_path):
+    features = extract_features(trained, create_feature_loader(trained, index, limit=3))
     assert features.index.tolist() == [0, 4, 8]
     import shutil
 
     shutil.copytree(class_folders, tmp_path / "copy")
     (tmp_path / "copy" / CLASSES[0] / "1.mp4").write_bytes(b"no video")
     unreadable = read_index("folder", tmp_path / "copy", "val")
-    features = extract_features(viewer, create_feature_loader(viewer, unreadable, workers=0))
+    features = extract_features(trained, create_feature_loader(trained, unreadable, workers=0))
     assert (features.num_unreadable, len(features.labels)) == (1, 8)
 
 

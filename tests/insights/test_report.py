@@ -10,6 +10,7 @@ import yaml
 from tests.browser import requested_hosts
 from tests.insights.tiny_runs import CLASSES
 from timm_video_psn.engine.evaluate.scores import Scores, save_scores
+from timm_video_psn.engine.load_model import load
 from timm_video_psn.insights.report import make_report
 
 
@@ -29,7 +30,7 @@ def test_a_browser_shows_every_picture_of_a_trained_folder_and_asks_nobody(
     history = np.random.default_rng(0).random((2, 5, 4))
     np.savez(run / "interactions.npz", epoch=np.arange(2), layer1=history)
     (run / "args.yaml").write_text(yaml.safe_dump({"dataset": "folder", "data_dir": str(class_folders)}))
-    (made,) = make_report(str(run), tmp_path, scores=write_scores(tmp_path))
+    (made,) = make_report(load(run), tmp_path, scores=write_scores(tmp_path))
     browser.get(made.path.as_uri())
     assert requested_hosts(browser) <= {None, ""}
     widths = browser.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth)")
@@ -49,7 +50,7 @@ def test_a_browser_shows_every_picture_of_a_trained_folder_and_asks_nobody(
 
 def test_videos_of_one_name_keep_their_own_pictures(other_folder, class_folders, tmp_path):
     videos = [class_folders / name / "0.mp4" for name in CLASSES[:2]]
-    (made,) = make_report(str(other_folder), tmp_path, videos, scores=(tmp_path / "a.npz", tmp_path / "b.npz"))
+    (made,) = make_report(load(other_folder), tmp_path, videos, scores=(tmp_path / "a.npz", tmp_path / "b.npz"))
     page = made.path.read_text(encoding="utf-8")
     pictures = re.findall(r'src="data:(?:image/png|video/mp4);base64,([^"]+)"', page)
     assert len(pictures) == len(set(pictures)) == 8
@@ -57,7 +58,7 @@ def test_videos_of_one_name_keep_their_own_pictures(other_folder, class_folders,
 
 
 def test_a_part_that_a_model_does_not_allow_says_so_in_the_page(other_folder, tmp_path):
-    (made,) = make_report(str(other_folder), tmp_path)
+    (made,) = make_report(load(other_folder), tmp_path)
     page = made.path.read_text(encoding="utf-8")
     assert page.count("Nothing to show here: VideoNet has no synthesizer") == 2
     assert page.count("does not say what it was trained on; name the data set, with --dataset NAME") == 2

@@ -1,4 +1,4 @@
-"""Predictions over time, against the predictor on videos that end where the frames end."""
+"""Predictions over time, against predictions of videos that end where the frames end."""
 
 import av
 import numpy as np
@@ -6,40 +6,38 @@ import pytest
 from PIL import Image
 
 from tests.insights.tiny_runs import CLASSES, LONG_NAMES, assert_all_is_in_the_picture, moving_square, write_frames
-from timm_video_psn.engine.predict.predictor import Predictor
 from timm_video_psn.insights.temporal_evolution import Evolution, draw_evolution, film_evolution, temporal_evolution
 
 
-def test_a_constant_video_has_a_flat_evolution(viewer, tmp_path):
+def test_a_constant_video_has_a_flat_evolution(trained, tmp_path):
     video = write_frames(tmp_path / "still", moving_square(3, 1).repeat(9, axis=0))
-    found = temporal_evolution(viewer, video)
+    found = temporal_evolution(trained, video)
     assert found.arrived.tolist() == list(range(1, 10))
     for values in (found.growing, found.sliding):
         assert values.sum(1) == pytest.approx(np.ones(9), abs=1e-6)
         assert values == pytest.approx(np.broadcast_to(values[0], values.shape), abs=1e-5)
 
 
-def test_every_step_is_what_the_predictor_says_of_the_frames_so_far(viewer, model_folder, tmp_path):
+def test_every_step_is_the_prediction_of_the_frames_so_far(trained, tmp_path):
     frames = moving_square(4, 11)
-    found = temporal_evolution(viewer, write_frames(tmp_path / "all", frames), steps=4, window=5)
+    found = temporal_evolution(trained, write_frames(tmp_path / "all", frames), steps=4, window=5)
     assert found.arrived.tolist() == [1, 4, 8, 11]
-    predictor = Predictor(str(model_folder))
     for row, count in enumerate(found.arrived.tolist()):
         for kind, part in (("growing", frames[:count]), ("sliding", frames[max(0, count - 5) : count])):
-            said = predictor.predict(write_frames(tmp_path / f"{kind}{count}", part), top=len(CLASSES))
-            expected = {item.label: item.probability for item in said}
+            said = trained.predict(write_frames(tmp_path / f"{kind}{count}", part), topk=len(CLASSES))
+            expected = {item.label: item.probability for item in said.top}
             values = dict(zip(CLASSES, getattr(found, kind)[row].tolist(), strict=True))
             assert values == pytest.approx(expected, abs=1e-5)
 
 
-def test_leading_classes_are_those_that_come_nearest_to_one(viewer, video):
-    found = temporal_evolution(viewer, video, steps=3)
+def test_leading_classes_are_those_that_come_nearest_to_one(trained, video):
+    found = temporal_evolution(trained, video, steps=3)
     best = np.maximum(found.growing.max(0), found.sliding.max(0))
     assert best[found.leading(2)].tolist() == sorted(best.tolist(), reverse=True)[:2]
 
 
-def test_the_picture_and_the_film(viewer, video, tmp_path):
-    found = temporal_evolution(viewer, video, steps=4)
+def test_the_picture_and_the_film(trained, video, tmp_path):
+    found = temporal_evolution(trained, video, steps=4)
     with Image.open(draw_evolution(found, CLASSES, tmp_path / "evolution.png")) as picture:
         assert picture.size == (1000, 540)
         still = np.asarray(picture.convert("RGB")).astype(int)
@@ -62,8 +60,8 @@ def test_long_names_leave_room_for_the_curves(tmp_path, figures):
     assert_all_is_in_the_picture(figure)
 
 
-def test_steps_and_windows_are_counted_from_one(viewer, video):
+def test_steps_and_windows_are_counted_from_one(trained, video):
     with pytest.raises(ValueError, match="steps=0"):
-        temporal_evolution(viewer, video, steps=0)
+        temporal_evolution(trained, video, steps=0)
     with pytest.raises(ValueError, match="window=0"):
-        temporal_evolution(viewer, video, window=0)
+        temporal_evolution(trained, video, window=0)

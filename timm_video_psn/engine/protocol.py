@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from timm_video_psn.data import ViewPlan
 from timm_video_psn.data.clips.sampling import TEST_SAMPLINGS, check_test_sampling, sampling_name
 
 FUSIONS = ("logits", "probabilities")
@@ -61,6 +62,11 @@ class Protocol:
     def num_views(self) -> int:
         """Clips x crops."""
         return self.num_clips * self.num_crops
+
+    @property
+    def plan(self) -> ViewPlan:
+        """The views as the data set takes them."""
+        return ViewPlan(*(getattr(self, name) for name in ViewPlan._fields))
 
     @property
     def slug(self) -> str:

@@ -1,224 +1,324 @@
-"""A trained model with all that its test needs: from a model folder, from the Hub, or from a checkpoint of training."""
+"""The one object for a trained model: the network, its classes, and how it looks at a video.
 
-import json
-from collections.abc import Mapping
+`engine.load_model` makes it from a folder, the Hub or a checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias, overload
 
-import timm
-from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
-from timm.models import load_checkpoint as load_weights
+import numpy as np
+import torch
+from torch import Tensor
 
-from timm_video_psn.engine.checkpoint import load_checkpoint
-from timm_video_psn.engine.protocol import Protocol
-from timm_video_psn.files import file_sha256
+from timm_video_psn.data import SAMPLINGS, DecodeError, EvalTransform, MultiViewDataset, VideoViews
+from timm_video_psn.data.clips.sampling import Sampling
+from timm_video_psn.engine.precision import Precision
+from timm_video_psn.engine.protocol import Protocol, parse_protocol
+from timm_video_psn.engine.video_source import GivenVideos, Video, open_video, video_name
+from timm_video_psn.engine.view_scores import ViewScorer, fuse
 from timm_video_psn.models import VideoNet
-from timm_video_psn.models.create import check_model_name
 
-_HUB = ("hf-hub:", "hf_hub:")
-_MISFIT = (RuntimeError, AttributeError, TypeError, SafetensorError)  # what timm and torch raise for wrong weights
+Videos: TypeAlias = list[Any] | tuple[Any, ...]  # of `Video`s
+_logger = logging.getLogger(__name__)
+_READ_AT_ONCE = 16  # frames; all of a large video would not fit in memory together
+_CLIPS_AT_ONCE = 8
+
+
+class Prediction(NamedTuple):
+    """A class and its probability."""
+
+    label: str
+    probability: float
 
 
 @dataclass(frozen=True)
-class TrainedModel:
-    """A model and what its own files say of it.
+class VideoPrediction:
+    """What a model says of one video.
 
-    Args:
-        model: with its weights.
-        source: where it came from, for messages.
-        class_names: in label order; empty where the files do not tell.
-        protocol: how its validation looked at a video.
-        mean: of the normalisation.
-        std: of the normalisation.
-        interpolation: of the resize.
-        dataset: the data set that it was trained on, or None.
-        dataset_version: of that, or "".
-        weights_sha256: of the file of weights; None where it is the Hub's and states none.
+    Attributes:
+        video: path or URL of the video, or the shape of its frames.
+        top: the most likely classes, most likely first; empty for a video that cannot be read.
+        error: why the video cannot be read, or "".
+    """
+
+    video: str
+    top: tuple[Prediction, ...]
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        """The most likely class."""
+        if not self.top:
+            raise ValueError(f"{self.video} has no prediction: {self.error}")
+        return self.top[0].label
+
+    def __str__(self) -> str:
+        lines = [f"{item.probability:7.2%}  {item.label}" for item in self.top] or [f"error: {self.error}"]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class SampledClip:
+    """The frames of a video that a model sees.
+
+    Attributes:
+        frames: uint8 (T, S, S, 3), resized and cropped.
+        indices: numbers of the frames in the video, (T,).
+        num_frames: length of the video.
+        fps: frame rate of the video, None where it does not say.
+    """
+
+    frames: Tensor
+    indices: np.ndarray
+    num_frames: int
+    fps: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A trained model with all that it needs to look at a video as its validation did.
+
+    Attributes:
+        model: the network with its weights, on its device and in evaluation mode.
+        source: where the model came from.
+        label_names: names of the classes in label order; empty where the files do not tell.
+        protocol: how validation looked at a video.
+        precision: device, autocast and normalisation.
+        interpolation: filter of the resize.
+        dataset: name of the data set that the model was trained on, or None.
+        dataset_version: version of the data set's annotations, or "".
+        weights_sha256: checksum of the file of weights; None where the Hub states none.
+
+    Example:
+        >>> model = timm_video_psn.load("output/psn_test_resnet-motion")  # doctest: +SKIP
+        >>> model.predict("clip.mp4").label  # doctest: +SKIP
+        'slide_left'
     """
 
     model: VideoNet
     source: str
-    class_names: tuple[str, ...]
+    label_names: tuple[str, ...]
     protocol: Protocol
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    precision: Precision
     interpolation: str
     dataset: str | None = None
     dataset_version: str = ""
     weights_sha256: str | None = None
 
+    @cached_property
+    def transform(self) -> EvalTransform:
+        """Resize and centre crop of validation, frames (T, H, W, 3) to (T, S, S, 3), both uint8."""
+        protocol = self.protocol
+        return EvalTransform(protocol.img_size, protocol.img_size / protocol.short_side, self.interpolation)
 
-def load_model(source: str) -> VideoNet:
-    """The model of a folder or a Hub repository.
+    @overload
+    def predict(self, video: Video, topk: int = 5, views: str | None = None) -> VideoPrediction: ...
 
-    Args:
-        source: a folder with `config.json` and `model.safetensors`, as it is or as `local-dir:`, or `hf-hub:user/name`.
+    @overload
+    def predict(self, video: Videos, topk: int = 5, views: str | None = None) -> list[VideoPrediction]: ...
 
-    Raises:
-        FileNotFoundError: the folder is not there, or no model folder.
-        ValueError: its files do not fit each other, or it is no video model.
-    """
-    if not source.startswith(_HUB):
-        folder = _folder(source)
-        check_model_name(_architecture(folder / "config.json"))
-        source = f"local-dir:{folder}"
-    try:
-        model = timm.create_model(source, pretrained=True)
-    except _MISFIT as error:
-        raise ValueError(f"{source}: the weights do not fit config.json, or are missing: {error}") from error
-    return _checked(model, source)
+    def predict(
+        self, video: Video | Videos, topk: int = 5, views: str | None = None
+    ) -> VideoPrediction | list[VideoPrediction]:
+        """Names the most likely classes of a video, or of each video of a list.
 
+        Args:
+            video: path of a file or of a folder of frame images, http(s) URL of a file, or all frames as a uint8 array
+                or tensor, (T, H, W, 3) or (T, 3, H, W); or a list of these.
+            topk: number of classes; fewer where the model has fewer.
+            views: clips x crops, as "3x3", or a whole protocol, as "8x10x3@256 dense"; None for the protocol of
+                validation.
 
-def read_config(source: str, model: VideoNet) -> dict[str, Any]:
-    """The whole `config.json` of a folder or a Hub repository; timm itself passes over what is not its own.
+        Returns:
+            A prediction, or a list of them. In a list, a video that cannot be read has its reason in `error`.
 
-    Args:
-        source: as `load_model` takes it.
-        model: that was loaded from it; its weights name the commit that a Hub's config is of, too.
-    """
-    if source.startswith(_HUB):
-        repository, _, revision = str(model.pretrained_cfg["hf_hub_id"]).partition("@")
-        path = Path(hf_hub_download(repository, "config.json", revision=revision or None))  # in the cache already
-    else:
-        path = _folder(source) / "config.json"
-    config: dict[str, Any] = json.loads(path.read_text())
-    return config
+        Raises:
+            DecodeError: a video that was not given in a list cannot be read.
+            ValueError: the model does not name its classes, `topk` is below 1, or there are no such views.
+        """
+        if isinstance(video, (list, tuple)):
+            return list(self.predict_many(video, topk, views))
+        (found,) = self.predict_many([video], topk, views)
+        if found.error:
+            raise DecodeError(found.video, found.error)
+        return found
 
+    def predict_many(
+        self,
+        videos: Iterable[Video],
+        topk: int = 5,
+        views: str | None = None,
+        batch_size: int = 8,
+        workers: int = 1,
+    ) -> Iterator[VideoPrediction]:
+        """Names the most likely classes of many videos, one after the other.
 
-def load_trained(source: str) -> TrainedModel:
-    """A model folder or Hub repository, with what its config says of its validation.
+        Args:
+            videos: videos as `predict` takes them.
+            topk: number of classes.
+            views: see `predict`.
+            batch_size: videos that are read before the model runs.
+            workers: threads that decode.
 
-    Args:
-        source: as `load_model` takes it.
-    """
-    model = load_model(source)
-    config, cfg = read_config(source, model), model.pretrained_cfg
-    return TrainedModel(
-        model=model,
-        source=source,
-        class_names=tuple(cfg.get("label_names") or ()),
-        protocol=_protocol(config, model),
-        mean=tuple(cfg["mean"]),
-        std=tuple(cfg["std"]),
-        interpolation=cfg["interpolation"],
-        dataset=config.get("dataset"),
-        dataset_version=config.get("dataset_version", ""),
-        weights_sha256=_sha256(source, config),
-    )
+        Yields:
+            A prediction for each video, in their order.
+        """
+        self.check_can_name(topk)
+        protocol = self.protocol if views is None else parse_protocol(views, self.protocol)
+        scorer, rest = ViewScorer(self.model, self.precision), iter(videos)
+        with ThreadPoolExecutor(workers) as pool:
+            while group := list(islice(rest, batch_size)):
+                dataset = MultiViewDataset(GivenVideos.of(group), [protocol.plan], self.interpolation)
+                items = list(pool.map(dataset.__getitem__, range(len(group))))
+                logits = iter(scorer.logits([item for item in items if isinstance(item, VideoViews)]))
+                for video, item in zip(group, items, strict=True):
+                    name = video_name(video)
+                    if not isinstance(item, VideoViews):
+                        yield VideoPrediction(name, (), item.reason)
+                        continue
+                    self._tell_of_repeats(name, item.num_frames)
+                    scores = torch.from_numpy(fuse(next(logits)[item.plans[0]], protocol.fusion))
+                    shares = scores if protocol.fusion == "probabilities" else scores.softmax(0)
+                    yield VideoPrediction(name, self._best(shares, topk))
 
+    def predict_clips(self, clips: Tensor, topk: int = 5) -> list[tuple[Prediction, ...]]:
+        """Names the most likely classes of clips that `read` or `prepare` made.
 
-def _sha256(source: str, config: dict[str, Any]) -> str | None:
-    """Of the weights: the Hub's have been compared with what their config states."""
-    if source.startswith(_HUB):
-        return (config.get("weights") or {}).get("sha256")
-    return file_sha256(_folder(source) / "model.safetensors")
+        Args:
+            clips: the clips.
+            topk: number of classes.
 
+        Shape:
+            clips: (B, T, S, S, 3) uint8.
+        """
+        self.check_can_name(topk)
+        return [self._best(row, topk) for row in torch.from_numpy(self.probabilities(clips))]
 
-def load_from_checkpoint(name: str | None, path: Path, class_names: tuple[str, ...]) -> TrainedModel:
-    """A model by its name with the weights of a file.
+    @torch.inference_mode()
+    def probabilities(self, clips: Tensor) -> np.ndarray:
+        """The probability of each class.
 
-    Args:
-        name: of the model; None where the file is a `last.pt` of train_video.py, which knows it.
-        path: a `last.pt`, whose averaged weights are taken if it has some; or weights alone (.safetensors, .pth).
-        class_names: of the data, for weights alone.
+        Args:
+            clips: the clips.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the weights do not fit the model, or its name is missing.
-    """
-    if path.suffix == ".pt":
-        return _from_training(name, path)
-    if name is None:
-        raise ValueError(f"--checkpoint {path} holds weights alone; name their model with --model NAME")
-    if not path.is_file():
-        raise FileNotFoundError(f"--checkpoint {path} not found; give a file of weights, or a last.pt of a run")
-    model = _build(name, {"num_classes": len(class_names)})
-    try:
-        load_weights(model, str(path), weights_only=True)
-    except _MISFIT as error:
-        raise ValueError(f"--checkpoint {path} does not fit {name} with {len(class_names)} classes: {error}") from error
-    return TrainedModel(model, f"{name} with {path}", (), _protocol({}, model), *_preprocessing(model.pretrained_cfg))
+        Shape:
+            clips: (B, T, S, S, 3) uint8 -> (B, num_classes), rows that add up to 1
+        """
+        parts = []
+        for part in clips.split(_CLIPS_AT_ONCE):
+            with self.precision.autocast():
+                logits = self.model(self.precision.clip(part))
+            parts.append(logits.float().softmax(1).cpu())
+        return torch.cat(parts).numpy()
 
+    def features(self, video: Video | Videos) -> Tensor:
+        """The features of a video, as its classifier sees them, averaged over the frames of the clip.
 
-def _from_training(name: str | None, path: Path) -> TrainedModel:
-    """The model of a `last.pt`."""
-    state = load_checkpoint(path)
-    options: Mapping[str, Any] = state["options"]
-    if name not in (None, options["model"]):
-        raise ValueError(f"--checkpoint {path} is of {options['model']}, not of --model {name}; leave --model out")
-    frames = {} if options["num_frames"] is None else {"num_frames": options["num_frames"]}
-    kwargs = {"num_classes": len(state["class_names"]), **frames, **options["model_kwargs"]}
-    model = _build(options["model"], kwargs)
-    try:
-        model.load_state_dict(state["model"] if state["ema"] is None else state["ema"])
-    except RuntimeError as error:
-        raise ValueError(f"--checkpoint {path} does not fit {options['model']}: {error}") from error
-    given = {key: options[key] for key in ("mean", "std", "interpolation", "crop_pct") if options.get(key) is not None}
-    if options["img_size"] is not None:
-        given["input_size"] = (3, options["img_size"], options["img_size"])
-    cfg = {**model.pretrained_cfg, **given}
-    config = {"video": {"sampling": options["sampling"]}}
-    protocol = _protocol(config, model, cfg)
-    return TrainedModel(
-        *(model, str(path), tuple(state["class_names"]), protocol, *_preprocessing(cfg)),
-        dataset=options["dataset"],
-        dataset_version=state.get("dataset_version", ""),
-    )
+        Args:
+            video: see `predict`.
 
+        Shape:
+            returns (D,) for a video, (N, D) for a list, on the CPU.
 
-def _build(name: str, kwargs: dict[str, Any]) -> VideoNet:
-    """A model of random weights."""
-    check_model_name(name)
-    if ":" in name:
-        raise ValueError(f"--checkpoint replaces the weights of {name}; give the name of a model, or no --checkpoint")
-    return _checked(timm.create_model(name, pretrained=False, **kwargs), name)
+        Raises:
+            DecodeError: a video cannot be read.
+        """
+        if isinstance(video, (list, tuple)):
+            return torch.stack([self.features(one) for one in video])
+        return self.clip_features(self.read(video).frames[None])[0]
 
+    @torch.no_grad()  # not inference_mode: others may train on what comes out
+    def clip_features(self, clips: Tensor) -> Tensor:
+        """The features of clips that `read` or `prepare` made.
 
-def _protocol(config: Mapping[str, Any], model: VideoNet, cfg: Mapping[str, Any] | None = None) -> Protocol:
-    """How validation looked at a video; what the config does not say is as train_video.py's defaults are."""
-    cfg = model.pretrained_cfg if cfg is None else cfg
-    video = config.get("video") or {}
-    img_size = video.get("img_size") or cfg["input_size"][-1]
-    short_side = video.get("short_side") or round(cfg["input_size"][-1] / (cfg.get("crop_pct") or 0.875))
-    return Protocol(
-        num_frames=video.get("num_frames") or model.num_frames,
-        num_clips=video.get("num_clips", 1),
-        num_crops=video.get("num_crops", 1),
-        img_size=img_size,
-        short_side=short_side,
-        sampling=video.get("sampling", "segments"),
-        fusion=video.get("fusion", "logits"),
-    )
+        Args:
+            clips: the clips.
 
+        Shape:
+            clips: (B, T, S, S, 3) uint8 -> (B, D), on the CPU
+        """
+        with self.precision.autocast():
+            maps = self.model.forward_features(self.precision.clip(clips))
+            return self.model.forward_head(maps, pre_logits=True).float().cpu()
 
-def _preprocessing(cfg: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    """Mean, deviation and interpolation."""
-    return tuple(cfg["mean"]), tuple(cfg["std"]), cfg["interpolation"]
+    def read(self, video: Video, indices: Sequence[int] | None = None) -> SampledClip:
+        """Reads the frames of a video that the model sees, or other frames in the same form.
 
+        Args:
+            video: see `predict`, but no list.
+            indices: numbers of the frames; None for those that validation takes.
 
-def _folder(source: str) -> Path:
-    """The folder of that name, which has a config.json."""
-    folder = Path(source.removeprefix("local-dir:"))
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{folder} is no model folder: it has no config.json; use the best/ folder of a run of train_video.py, "
-            "or hf-hub:user/name"
-        )
-    return folder
+        Raises:
+            DecodeError: the video cannot be read.
+        """
+        with open_video(video) as reader:
+            if indices is None:
+                self._tell_of_repeats(video_name(video), reader.num_frames)
+                indices = self.frame_indices(reader.num_frames)
+            wanted = sorted(set(indices))
+            seen: dict[int, Tensor] = {}
+            for start in range(0, len(wanted), _READ_AT_ONCE):
+                part = wanted[start : start + _READ_AT_ONCE]
+                seen.update(zip(part, self.prepare(reader.read(part)), strict=True))
+            frames = torch.stack([seen[index] for index in indices])  # (T, S, S, 3)
+            return SampledClip(frames, np.asarray(indices), reader.num_frames, reader.fps)
 
+    def prepare(self, frames: np.ndarray) -> Tensor:
+        """Resizes and crops frames as validation did.
 
-def _architecture(config: Path) -> str:
-    """The model's name in timm's config.json."""
-    try:
-        return str(json.loads(config.read_text())["architecture"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{config} is damaged or not in timm's form: {error!r}") from error
+        Args:
+            frames: RGB bytes.
 
+        Shape:
+            frames: (T, H, W, 3) -> (T, S, S, 3) uint8.
+        """
+        return self.transform(torch.from_numpy(frames))
 
-def _checked(model: Any, source: str) -> VideoNet:
-    """The model if it is one of ours."""
-    if not isinstance(model, VideoNet):
-        raise ValueError(f"{source} is a {type(model).__name__}, no video model of timm_video_psn")
-    return model
+    @property
+    def sampling(self) -> Sampling:
+        """The function that chooses the frames of validation."""
+        return SAMPLINGS[self.protocol.sampling]
+
+    def frame_indices(self, count: int) -> list[int]:
+        """The numbers of the frames that validation takes of a video.
+
+        Args:
+            count: length of the video.
+        """
+        indices: list[int] = self.sampling(count, self.protocol.num_frames, None).tolist()
+        return indices
+
+    def check_can_name(self, topk: int = 1) -> None:
+        """Raises if the model cannot name classes.
+
+        Args:
+            topk: number of classes to name.
+
+        Raises:
+            ValueError: `topk` is below 1, or the model's files do not name the classes.
+        """
+        if topk < 1:
+            raise ValueError(f"topk={topk} classes asked for; use 1 or more")
+        if not self.label_names:
+            raise ValueError(
+                f"{self.source} names no classes: its config.json lacks label_names; use a folder that training made"
+            )
+
+    def _best(self, shares: Tensor, topk: int) -> tuple[Prediction, ...]:
+        """The most likely classes of a row of probabilities."""
+        values, indices = shares.topk(min(topk, len(shares)))
+        return tuple(map(Prediction, (self.label_names[index] for index in indices.tolist()), values.tolist()))
+
+    def _tell_of_repeats(self, name: str, found: int) -> None:
+        """Warn of a video that is shorter than a clip."""
+        if found < self.protocol.num_frames:
+            _logger.warning(
+                "%s has only %d frames for a clip of %d: some are repeated", name, found, self.protocol.num_frames
+            )

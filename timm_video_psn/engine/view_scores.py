@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from timm_video_psn.data import VideoViews
-from timm_video_psn.engine.evaluate.scores import softmax
 from timm_video_psn.engine.precision import Precision
 
 _logger = logging.getLogger(__name__)
@@ -85,8 +84,10 @@ def fuse(logits: Floats, fusion: str) -> Floats:
         logits: of the views of a protocol, (views, K).
         fusion: mean of the `logits` or of the `probabilities`.
     """
-    values = softmax(logits) if fusion == "probabilities" else logits.astype(np.float64)
-    return np.asarray(values.mean(0), dtype=np.float32)
+    values = torch.from_numpy(logits).double()
+    if fusion == "probabilities":
+        values = values.softmax(1)
+    return np.asarray(values.mean(0).numpy(), dtype=np.float32)
 
 
 def _alike(videos: Sequence[VideoViews]) -> list[list[tuple[int, int]]]:

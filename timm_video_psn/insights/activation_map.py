@@ -17,12 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timm_video_psn.insights.plotting import new_figure, save_figure, save_film
-from timm_video_psn.insights.viewer import Footage
+from timm_video_psn.engine.trained_model import SampledClip
+from timm_video_psn.insights.films import save_film
 from timm_video_psn.layers.clip import unfold_clip
 from timm_video_psn.layers.views import MAPS, MapView, View
 from timm_video_psn.models import VideoNet
 from timm_video_psn.models.backbones import feature_levels
+from timm_video_psn.plotting import new_figure, plain, save_figure
 
 Method = Literal["gradcam", "hirescam"]
 _SHOWN_PX = 256  # height of a frame in a film, at least
@@ -184,11 +185,11 @@ def _layers(model: nn.Module, layer: str | None) -> dict[str, tuple[nn.Module, V
     )
 
 
-def overlay(footage: Footage, found: ActivationMap) -> np.ndarray:
+def overlay(sampled: SampledClip, found: ActivationMap) -> np.ndarray:
     """The frames in grey with their maps over them, the only colours: warmer is more, and grey is nothing.
 
     Args:
-        footage: the clip's frames.
+        sampled: the clip's frames.
         found: its maps.
 
     Returns:
@@ -196,29 +197,29 @@ def overlay(footage: Footage, found: ActivationMap) -> np.ndarray:
     """
     from matplotlib import colormaps
 
-    grey = footage.frames.numpy() @ _LUMA / 255.0  # (T, H, W)
+    grey = sampled.frames.numpy() @ _LUMA / 255.0  # (T, H, W)
     shares = found.enlarged(*grey.shape[1:])
     colours = colormaps[_MAP](shares)[..., :3]
     weight = 0.65 * shares[..., None]
     return np.rint(255 * ((1 - weight) * grey[..., None] + weight * colours)).astype(np.uint8)
 
 
-def draw_activation_map(footage: Footage, found: ActivationMap, path: Path, title: str = "") -> Path:
+def draw_activation_map(sampled: SampledClip, found: ActivationMap, path: Path, title: str = "") -> Path:
     """Draw the frames of a clip, and below each its map over it.
 
     Args:
-        footage: the clip's frames.
+        sampled: the clip's frames.
         found: its maps.
         path: the PNG file.
         title: above the picture.
     """
     from matplotlib.cm import ScalarMappable
 
-    covered, count = overlay(footage, found), len(footage.indices)
+    covered, count = overlay(sampled, found), len(sampled.indices)
     figure = new_figure(1.25 * count + 0.8, 3.1)
     axes = figure.subplots(2, count, squeeze=False)
-    for column, index in enumerate(footage.indices.tolist()):
-        axes[0, column].imshow(footage.frames[column].numpy())
+    for column, index in enumerate(sampled.indices.tolist()):
+        axes[0, column].imshow(sampled.frames[column].numpy())
         axes[1, column].imshow(covered[column])
         axes[0, column].set_title(f"frame {index}", fontsize=8)
         for axis in axes[:, column]:
@@ -226,19 +227,19 @@ def draw_activation_map(footage: Footage, found: ActivationMap, path: Path, titl
     bar = figure.colorbar(ScalarMappable(cmap=_MAP), ax=list(axes[1]), fraction=0.02, pad=0.01)
     bar.set_label("of the largest", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    figure.suptitle(title or f"class {found.label}, {found.layer}", fontsize=9)
+    figure.suptitle(plain(title) or f"class {found.label}, {found.layer}", fontsize=9)
     return save_figure(figure, path)
 
 
-def film_activation_map(footage: Footage, found: ActivationMap, path: Path, fps: float = 4.0) -> Path:
+def film_activation_map(sampled: SampledClip, found: ActivationMap, path: Path, fps: float = 4.0) -> Path:
     """Write the frames beside the frames with their maps as a film.
 
     Args:
-        footage: the clip's frames.
+        sampled: the clip's frames.
         found: its maps.
         path: the .mp4 file.
         fps: frames of the clip a second.
     """
-    both = np.concatenate([footage.frames.numpy(), overlay(footage, found)], axis=2)  # (T, H, 2 W, 3)
+    both = np.concatenate([sampled.frames.numpy(), overlay(sampled, found)], axis=2)  # (T, H, 2 W, 3)
     factor = max(1, -(-_SHOWN_PX // both.shape[1]))  # whole, so that pixels stay pixels
     return save_film(both.repeat(factor, axis=1).repeat(factor, axis=2), path, fps)

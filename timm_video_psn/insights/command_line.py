@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from timm_video_psn.console import positive_integer, run_command
+from timm_video_psn.console import add_old_name, positive_integer, run_command
+from timm_video_psn.engine.load_model import load
+from timm_video_psn.engine.model_source import WAYS
+from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.insights.activation_map import Method
 from timm_video_psn.insights.commands import (
-    Made,
+    Artifact,
     make_cam,
     make_embedding,
     make_evolution,
@@ -22,10 +25,10 @@ _NAME = "timm-video-psn insights"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command.
+    """Runs a command.
 
     Args:
-        argv: arguments; None for those of the process.
+        argv: arguments; None for the arguments of the process.
 
     Returns:
         The exit code: 0, 2 for an error, 130 when it was interrupted.
@@ -33,10 +36,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
 
     def run() -> None:
-        for path, caption in options.make(options):
+        models = _load(options)
+        for path, caption in options.make(models, options):
             print(f"{path}: {caption}")
 
-    return run_command(_NAME, run, options.traceback)
+    return run_command(_NAME, run, options.debug)
+
+
+def _load(options: argparse.Namespace) -> list[TrainedModel]:
+    """The models that a command looks into."""
+    models = [load(source, options.device) for source in getattr(options, "models", [])]
+    for trained in models:
+        trained.check_can_name()
+    if models:
+        print(f"device {models[0].precision}", flush=True)
+    return models
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,115 +63,115 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: argparse._SubParsersAction, name: str, text: str, make: Callable[..., list[Made]]
+    commands: argparse._SubParsersAction,
+    name: str,
+    text: str,
+    make: Callable[[list[TrainedModel], argparse.Namespace], list[Artifact]],
 ) -> argparse.ArgumentParser:
     """A command with the options that all have."""
-    parser = commands.add_parser(
-        name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("output/insights"), help="folder for the files")
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser = commands.add_parser(name, help=text, description=text)
+    output = "folder for the files (default: %(default)s)"
+    parser.add_argument("--output", type=Path, default=Path("output/insights"), metavar="DIR", help=output)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_old_name(parser, "--out", "--output")
+    add_old_name(parser, "--traceback", "--debug")
     parser.set_defaults(make=make)
     return parser
 
 
 def _model(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    text = "a run's folder, its best/, or hf-hub:user/name"
-    parser.add_argument("models" if several else "model", nargs="+" if several else None, metavar="MODEL", help=text)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("models", nargs="+" if several else 1, metavar="MODEL", help=WAYS)
+    device = "cpu, cuda, ...; auto is the GPU where there is one (default: %(default)s)"
+    parser.add_argument("--device", default="auto", help=device)
+
+
+def _video(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("video", type=Path, metavar="VIDEO", help="video file, or folder of frame images")
 
 
 def _dataset(parser: argparse.ArgumentParser, limit: int | None) -> None:
-    parser.add_argument(
-        "--dataset", metavar="NAME", help="of the embedding: motion, folder, sthv2, ...; default: the run's own"
-    )
-    parser.add_argument("--data-dir", metavar="DIR", help="folder of the data set; default: where the run found it")
-    text = "at most so many videos, spread evenly"
+    named = "data set: motion, folder, sthv2, ... (default: the data set of the run)"
+    parser.add_argument("--dataset", metavar="NAME", help=named)
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of the data set (default: where the run found it)")
+    text = f"largest number of videos, spread evenly (default: {limit or 'all'})"
     parser.add_argument("--limit", type=positive_integer, default=limit, metavar="N", help=text)
 
 
 def _interactions(commands: argparse._SubParsersAction) -> None:
-    text = "strength of the paths from spatial to temporal kernels (Fig. 5), of several models in rows"
-    parser = _command(
-        commands, "interactions", text, lambda options: make_interactions(options.models, options.out, options.device)
-    )
+    text = "Draw the strength of the paths from spatial to temporal kernels (Fig. 5); several models make several rows."
+    parser = _command(commands, "interactions", text, lambda models, o: make_interactions(models, o.output))
     _model(parser, several=True)
 
 
 def _shapes(commands: argparse._SubParsersAction) -> None:
-    text = "shapes of the synthesized kernels by weight, and effective receptive fields by gradients"
-    parser = _command(
-        commands, "shapes", text, lambda options: make_shapes(options.model, options.out, options.video, options.device)
-    )
+    text = "Draw the shapes of the synthesized kernels by weight, and their effective receptive fields by gradients."
+    parser = _command(commands, "shapes", text, lambda models, o: make_shapes(models[0], o.output, o.video))
     _model(parser)
-    parser.add_argument("--video", type=Path, help="at whose features the fields are measured; else at noise")
+    where = "video at whose features the fields are measured (default: noise)"
+    parser.add_argument("--video", type=Path, metavar="VIDEO", help=where)
 
 
 def _cam(commands: argparse._SubParsersAction) -> None:
-    text = "class activation maps of a video, frame by frame"
+    text = "Draw the class activation maps of a video, frame by frame."
     parser = _command(
-        commands,
-        "cam",
-        text,
-        lambda o: make_cam(o.model, o.video, o.out, o.label, o.layer, o.method, o.device),
+        commands, "cam", text, lambda models, o: make_cam(models[0], o.video, o.output, o.label, o.layer, o.method)
     )
     _model(parser)
-    parser.add_argument("video", type=Path, help="video file, or folder of frame images")
-    parser.add_argument("--label", metavar="CLASS", help="name of the class; default: the most likely one")
-    parser.add_argument("--layer", help="feature level (layer3, ...) or module; default: the last that the class reads")
-    parser.add_argument("--method", choices=get_args(Method), default="gradcam", help="how channels are weighted")
+    _video(parser)
+    parser.add_argument("--label", metavar="CLASS", help="name of the class (default: the most likely one)")
+    layer = "feature level (layer3, ...) or module (default: the last level that the class depends on)"
+    parser.add_argument("--layer", metavar="NAME", help=layer)
+    method = "weighting of the channels (default: %(default)s)"
+    parser.add_argument("--method", choices=get_args(Method), default="gradcam", help=method)
 
 
 def _evolution(commands: argparse._SubParsersAction) -> None:
-    text = "class probabilities as the frames of a video arrive"
+    text = "Draw class probabilities as the frames of a video arrive."
     parser = _command(
-        commands,
-        "evolution",
-        text,
-        lambda o: make_evolution(o.model, o.video, o.out, o.steps, o.window, o.device),
+        commands, "evolution", text, lambda models, o: make_evolution(models[0], o.video, o.output, o.steps, o.window)
     )
     _model(parser)
-    parser.add_argument("video", type=Path, help="video file, or folder of frame images")
-    parser.add_argument("--steps", type=positive_integer, default=24, help="how often the model is asked")
-    parser.add_argument(
-        "--window", type=positive_integer, help="frames of the sliding window; default: a third of the video"
-    )
+    _video(parser)
+    steps = "number of times that the model is asked (default: %(default)s)"
+    parser.add_argument("--steps", type=positive_integer, default=24, metavar="N", help=steps)
+    window = "frames of the sliding window (default: a third of the video)"
+    parser.add_argument("--window", type=positive_integer, metavar="FRAMES", help=window)
 
 
 def _embedding(commands: argparse._SubParsersAction) -> None:
-    text = "videos of a data set as points by t-SNE, of several models side by side"
+    text = "Lay out the videos of a data set as points by t-SNE; several models stand side by side."
     parser = _command(
         commands,
         "embedding",
         text,
-        lambda o: make_embedding(o.models, o.out, o.dataset, o.data_dir, o.split, o.limit, o.seed, o.device),
+        lambda models, o: make_embedding(models, o.output, o.dataset, o.data_dir, o.split, o.limit, o.seed),
     )
     _model(parser, several=True)
     _dataset(parser, limit=None)
-    parser.add_argument("--split", default="val", help="of the data set")
-    parser.add_argument("--seed", type=int, default=0, help="of t-SNE")
+    parser.add_argument("--split", default="val", help="split of the data set (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of t-SNE (default: %(default)s)")
 
 
 def _gains(commands: argparse._SubParsersAction) -> None:
-    text = "classes that gained and lost most between two files of scores"
-    parser = _command(commands, "gains", text, lambda o: make_gains(o.before, o.after, o.out, o.count))
-    parser.add_argument("before", type=Path, help="scores of the one model, .npz")
-    parser.add_argument("after", type=Path, help="scores of the other on the same videos")
-    parser.add_argument("--count", type=positive_integer, default=10, help="classes at either end")
+    text = "Draw the classes that gained and lost most between two score files."
+    parser = _command(commands, "gains", text, lambda models, o: make_gains(o.before, o.after, o.output, o.count))
+    parser.add_argument("before", type=Path, metavar="BEFORE", help="scores.npz of one model")
+    parser.add_argument("after", type=Path, metavar="AFTER", help="scores.npz of another model on the same videos")
+    count = "number of classes at either end (default: %(default)s)"
+    parser.add_argument("--count", type=positive_integer, default=10, metavar="N", help=count)
 
 
 def _report(commands: argparse._SubParsersAction) -> None:
-    text = "all of it for one model as one HTML page; a run's folder is enough for all but the gains"
+    text = "Put all insights into one model on one HTML page; the folder of a run is enough for all but the gains."
     parser = _command(
         commands,
         "report",
         text,
-        lambda o: make_report(o.model, o.out, o.video, o.dataset, o.data_dir, o.limit, o.scores, o.device),
+        lambda models, o: make_report(models[0], o.output, o.video, o.dataset, o.data_dir, o.limit, o.scores),
     )
     _model(parser)
-    text = "may be given more than once; default: the first of the data set"
-    parser.add_argument("--video", type=Path, action="append", default=[], help=text)
+    video = "video to look at, may be given more than once (default: the first of the data set)"
+    parser.add_argument("--video", type=Path, action="append", default=[], metavar="VIDEO", help=video)
     _dataset(parser, limit=REPORT_LIMIT)
-    parser.add_argument(
-        "--scores", type=Path, nargs=2, metavar=("BEFORE", "AFTER"), help="two files of scores, for the gains"
-    )
+    scores = "two score files, for the gains"
+    parser.add_argument("--scores", type=Path, nargs=2, metavar=("BEFORE", "AFTER"), help=scores)

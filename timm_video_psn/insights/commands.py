@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 import torch
 
+from timm_video_psn.engine.evaluate.compare import compare
 from timm_video_psn.engine.evaluate.scores import load_scores
+from timm_video_psn.engine.model_source import file_of_run, short_name
+from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.insights.activation_map import Method, activation_map, draw_activation_map, film_activation_map
-from timm_video_psn.insights.class_gain import class_gains, draw_class_gains, save_class_gains
+from timm_video_psn.insights.class_gain import draw_class_gains, save_class_gains
 from timm_video_psn.insights.embedding import (
     NUM_COLOURS,
     Embedding,
@@ -34,251 +37,227 @@ from timm_video_psn.insights.kernel_shapes import (
     save_kernel_shapes,
     synthesizer_fields,
 )
+from timm_video_psn.insights.run_videos import check_classes, read_videos
 from timm_video_psn.insights.temporal_evolution import draw_evolution, film_evolution, temporal_evolution
-from timm_video_psn.insights.viewer import (
-    Viewer,
-    check_classes,
-    kept_by_run,
-    open_viewer,
-    place_of,
-    read_videos,
-    watch,
-)
 
 
-class Made(NamedTuple):
+class Artifact(NamedTuple):
     """A file, and what it shows."""
 
     path: Path
     caption: str
 
 
-def make_interactions(sources: Sequence[str], out: Path, device: str = "cpu") -> list[Made]:
+def make_interactions(models: Sequence[TrainedModel], out: Path) -> list[Artifact]:
     """Fig. 5 of one or more models, the numbers, and the epochs of those runs that kept them.
 
     Args:
-        sources: model folders, or runs.
+        models: the models.
         out: folder for the files.
-        device: where the models are loaded.
 
     Raises:
         ValueError: a model has no synthesizer.
     """
-    models = {name: open_viewer(source, device).model for name, source in _named(sources).items()}
-    plain = {name: kernel_maps(model) for name, model in models.items()}
-    shared = {name: kernel_maps(model, per_element=True) for name, model in models.items()}
+    named = _named(models)
+    plain = {name: kernel_maps(trained.model) for name, trained in named.items()}
+    shared = {name: kernel_maps(trained.model, per_element=True) for name, trained in named.items()}
     table, picture = out / "interactions.csv", out / "interactions.png"
     title = "||T_ij||$_1$ / elements of T_ij: temporal (rows) by spatial kernels (columns)"
     made = [
-        Made(
+        Artifact(
             draw_kernel_maps(plain, picture),
             "The l1 norm of every block T_ij of the fusion layers (Fig. 5): how strongly a spatial kernel (column) "
             "feeds a temporal one (row). The maps of a site share one scale. Wider blocks have larger norms.",
         ),
-        Made(
+        Artifact(
             draw_kernel_maps(shared, out / "interactions_per_element.png", title),
             "The same, divided by the elements of each block, so that blocks of different widths can be compared.",
         ),
-        Made(save_kernel_maps(plain, table), "The numbers of both pictures."),
+        Artifact(save_kernel_maps(plain, table), "The numbers of both pictures."),
     ]
-    for name, source in _named(sources).items():
-        history = kept_by_run(source, "interactions.npz")
+    for name, trained in named.items():
+        history = file_of_run(trained.source, "interactions.npz")
         if history is not None:
-            film = out / f"interactions_{_as_file(name)}.gif"
-            made.append(
-                Made(animate_history(read_history(history), film, title=name), f"The maps of {name}, epoch by epoch.")
-            )
+            film = animate_history(read_history(history), out / f"interactions_{_as_file(name)}.gif", title=name)
+            made.append(Artifact(film, f"The maps of {name}, epoch by epoch."))
     return made
 
 
-def make_shapes(source: str, out: Path, video: Path | None = None, device: str = "cpu") -> list[Made]:
+def make_shapes(trained: TrainedModel, out: Path, video: Path | None = None) -> list[Artifact]:
     """The distribution of kernel shapes of a model, and its effective receptive fields.
 
     Args:
-        source: model folder, or run.
+        trained: the model.
         out: folder for the files.
-        video: at whose features the fields are measured; None for random clips.
-        device: where the model runs.
+        video: video at whose features the fields are measured; None for random clips.
     """
-    viewer = open_viewer(source, device)
-    shapes = kernel_shapes(kernel_maps(viewer.model))
-    clip = _random_clip(viewer) if video is None else viewer.clips(watch(viewer, video).frames[None])
-    fields = synthesizer_fields(viewer.model, clip)
+    shapes = kernel_shapes(kernel_maps(trained.model))
+    clip = _random_clip(trained) if video is None else trained.precision.clip(trained.read(video).frames[None])
+    fields = synthesizer_fields(trained.model, clip)
     at = "a random clip" if video is None else video.name
     caption = (
         "Above: share of ||T_ij||_1 that goes to kernels of each temporal (row) and spatial size (column). Below: "
         f"where the centre of what a synthesizer adds looks, by the energy of its gradients at {at}, in frames, and in "
         "pixels of the site's own map (colour: square root of the energy)."
     )
-    picture = draw_kernel_shapes(shapes, fields, out / "shapes.png", short_name(source))
+    picture = draw_kernel_shapes(shapes, fields, out / "shapes.png", short_name(trained.source))
     table = save_kernel_shapes(shapes, fields, out / "shapes.csv")
-    return [Made(picture, caption), Made(table, "The numbers of the picture.")]
+    return [Artifact(picture, caption), Artifact(table, "The numbers of the picture.")]
 
 
 def make_cam(
-    source: str,
+    trained: TrainedModel,
     video: Path,
     out: Path,
     label: str | None = None,
     layer: str | None = None,
     method: Method = "gradcam",
-    device: str = "cpu",
-) -> list[Made]:
+) -> list[Artifact]:
     """The class activation maps of a video.
 
     Args:
-        source: model folder, or run.
-        video: file, or folder of frame images.
+        trained: the model.
+        video: video file, or folder of frame images.
         out: folder for the files.
         label: name of the class; None for the most likely one.
         layer: see `activation_map`.
         method: see `activation_map`.
-        device: where the model runs.
 
     Raises:
         ValueError: an unknown class or layer.
     """
-    viewer = open_viewer(source, device)
-    footage = watch(viewer, video)
-    found = activation_map(viewer.model, viewer.clips(footage.frames[None]), _label(viewer, label), layer, method)
-    title = f"{video.name}: {method} of {viewer.label_names[found.label]!r} at {found.layer}, logit {found.logit:.2f}"
+    sampled = trained.read(video)
+    clip = trained.precision.clip(sampled.frames[None])
+    found = activation_map(trained.model, clip, _label(trained, label), layer, method)
+    name = trained.label_names[found.label]
     stem = f"cam_{_as_file(video.stem)}"
-    picture = draw_activation_map(footage, found, out / f"{stem}.png", title)
-    film = film_activation_map(footage, found, out / f"{stem}.mp4")
+    title = f"{video.name}: {method} of {name!r} at {found.layer}, logit {found.logit:.2f}"
+    picture = draw_activation_map(sampled, found, out / f"{stem}.png", title)
+    film = film_activation_map(sampled, found, out / f"{stem}.mp4")
     grid = " x ".join(map(str, found.maps.shape[1:]))
     caption = (
-        f"Where {found.layer} ({grid} places a frame) speaks for {viewer.label_names[found.label]!r} in {video.name}: "
+        f"Where {found.layer} ({grid} places a frame) speaks for {name!r} in {video.name}: "
         "warmer is more, on one scale for all frames."
     )
-    return [Made(picture, caption), Made(film, "The same as a film.")]
+    return [Artifact(picture, caption), Artifact(film, "The same as a film.")]
 
 
 def make_evolution(
-    source: str, video: Path, out: Path, steps: int = 24, window: int | None = None, device: str = "cpu"
-) -> list[Made]:
+    trained: TrainedModel, video: Path, out: Path, steps: int = 24, window: int | None = None
+) -> list[Artifact]:
     """Class probabilities as the frames of a video arrive.
 
     Args:
-        source: model folder, or run.
-        video: file, or folder of frame images.
+        trained: the model.
+        video: video file, or folder of frame images.
         out: folder for the files.
-        steps: how often the model is asked.
+        steps: number of times that the model is asked.
         window: frames of the sliding window.
-        device: where the model runs.
     """
-    viewer = open_viewer(source, device)
-    found = temporal_evolution(viewer, video, steps, window)
+    found = temporal_evolution(trained, video, steps, window)
     stem = f"evolution_{_as_file(video.stem)}"
-    picture = draw_evolution(found, viewer.label_names, out / f"{stem}.png", video.name)
-    film = film_evolution(found, viewer.label_names, out / f"{stem}.mp4", title=video.name)
-    said = viewer.label_names[int(found.growing[-1].argmax())]
+    picture = draw_evolution(found, trained.label_names, out / f"{stem}.png", video.name)
+    film = film_evolution(found, trained.label_names, out / f"{stem}.mp4", title=video.name)
+    said = trained.label_names[int(found.growing[-1].argmax())]
     caption = (
         f"What the model says of {video.name} as its frames arrive: left from all frames so far, right from the latest "
         f"{found.window}. In the end it says {said!r} with {found.growing[-1].max():.0%}."
     )
-    return [Made(picture, caption), Made(film, "The same as a film.")]
+    return [Artifact(picture, caption), Artifact(film, "The same as a film.")]
 
 
 def make_embedding(
-    sources: Sequence[str],
+    models: Sequence[TrainedModel],
     out: Path,
     dataset: str | None = None,
     data_dir: str | Path | None = None,
     split: str = "val",
     limit: int | None = None,
     seed: int = 0,
-    device: str = "cpu",
-) -> list[Made]:
+) -> list[Artifact]:
     """The videos of a data set as points, for one or more models side by side.
 
     Args:
-        sources: model folders, or runs.
+        models: the models.
         out: folder for the files.
-        dataset: name of the data set; None for that of the first run.
-        data_dir: where it lies; None for where that run has found it.
-        split: of the data set.
-        limit: at most so many videos, spread evenly.
-        seed: of t-SNE.
-        device: where the models run.
+        dataset: name of the data set; None for the data set of the first run.
+        data_dir: folder of the data set; None for the folder where that run found it.
+        split: split of the data set.
+        limit: largest number of videos, spread evenly; None for all.
+        seed: seed of t-SNE.
     """
-    viewers = {name: open_viewer(source, device) for name, source in _named(sources).items()}
-    first, *others = viewers.values()
+    first, *others = models
     dataset, index = read_videos(first, dataset, data_dir, split)
-    for viewer in others:
-        check_classes(viewer, dataset, index)
-    models: dict[str, tuple[Features, Embedding]] = {}
-    for name, viewer in viewers.items():
-        features = extract_features(viewer, create_feature_loader(viewer, index, limit))
-        models[name] = features, embed(features, seed)
-    picture = draw_embedding(models, index.class_names, out / "embedding.png")
-    unreadable = sum(features.num_unreadable for features, _ in models.values())
+    for trained in others:
+        check_classes(trained, dataset, index)
+    found: dict[str, tuple[Features, Embedding]] = {}
+    for name, trained in _named(models).items():
+        features = extract_features(trained, create_feature_loader(trained, index, limit))
+        found[name] = features, embed(features, seed)
+    picture = draw_embedding(found, index.class_names, out / "embedding.png")
+    unreadable = sum(features.num_unreadable for features, _ in found.values())
     caption = (
         f"Features of {split} videos of {dataset}, laid out by t-SNE, coloured by class. Silhouette and the accuracy "
-        "of the 5 nearest others are those of the features, not of the picture."
+        "of the 5 nearest others are measured in the features, not in the picture."
     )
     if len(index.class_names) > NUM_COLOURS:
-        caption += f" Colours come again after {NUM_COLOURS} classes."
+        caption += f" Colours repeat after {NUM_COLOURS} classes."
     if unreadable:
         caption += f" {unreadable} videos could not be read."
-    page = save_embedding_page(models, index, out / "embedding.html")
-    return [Made(picture, caption), Made(page, "The same to look into: every point tells its video.")]
+    page = save_embedding_page(found, index, out / "embedding.html")
+    return [Artifact(picture, caption), Artifact(page, "The same to look into: every point tells its video.")]
 
 
-def make_gains(before: Path, after: Path, out: Path, count: int = 10) -> list[Made]:
-    """The classes that gained and lost most between two files of scores.
+def make_gains(before: Path, after: Path, out: Path, count: int = 10) -> list[Artifact]:
+    """The classes that gained and lost most between two score files of the same videos.
 
     Args:
-        before: scores of the one model.
-        after: scores of the other.
+        before: score file of one model.
+        after: score file of another model.
         out: folder for the files.
-        count: classes at either end.
+        count: number of classes at either end.
+
+    Raises:
+        ValueError: the files are not of the same videos, labels and classes.
     """
-    old, new = load_scores(before), load_scores(after)
-    gains = class_gains(old, new)
+    comparison = compare(load_scores(before), load_scores(after), (str(before), str(after)))
     first, second = _apart(before, after)
-    picture = draw_class_gains(gains, out / "gains.png", f"{first} to {second}", count)
-    clear = sum(one.low > 0 for one in gains), sum(one.high < 0 for one in gains)
+    picture = draw_class_gains(comparison, out / "gains.png", f"{first} to {second}", count)
+    gains = [one.gain for one in comparison.classes]
+    clear = sum(gain.low > 0 for gain in gains), sum(gain.high < 0 for gain in gains)
     caption = (
-        f"Top-1 accuracy by class, from {before} ({old.protocol}) to {after} "
-        f"({new.protocol}), with 95 % intervals of paired proportions. Of {len(gains)} classes "
-        f"{clear[0]} have intervals above zero and {clear[1]} below; of many classes a few do so by chance."
+        f"Top-1 accuracy by class, from {before} ({comparison.protocols[0]}) to {after} ({comparison.protocols[1]}), "
+        f"with 95 % intervals of paired proportions. Of {len(gains)} classes {clear[0]} have intervals above zero and "
+        f"{clear[1]} below; of many classes a few do so by chance."
     )
-    return [Made(picture, caption), Made(save_class_gains(gains, out / "gains.csv"), "All classes.")]
+    table = save_class_gains(comparison, out / "gains.csv")
+    return [Artifact(picture, caption), Artifact(table, "All classes.")]
 
 
-def _random_clip(viewer: Viewer) -> torch.Tensor:
+def _random_clip(trained: TrainedModel) -> torch.Tensor:
     """Normalised noise of the model's size, (1, 3, T, S, S)."""
-    size = viewer.transform.img_size
-    noise = torch.randn(1, 3, viewer.model.num_frames, size, size, generator=torch.Generator().manual_seed(0))
-    return noise.to(viewer.precision.device)
+    size = trained.transform.img_size
+    noise = torch.randn(1, 3, trained.model.num_frames, size, size, generator=torch.Generator().manual_seed(0))
+    return noise.to(trained.precision.device)
 
 
-def _label(viewer: Viewer, name: str | None) -> int | None:
+def _label(trained: TrainedModel, name: str | None) -> int | None:
     """The class of a name."""
     if name is None:
         return None
-    if name not in viewer.label_names:
-        near = difflib.get_close_matches(name, viewer.label_names, n=3, cutoff=0.0)
-        raise ValueError(f"class {name!r} is none of the model's {len(viewer.label_names)}; nearest: {', '.join(near)}")
-    return viewer.label_names.index(name)
+    names = trained.label_names
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.0)
+        raise ValueError(f"class {name!r} is none of the model's {len(names)}; nearest: {', '.join(near)}")
+    return names.index(name)
 
 
-def short_name(source: str) -> str:
-    """A short name for a model folder: that of its run.
-
-    Args:
-        source: model folder, run, or hf-hub:user/name.
-    """
-    path = place_of(source)
-    return path.parent.name if path.name == "best" and path.parent.name else path.name
-
-
-def _named(sources: Sequence[str]) -> dict[str, str]:
-    """Sources by short names, which are numbered where they would be the same."""
-    names = [short_name(source) for source in sources]
+def _named(models: Sequence[TrainedModel]) -> dict[str, TrainedModel]:
+    """Models by short names, which are numbered where they would be the same."""
+    names = [short_name(trained.source) for trained in models]
     return {
-        name if names.count(name) == 1 else f"{name} ({number})": source
-        for number, (name, source) in enumerate(zip(names, sources, strict=True), 1)
+        name if names.count(name) == 1 else f"{name} ({number})": trained
+        for number, (name, trained) in enumerate(zip(names, models, strict=True), 1)
     }
 
 

@@ -24,8 +24,9 @@ from timm_video_psn.data import (
     collate,
     create_loader,
 )
-from timm_video_psn.insights.plotting import new_figure, save_figure, save_text
-from timm_video_psn.insights.viewer import Viewer
+from timm_video_psn.engine.trained_model import TrainedModel
+from timm_video_psn.files import write_text
+from timm_video_psn.plotting import new_figure, plain, save_figure
 
 _NEIGHBOURS = 5
 NUM_COLOURS = 20
@@ -60,16 +61,16 @@ class Embedding:
     neighbour_accuracy: float
 
 
-def create_feature_loader(viewer: Viewer, index: VideoIndex, limit: int | None = None, workers: int = 1) -> Any:
+def create_feature_loader(trained: TrainedModel, index: VideoIndex, limit: int | None = None, workers: int = 1) -> Any:
     """A loader of the clips that validation sees.
 
     Args:
-        viewer: the model.
+        trained: the model.
         index: the videos.
         limit: at most so many, spread evenly over the data set; None for all.
         workers: processes that decode.
     """
-    dataset: Any = VideoDataset(index, viewer.model.num_frames, viewer.transform, False, 0, viewer.sampling)
+    dataset: Any = VideoDataset(index, trained.model.num_frames, trained.transform, False, 0, trained.sampling)
     part = None
     if limit is not None and limit < len(index):
         part = np.linspace(0, len(index) - 1, limit).round().astype(int).tolist()
@@ -98,24 +99,24 @@ def _only(numbers: torch.Tensor, batch: Batch) -> Batch:
 
 
 @torch.inference_mode()
-def extract_features(viewer: Viewer, batches: Iterable[Batch]) -> Features:
+def extract_features(trained: TrainedModel, batches: Iterable[Batch]) -> Features:
     """The pooled features of videos, what the classifier sees, averaged over the frames.
 
     Args:
-        viewer: the model.
+        trained: the model.
         batches: of clips.
 
     Raises:
         ValueError: not one video could be read, or the split does not tell the labels.
     """
-    model, parts, unreadable = viewer.model, [], 0
+    model, parts, unreadable = trained.model, [], 0
     for batch in batches:
         unreadable += len(batch.unreadable)
         if not len(batch.label):
             continue
         if (batch.label < 0).any():
             raise ValueError("an embedding is coloured by class, and this split has videos without labels; use val")
-        maps = model.forward_features(viewer.clips(batch.clip))
+        maps = model.forward_features(trained.precision.clip(batch.clip))
         features = model.forward_head(maps, pre_logits=True).float().cpu()  # (B, D)
         named = model.forward_head(maps).argmax(1).cpu()
         parts.append((features.numpy(), batch.label.numpy(), batch.index.numpy(), named.numpy()))
@@ -133,14 +134,11 @@ def embed(features: Features, seed: int = 0) -> Embedding:
         seed: of t-SNE.
 
     Raises:
-        ImportError: scikit-learn is not installed.
         ValueError: fewer than 4 videos.
     """
-    try:
-        from sklearn.manifold import TSNE
-        from sklearn.preprocessing import StandardScaler
-    except ImportError as error:
-        raise ImportError("embedding needs scikit-learn: pip install 'timm-video-psn[insights]'") from error
+    from sklearn.manifold import TSNE
+    from sklearn.preprocessing import StandardScaler
+
     if len(features.labels) < 4:
         raise ValueError(f"{len(features.labels)} videos make no map; use at least 4")
     values = StandardScaler().fit_transform(features.values)
@@ -206,7 +204,7 @@ def draw_embedding(models: Mapping[str, tuple[Features, Embedding]], class_names
         for label in np.unique(features.labels):
             x, y = found.points[features.labels == label].T
             axis.scatter(x, y, s=12, color=colours[label], label=legend[label] if legend else None)
-        axis.set_title(_caption(name, features, found).replace(": ", "\n"), fontsize=8)
+        axis.set_title(plain(_caption(name, features, found)).replace(": ", "\n"), fontsize=8)
         axis.set(xticks=[], yticks=[])
     if legend:
         axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
@@ -215,7 +213,7 @@ def draw_embedding(models: Mapping[str, tuple[Features, Embedding]], class_names
 
 def _in_legend(name: str) -> str:
     """A name in two lines at most."""
-    return textwrap.fill(name, _LEGEND_CHARS, max_lines=2, placeholder=" …")
+    return textwrap.fill(plain(name), _LEGEND_CHARS, max_lines=2, placeholder=" …")
 
 
 def embedding_page(models: Mapping[str, tuple[Features, Embedding]], index: VideoIndex, page: bool = True) -> str:
@@ -251,7 +249,9 @@ def save_embedding_page(models: Mapping[str, tuple[Features, Embedding]], index:
         index: the videos.
         path: the HTML file.
     """
-    return save_text(embedding_page(models, index), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, embedding_page(models, index))
+    return path
 
 
 def _points(features: Features, found: Embedding, index: VideoIndex) -> list[list[Any]]:

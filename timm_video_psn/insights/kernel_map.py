@@ -8,7 +8,7 @@ divides by them, so that blocks and sites can be compared.
 import textwrap
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from timm_video_psn.insights.plotting import heat_map, new_figure, pixels_of, save_figure, save_gif, save_table
+from timm_video_psn.files import write_csv
+from timm_video_psn.insights.films import save_gif
 from timm_video_psn.interactions import InteractionMap, interaction_map
+from timm_video_psn.plotting import new_figure, pixels_of, plain, save_figure
 
 Maps = Mapping[str, InteractionMap]  # site -> map
 _NAME_CHARS = 24  # of a model's name that fit beside its row
@@ -92,13 +94,15 @@ def save_kernel_maps(maps: Mapping[str, Maps], path: Path) -> Path:
         path: the CSV file.
     """
     rows = [
-        (name, site, temporal, spatial, float(one.norms[i, j]), int(one.sizes[i, j]))
+        (name, site, temporal, spatial, f"{one.norms[i, j]:.6g}", int(one.sizes[i, j]))
         for name, sites in maps.items()
         for site, one in sites.items()
         for i, temporal in enumerate(one.temporal_labels)
         for j, spatial in enumerate(one.spatial_labels)
     ]
-    return save_table(("model", "site", "temporal", "spatial", "l1_norm", "elements"), rows, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, ("model", "site", "temporal", "spatial", "l1_norm", "elements"), rows)
+    return path
 
 
 def _size(maps: Mapping[str, Maps]) -> tuple[float, float]:
@@ -124,8 +128,32 @@ def _draw(figure: Any, maps: Mapping[str, Maps], title: str, tops: Mapping[str, 
             axes[row, column].spines[:].set_visible(False)
         axes[0, column].set_title(site, fontsize=9)
     for row, name in enumerate(maps):
-        axes[row, 0].set_ylabel(textwrap.fill(name, _NAME_CHARS), fontsize=8)
+        axes[row, 0].set_ylabel(textwrap.fill(plain(name), _NAME_CHARS), fontsize=8)
     figure.suptitle(title or "||T_ij||$_1$, temporal kernels (rows) by spatial kernels (columns)", fontsize=9)
+
+
+def heat_map(
+    axis: Any, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], high: float, low: float
+) -> Any:
+    """Draws a table of numbers as colours, "the deeper color, the denser", with the numbers in the cells.
+
+    Args:
+        axis: axes of a figure.
+        values: (rows, columns).
+        rows: names of the rows.
+        columns: names of the columns.
+        high: value of the deepest colour.
+        low: value of the palest one.
+    """
+    image = axis.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
+    axis.set_xticks(range(len(columns)), columns, fontsize=7)
+    axis.set_yticks(range(len(rows)), rows, fontsize=7)
+    axis.tick_params(length=0)
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            dark = value - low > 0.6 * (high - low)
+            axis.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=6, color="white" if dark else "black")
+    return image
 
 
 def read_history(path: Path) -> History:

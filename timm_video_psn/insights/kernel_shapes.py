@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from timm_video_psn.insights.kernel_map import kernel_maps
-from timm_video_psn.insights.plotting import heat_map, new_figure, save_figure, save_table
+from timm_video_psn.files import write_csv
+from timm_video_psn.insights.kernel_map import heat_map, kernel_maps
 from timm_video_psn.interactions import InteractionMap
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 from timm_video_psn.layers.clip import fold_clip, unfold_clip
+from timm_video_psn.plotting import new_figure, plain, save_figure
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def draw_kernel_shapes(
     axes[0, 0].set_ylabel("temporal by spatial size,\n% of $\\sum$ ||T_ij||$_1$", fontsize=8)
     axes[1, 0].set_ylabel("gradient energy in time", fontsize=8)
     axes[2, 0].set_ylabel("gradient energy in space", fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(plain(title), fontsize=10)
     return save_figure(figure, path)
 
 
@@ -215,6 +216,8 @@ def save_kernel_shapes(shapes: Mapping[str, KernelShapes], fields: Mapping[str, 
         extent = fields[site].extent() if site in fields else ("", "", "")
         for i, temporal in enumerate(one.temporal_sizes):
             for j, spatial in enumerate(one.spatial_sizes):
-                rows.append((site, temporal, spatial, float(one.shares[i, j]), *extent))
+                rows.append((site, temporal, spatial, f"{one.shares[i, j]:.6g}", *extent))
     header = ("site", "temporal_size", "spatial_size", "share", "field_t", "field_h", "field_w")
-    return save_table(header, rows, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, header, rows)
+    return path

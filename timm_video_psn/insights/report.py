@@ -8,18 +8,19 @@ from functools import partial
 from pathlib import Path
 
 from timm_video_psn.data import ShardedIndex
+from timm_video_psn.engine.model_source import short_name
+from timm_video_psn.engine.trained_model import TrainedModel
+from timm_video_psn.files import write_text
 from timm_video_psn.insights.commands import (
-    Made,
+    Artifact,
     make_cam,
     make_embedding,
     make_evolution,
     make_gains,
     make_interactions,
     make_shapes,
-    short_name,
 )
-from timm_video_psn.insights.plotting import save_text
-from timm_video_psn.insights.viewer import Viewer, open_viewer, read_videos
+from timm_video_psn.insights.run_videos import read_videos
 
 REPORT_LIMIT = 600  # videos of the embedding
 _TYPES = {".png": "image/png", ".gif": "image/gif", ".mp4": "video/mp4"}
@@ -38,57 +39,54 @@ class Part:
     """A section of the page: what was made, or why nothing was."""
 
     title: str
-    made: tuple[Made, ...]
+    made: tuple[Artifact, ...]
     reason: str = ""
 
 
 def make_report(
-    source: str,
+    trained: TrainedModel,
     out: Path,
     videos: Sequence[Path] = (),
     dataset: str | None = None,
     data_dir: str | Path | None = None,
     limit: int | None = REPORT_LIMIT,
     scores: tuple[Path, Path] | None = None,
-    device: str = "cpu",
-) -> list[Made]:
+) -> list[Artifact]:
     """Write `report.html`, and beside it, in `files/`, what went into it.
 
     A run knows its data set, so that its folder is enough for all parts but the gains. A part that the model or what
     was given does not allow says so in the page instead.
 
     Args:
-        source: model folder, or run.
+        trained: the model.
         out: folder for the files.
         videos: for class activation maps and predictions over time; none for the first of the data set.
         dataset: for the embedding; None for that of the run.
         data_dir: where it lies; None for where the run has found it.
         limit: at most so many videos of it, spread evenly.
         scores: two files of scores, before and after.
-        device: where the model runs.
     """
     files = out / "files"
-    viewer = open_viewer(source, device)  # first: where there is no model, there is no report
     missing = ""
     if not videos:
         try:
-            videos = [_first_video(viewer, dataset, data_dir)]
+            videos = [_first_video(trained, dataset, data_dir)]
         except _REASONS as error:
             missing = f"no video was given, as --video FILE, and of the data set there is none: {error}"
     first = videos[0] if videos else None
     parts = [
-        _part("Filter interactions", lambda: make_interactions([source], files, device)),
-        _part("Kernel shapes", lambda: make_shapes(source, files, first, device)),
+        _part("Filter interactions", lambda: make_interactions([trained], files)),
+        _part("Kernel shapes", lambda: make_shapes(trained, files, first)),
     ]
     for number, video in enumerate(videos, 1):
         place = files / f"video_{number}"  # videos of two folders may have one name
-        cam = partial(make_cam, source, video, place, device=device)
-        evolution = partial(make_evolution, source, video, place, device=device)
+        cam = partial(make_cam, trained, video, place)
+        evolution = partial(make_evolution, trained, video, place)
         parts.append(_part(f"Activation maps of {video.name}", cam))
         parts.append(_part(f"Prediction over time, {video.name}", evolution))
     if missing:
         parts.append(Part("Activation maps and prediction over time", (), missing))
-    embedding = partial(make_embedding, [source], files, dataset, data_dir, limit=limit, device=device)
+    embedding = partial(make_embedding, [trained], files, dataset, data_dir, limit=limit)
     parts.append(_part("Embedding", embedding))
     if scores:
         parts.append(_part("Gains of classes", lambda: make_gains(*scores, files)))
@@ -96,12 +94,14 @@ def make_report(
         parts.append(
             Part("Gains of classes", (), "no two files of scores were given, as --scores BEFORE.npz AFTER.npz")
         )
-    title = f"Insights into {short_name(source)}"
-    path = save_text(report_page(title, _summary(viewer, source), parts), out / "report.html")
-    return [Made(path, f"{sum(len(part.made) for part in parts)} pictures, films and tables in one page.")]
+    title = f"Insights into {short_name(trained.source)}"
+    path = out / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, report_page(title, _summary(trained), parts))
+    return [Artifact(path, f"{sum(len(part.made) for part in parts)} pictures, films and tables in one page.")]
 
 
-def _part(title: str, make: Callable[[], list[Made]]) -> Part:
+def _part(title: str, make: Callable[[], list[Artifact]]) -> Part:
     """What was made, or the reason why not."""
     try:
         return Part(title, tuple(make()))
@@ -109,9 +109,9 @@ def _part(title: str, make: Callable[[], list[Made]]) -> Part:
         return Part(title, (), str(error))
 
 
-def _first_video(viewer: Viewer, dataset: str | None, data_dir: str | Path | None) -> Path:
+def _first_video(trained: TrainedModel, dataset: str | None, data_dir: str | Path | None) -> Path:
     """A video to look at where none was given."""
-    dataset, index = read_videos(viewer, dataset, data_dir)
+    dataset, index = read_videos(trained, dataset, data_dir)
     if isinstance(index, ShardedIndex):
         raise ValueError("its videos lie in shards")
     number = next((number for number in range(len(index)) if index.part(number)[0] == 0), None)
@@ -120,15 +120,15 @@ def _first_video(viewer: Viewer, dataset: str | None, data_dir: str | Path | Non
     return index.root / index.paths[number]
 
 
-def _summary(viewer: Viewer, source: str) -> dict[str, str]:
+def _summary(trained: TrainedModel) -> dict[str, str]:
     """Lines about the model."""
-    model, size = viewer.model, viewer.transform.img_size
+    model, size = trained.model, trained.transform.img_size
     count = sum(parameter.numel() for parameter in model.parameters())
     return {
         "model": f"{model.pretrained_cfg['architecture']}, {count / 1e6:.2f} M parameters",
-        "folder": source,
-        "classes": f"{len(viewer.label_names)}: {', '.join(viewer.label_names[:12])}"
-        + (", ..." if len(viewer.label_names) > 12 else ""),
+        "folder": trained.source,
+        "classes": f"{len(trained.label_names)}: {', '.join(trained.label_names[:12])}"
+        + (", ..." if len(trained.label_names) > 12 else ""),
         "clip": f"{model.num_frames} frames of {size} x {size} pixels",
         "synthesizers": ", ".join(model.sites) or "none",
     }
@@ -157,7 +157,7 @@ def _told(reason: str) -> str:
     return f"<p>Nothing to show here: {html.escape(reason)}</p>" if reason else ""
 
 
-def _figure(made: Made) -> str:
+def _figure(made: Artifact) -> str:
     """One file, inside of the page."""
     caption = f"<figcaption>{html.escape(made.caption)}</figcaption>"
     suffix = made.path.suffix

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from timm_video_psn.data import VideoReader
-from timm_video_psn.insights.plotting import new_figure, pixels_of, save_figure, save_film
-from timm_video_psn.insights.viewer import Viewer, watch
+from timm_video_psn.engine.trained_model import TrainedModel
+from timm_video_psn.insights.films import save_film
+from timm_video_psn.plotting import new_figure, pixels_of, plain, save_figure
 
 _SHOWN = 8  # frames above the curves
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:gray")
@@ -44,11 +45,11 @@ class Evolution:
         return [int(label) for label in np.argsort(-best, kind="stable")[:count]]
 
 
-def temporal_evolution(viewer: Viewer, path: Path, steps: int = 24, window: int | None = None) -> Evolution:
+def temporal_evolution(trained: TrainedModel, path: Path, steps: int = 24, window: int | None = None) -> Evolution:
     """Let the frames of a video arrive, and ask the model at every step.
 
     Args:
-        viewer: the model.
+        trained: the model.
         path: video file, or folder of frame images.
         steps: how often it is asked; at most once a frame.
         window: frames of the sliding window; None for a third of the video, at least a clip's.
@@ -61,23 +62,21 @@ def temporal_evolution(viewer: Viewer, path: Path, steps: int = 24, window: int 
         raise ValueError(f"steps={steps}, window={window}: use whole numbers from 1 on")
     with VideoReader(path) as reader:
         total = reader.num_frames
-    length = viewer.model.num_frames
+    length = trained.model.num_frames
     window = min(total, max(length, total // 3) if window is None else window)
     arrived = np.unique(np.linspace(1, total, min(steps, total)).round().astype(int))
     starts = {"growing": np.zeros_like(arrived), "sliding": np.maximum(arrived - window, 0)}
     chosen = {
-        kind: [
-            [s + int(i) for i in viewer.sampling(int(n - s), length, None)] for s, n in zip(first, arrived, strict=True)
-        ]
+        kind: [[s + i for i in trained.frame_indices(int(n - s))] for s, n in zip(first, arrived, strict=True)]
         for kind, first in starts.items()
     }
     latest = (arrived - 1).tolist()
     needed = sorted({index for rows in chosen.values() for row in rows for index in row} | set(latest))
-    seen = watch(viewer, path, needed).frames  # (N, S, S, 3)
+    seen = trained.read(path, needed).frames  # (N, S, S, 3)
     place = {index: number for number, index in enumerate(needed)}
 
     def ask(rows: list[list[int]]) -> np.ndarray:
-        return viewer.probabilities(torch.stack([seen[[place[index] for index in row]] for row in rows]))
+        return trained.probabilities(torch.stack([seen[[place[index] for index in row]] for row in rows]))
 
     frames = seen[[place[index] for index in latest]].numpy()
     return Evolution(arrived, ask(chosen["growing"]), ask(chosen["sliding"]), window, total, frames)
@@ -127,7 +126,7 @@ class _Picture:
             (line, values[:, label])
             for axis, values in zip(axes, (found.growing, found.sliding), strict=True)
             for colour, label in zip(_COLOURS, found.leading(), strict=False)
-            for line in axis.plot(found.arrived, values[:, label], marker=".", color=colour, label=names[label])
+            for line in axis.plot(found.arrived, values[:, label], marker=".", color=colour, label=plain(names[label]))
         ]
         for axis, name in zip(axes, ("all frames so far", f"the latest {found.window} frames"), strict=True):
             axis.set(title=name, xlabel="frames that have arrived", ylim=(-0.02, 1.02), xlim=(0, found.num_frames + 1))
@@ -136,7 +135,7 @@ class _Picture:
         columns = 150 // (8 + max(len(names[label]) for label in found.leading()))  # as many as fit into the width
         handles = axes[1].get_lines()
         lower.legend(handles=handles, loc="outside lower center", fontsize=8, ncols=max(1, min(5, columns)))
-        self.figure.suptitle(title, fontsize=10)
+        self.figure.suptitle(plain(title), fontsize=10)
 
     def at(self, step: int) -> np.ndarray:
         """The picture when so many steps have been made; nothing changes its place."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from timm_video_psn.data import Batch, UnreadableVideo
-from timm_video_psn.engine.evaluate.evaluate import evaluate, pair_accuracy
+from timm_video_psn.engine.evaluate.evaluate import evaluate
 from timm_video_psn.engine.precision import Precision
 
 PRECISION = Precision(torch.device("cpu"), (0.0, 0.0, 0.0), (1 / 255,) * 3)
@@ -29,6 +29,8 @@ def test_accuracy_is_counted_by_hand():
     result = evaluate(FirstPixel(), batches, PRECISION, num_expected=4)
     assert result.top1 == 75.0
     assert (result.num_videos, result.num_expected, result.pair_top1) == (4, 4, None)
+    paired = evaluate(FirstPixel(), batches, PRECISION, num_expected=4, reversal_pairs=((2, 3), (1, 4)))
+    assert paired.pair_top1 == 50.0  # of the second and the third video
     assert 75.0 <= result.top5 <= 100.0
 
 
@@ -38,19 +40,6 @@ def test_a_video_that_cannot_be_read_is_left_out_and_reported():
     assert (result.num_videos, result.num_expected, result.unreadable) == (1, 2, (unreadable,))
     with pytest.raises(ValueError, match=r"none of the 1 videos to evaluate could be read: c\.mp4: no frames"):
         evaluate(FirstPixel(), [batch([], [], [unreadable])], PRECISION, num_expected=1)
-
-
-def test_within_pairs_only_the_two_classes_compete():
-    logits = torch.tensor([[1.0, 0, 9], [0, 1, 9], [0, 1, 9], [0, 0, 9]])
-    labels = torch.tensor([0, 0, 1, 2])
-    assert pair_accuracy(logits, labels, ((0, 1),)) == pytest.approx(200 / 3)
-    assert pair_accuracy(logits, labels, ()) is None
-    assert pair_accuracy(logits[3:], labels[3:], ((0, 1),)) is None
-
-
-def test_a_tie_within_a_pair_counts_half_however_the_classes_are_numbered():
-    logits = torch.zeros(4, 2)
-    assert pair_accuracy(logits, torch.tensor([0, 0, 0, 1]), ((0, 1),)) == 50.0
 
 
 def test_logits_that_are_not_finite_are_wrong_and_told_of(caplog):

@@ -35,7 +35,7 @@ def model_folder(tmp_path_factory):
 def validated(count, tmp_path, *argv):
     """Exit codes, what was said by rank, and the folder of the results."""
     folder = tmp_path / f"by{count}"
-    argv = [*map(str, argv), "--output", str(folder), "--workers", "0", "--bootstrap", "100"]
+    argv = [*map(str, argv), "--output", str(folder), "--workers", "0"]
     processes = Processes(count, tmp_path / f"log{count}", validate_main, argv)
     codes = processes.wait()
     return codes, [processes.said(rank) for rank in range(count)], folder
@@ -65,7 +65,7 @@ def test_a_test_on_shards_has_the_scores_of_the_files(model_folder, tiny_motion,
     for name, argv in (("files", ("--dataset", "motion")), ("shards", ())):  # shards are known by their index
         data = tiny_motion if name == "files" else tmp_path / "shards"
         argv = ["--model", str(model_folder), "--data-dir", str(data), "--device", "cpu", *argv, *PROTOCOLS]
-        argv += ["--output", str(tmp_path / name), "--workers", "0", "--bootstrap", "100"]
+        argv += ["--output", str(tmp_path / name), "--workers", "0"]
         assert validate_main(argv) == 0
         results.append(json.loads((tmp_path / name / "results.json").read_text()))
     assert results[0]["dataset"] == results[1]["dataset"] == "motion"

@@ -17,8 +17,9 @@ from PIL import Image
 from timm_video_psn.__main__ import predict as predict_main
 from timm_video_psn.data import FrameStream, VideoReader, write_video
 from timm_video_psn.data.video import stream as video_stream
+from timm_video_psn.engine.load_model import load
 from timm_video_psn.engine.predict.command import expand_inputs, parse_predict_options
-from timm_video_psn.engine.predict.predictor import Predictor
+from timm_video_psn.engine.trained_model import TrainedModel
 
 CLIPS = Path(__file__).parents[4] / "shared" / "clips"
 
@@ -41,13 +42,13 @@ def json_lines(capsys):
 
 def test_a_folder_of_videos_is_predicted_one_by_one(videos, model_folder, capsys, tmp_path):
     table = tmp_path / "table.csv"
-    argv = [str(videos), "--model", model_folder, "--json", "--csv", str(table), "--top", "2", "--batch-size", "2"]
+    argv = [str(videos), "--model", model_folder, "--json", "--csv", str(table), "--topk", "2", "--batch-size", "2"]
     assert predict_main([*argv, "--workers", "2"]) == 0
     answers = json_lines(capsys)
     assert [answer["file"] for answer in answers] == [str(videos / name) for name in ("a.mp4", "b.mp4", "deep/c.mp4")]
-    predictor = Predictor(model_folder)
+    model = load(model_folder)
     for answer in answers:
-        alone = predictor.predict(answer["file"], 2)
+        alone = model.predict(answer["file"], 2).top
         assert [item["label"] for item in answer["top"]] == [item.label for item in alone]
         assert [item["probability"] for item in answer["top"]] == pytest.approx([item.probability for item in alone])
     with table.open(newline="") as file:
@@ -76,7 +77,7 @@ def test_an_unreadable_video_among_others_is_named_and_the_others_are_answered(v
 @pytest.mark.parametrize("sec", [[], ["--stride", "1"]])
 def test_windows_of_a_video(videos, model_folder, capsys, tmp_path, sec):
     table, copy = tmp_path / "table.csv", tmp_path / "copy.mp4"
-    argv = [str(videos / "a.mp4"), "--model", model_folder, "--window", "2", *sec, "--top", "1"]
+    argv = [str(videos / "a.mp4"), "--model", model_folder, "--window", "2", *sec, "--topk", "1"]
     assert predict_main([*argv, "--csv", str(table), "--video-out", str(copy)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" s ")[0].split() for line in lines] == [["0.00", "-", "2.00"], ["1.00", "-", "3.00"]]
@@ -123,10 +124,10 @@ def silent_stream(tmp_path, monkeypatch):
 
 def test_a_stream_that_falls_silent_ends_and_its_answers_are_kept(silent_stream, model_folder, capsys, tmp_path):
     url, table = silent_stream, tmp_path / "table.csv"
-    assert predict_main([url, "--model", model_folder, "--json", "--top", "1", "--csv", str(table)]) == 2
+    assert predict_main([url, "--model", model_folder, "--json", "--topk", "1", "--csv", str(table)]) == 2
     captured = capsys.readouterr()
     assert f"error: cannot decode {url}: it broke off, or sent nothing for 2 s" in captured.err
-    assert len(captured.err.splitlines()) == 1
+    assert len(captured.err.splitlines()) == 2
     *answers, last = [json.loads(line) for line in captured.out.splitlines()]
     assert [(answer["start_sec"], answer["end_sec"]) for answer in answers] == [(0, 2), (1, 3)]
     assert last["error"].startswith("it broke off")
@@ -146,7 +147,7 @@ def interruptible():
 
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_stream_as_its_end_would(silent_stream, model_folder, capsys, tmp_path, monkeypatch):
-    table, said, predict_clips = tmp_path / "table.csv", [], Predictor.predict_clips
+    table, said, predict_clips = tmp_path / "table.csv", [], TrainedModel.predict_clips
 
     def predict_and_press(self, *arguments):
         said.append(predict_clips(self, *arguments))
@@ -154,10 +155,10 @@ def test_an_interrupt_ends_a_stream_as_its_end_would(silent_stream, model_folder
             _thread.interrupt_main()
         return said[-1]
 
-    monkeypatch.setattr(Predictor, "predict_clips", predict_and_press)
-    assert predict_main([silent_stream, "--model", model_folder, "--top", "1", "--csv", str(table)]) == 0
+    monkeypatch.setattr(TrainedModel, "predict_clips", predict_and_press)
+    assert predict_main([silent_stream, "--model", model_folder, "--topk", "1", "--csv", str(table)]) == 0
     captured = capsys.readouterr()
-    assert captured.err == ""
+    assert captured.err == "device cpu, float32\n"
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0]["start_sec"] == "0.0"
@@ -189,7 +190,7 @@ def test_nothing_is_overwritten_and_nothing_predicted_in_vain(videos, model_fold
 def test_the_copy_is_an_mp4(capsys):
     with pytest.raises(SystemExit):
         predict_main(["x.mp4", "--model", "m", "--video-out", "x.avi"])
-    assert "what is written is an mp4; end the name in .mp4" in capsys.readouterr().err
+    assert "the copy is an mp4; end the name in .mp4" in capsys.readouterr().err
 
 
 def test_a_whole_video_can_be_annotated(videos, model_folder, tmp_path):
@@ -222,7 +223,7 @@ def test_images_without_a_rate_are_refused_before_anything_is_predicted(tmp_path
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [("--top", "0"), ("--window", "0"), ("--batch-size", "0"), ("--fps", "0"), ("--window", "inf"), ("--fps", "nan")],
+    [("--topk", "0"), ("--window", "0"), ("--batch-size", "0"), ("--fps", "0"), ("--window", "inf"), ("--fps", "nan")],
 )
 def test_lengths_and_numbers_must_be_positive_and_finite(flag, value, capsys):
     with pytest.raises(SystemExit):
@@ -234,19 +235,19 @@ def test_lengths_and_numbers_must_be_positive_and_finite(flag, value, capsys):
 def test_what_windows_alone_obey_is_not_passed_over(flag, capsys):
     with pytest.raises(SystemExit):
         predict_main(["x.mp4", "--model", "m", flag, "1"])
-    assert f"{flag} is of windows" in capsys.readouterr().err
+    assert f"{flag} belongs to windows" in capsys.readouterr().err
     assert parse_predict_options(["0", "--model", "m", flag, "1"]).window is None  # a camera has windows always
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="no folder shared/clips with real videos beside the repository")
 def test_real_clips_are_predicted_whole_in_windows_and_annotated(model_folder, capsys, tmp_path):
-    predictor = Predictor(model_folder)
+    model = load(model_folder)
     clips = expand_inputs([str(CLIPS)])
     assert len(clips) == 4
     assert predict_main([str(CLIPS), "--model", model_folder, "--json", "--workers", "2"]) == 0
     for clip, answer in zip(clips, json_lines(capsys), strict=True):
         assert answer["file"] == clip
-        (first, *_), alone = answer["top"], predictor.predict(clip, 1)[0]
+        (first, *_), alone = answer["top"], model.predict(clip, 1).top[0]
         assert (first["label"], first["probability"]) == (alone.label, pytest.approx(alone.probability, abs=1e-5))
     for clip in clips:
         copy = tmp_path / "copy.mp4"

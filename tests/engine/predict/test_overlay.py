@@ -5,8 +5,8 @@ import pytest
 
 from timm_video_psn.data import FrameStream, TimedFrame, VideoReader, write_video
 from timm_video_psn.engine.predict.overlay import annotate_video, write_classes
-from timm_video_psn.engine.predict.predictor import Prediction
 from timm_video_psn.engine.predict.sliding_window import Span
+from timm_video_psn.engine.trained_model import Prediction
 
 
 def span(start, end, *shares):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from timm_video_psn.data import DecodeError, FrameStream, TimedFrame, VideoReader, write_video
-from timm_video_psn.engine.predict.predictor import Predictor
+from timm_video_psn.engine.load_model import load
 from timm_video_psn.engine.predict.sliding_window import predict_windows, slide
 
 
@@ -54,17 +54,17 @@ def test_frames_that_no_window_needs_are_let_go():
 def test_a_window_is_predicted_as_its_frames_alone_are(model_folder, tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (50, 32, 48, 3), dtype=np.uint8)
     write_video(tmp_path / "video.mp4", frames, fps=10)
-    predictor = Predictor(model_folder)
+    model = load(model_folder)
     with FrameStream(tmp_path / "video.mp4") as stream:
-        spans = list(predict_windows(predictor, stream, stream.fps, 2, 1, top=3, batch_size=3))
+        spans = list(predict_windows(model, stream, stream.fps, 2, 1, topk=3, batch_size=3))
     assert [(span.start_sec, span.end_sec) for span in spans] == [(0, 2), (1, 3), (2, 4), (3, 5)]
     with VideoReader(tmp_path / "video.mp4") as reader:
         decoded = reader.read(range(50))
     for span in spans:
         part = decoded[10 * int(span.start_sec) : 10 * int(span.end_sec)]
-        alone = predictor.predict_clips(predictor.prepare(part[predictor.frame_indices(20)])[None], 3)[0]
-        assert [item.label for item in span.predictions] == [item.label for item in alone]
-        shares = [[item.probability for item in predictions] for predictions in (span.predictions, alone)]
+        alone = model.predict_clips(model.prepare(part[model.frame_indices(20)])[None], 3)[0]
+        assert [item.label for item in span.top] == [item.label for item in alone]
+        shares = [[item.probability for item in predictions] for predictions in (span.top, alone)]
         torch.testing.assert_close(*map(torch.tensor, shares))
 
 
@@ -74,7 +74,7 @@ def test_what_comes_before_a_video_breaks_off_is_predicted(model_folder):
             yield TimedFrame(i / 10, np.full((32, 32, 3), i, np.uint8))
         raise DecodeError("video.mp4", "it is damaged")
 
-    spans = predict_windows(Predictor(model_folder), breaks_off(), 10, 1, 1, batch_size=8)
+    spans = predict_windows(load(model_folder), breaks_off(), 10, 1, 1, batch_size=8)
     assert [next(spans).start_sec for _ in range(3)] == [0, 1, 2]
     with pytest.raises(DecodeError, match="it is damaged"):
         next(spans)
@@ -82,11 +82,11 @@ def test_what_comes_before_a_video_breaks_off_is_predicted(model_folder):
 
 def test_long_windows_are_thinned_and_told_of(model_folder, caplog):
     frames = (TimedFrame(i / 100, np.full((32, 32, 3), i % 256, np.uint8)) for i in range(1000))
-    spans = list(predict_windows(Predictor(model_folder), frames, 100, 10, 10))
+    spans = list(predict_windows(load(model_folder), frames, 100, 10, 10))
     assert [(span.start_sec, round(span.end_sec, 6)) for span in spans] == [(0, 10)]
     assert "one frame of 4 is looked at" in caplog.text
 
 
 def test_lengths_must_be_positive(model_folder):
     with pytest.raises(ValueError, match="both must be above 0"):
-        next(predict_windows(Predictor(model_folder), [], 10, 0, 1))
+        next(predict_windows(load(model_folder), [], 10, 0, 1))

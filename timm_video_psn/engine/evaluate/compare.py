@@ -1,49 +1,45 @@
 """Two score files of the same videos: which model is better, by how much, how surely, and on which classes.
 
 The same videos are hard for both models, so that the difference is known better than either accuracy: it depends only
-on the videos that one model names correctly and the other does not. Its interval is a bootstrap over videos with both
-models' answers kept together; McNemar's exact test is a binomial test on those videos.
+on the videos that one model alone names correctly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from timm_video_psn.engine.evaluate.accuracy import Interval, bootstrap_mean, percentile_bounds, ranks_of_labels
+from timm_video_psn.engine.evaluate.accuracy import ranks_of_labels
+from timm_video_psn.engine.evaluate.intervals import Interval, difference_interval, mcnemar_p, share_interval
 from timm_video_psn.engine.evaluate.scores import Scores, align
 
 
 class ClassChange(NamedTuple):
-    """Top-1 of both models within a class, in percent."""
+    """Top-1 of both models within a class in percent, and the second's gain over the first in points."""
 
     name: str
     videos: int
     first: float
     second: float
-
-    @property
-    def gain(self) -> float:
-        """Of the second over the first, in points."""
-        return self.second - self.first
+    gain: Interval
 
 
 @dataclass(frozen=True)
 class Comparison:
     """The second model against the first.
 
-    Args:
-        first: its top-1.
-        second: its top-1.
+    Attributes:
+        first: top-1 of the first model.
+        second: top-1 of the second model.
         difference: second - first, in points.
-        only_first: videos that the first alone names correctly.
-        only_second: videos that the second alone names correctly.
-        num_videos: with a label.
-        num_expected: videos that there should be.
-        p_value: of McNemar's exact test, two-sided.
-        classes: with videos, largest gain first.
-        protocols: of both.
+        only_first: number of videos that the first alone names correctly.
+        only_second: number of videos that the second alone names correctly.
+        num_videos: number of videos with a label.
+        num_expected: number of videos that there should be.
+        p_value: McNemar's exact test, two-sided.
+        classes: the classes with videos, largest gain first.
+        protocols: protocols of both.
     """
 
     first: Interval
@@ -58,37 +54,34 @@ class Comparison:
     protocols: tuple[str, str]
 
 
-def compare(first: Scores, second: Scores, names: Sequence[str], resamples: int, seed: int = 0) -> Comparison:
-    """Compare two models on the videos that have a label.
+def compare(first: Scores, second: Scores, names: Sequence[str]) -> Comparison:
+    """Compares two models on the videos that have a label.
 
     Args:
         first: scores of one model.
-        second: scores of the other, of the same videos.
-        names: of the two, for messages.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+        second: scores of another model for the same videos.
+        names: names of the two, for messages.
 
     Raises:
         ValueError: the videos, their labels or the classes differ, or no video has a label.
     """
     first, second = align([first, second], names)
     if not first.labelled:
-        raise ValueError(f"none of the {len(first)} videos of {names[0]} has a label; there is nothing to compare")
+        raise ValueError(
+            f"none of the {len(first)} videos of {names[0]} has a label; there is nothing to compare: test both models "
+            "on a split with labels, such as val"
+        )
     rows = np.flatnonzero(first.labels >= 0)
     first, second = first.take(rows), second.take(rows)
-    a, b = ranks_of_labels(first) < 1, ranks_of_labels(second) < 1
-    only_first, only_second, total = int((a & ~b).sum()), int((b & ~a).sum()), len(rows)
-    cells = np.array([only_first, only_second, total - only_first - only_second])
-    # the last cell may be empty, and gets at most what rounding leaves: it does not count for the difference
-    drawn = np.random.default_rng(seed).multinomial(total, cells / total, size=resamples)  # (resamples, 3)
-    low, high = percentile_bounds(100 * (drawn[:, 1] - drawn[:, 0]) / total)
+    a, b = (ranks_of_labels(scores.scores, scores.labels) < 1 for scores in (first, second))
+    only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
     return Comparison(
-        first=bootstrap_mean(a, resamples, seed),
-        second=bootstrap_mean(b, resamples, seed),
-        difference=Interval(100 * (only_second - only_first) / total, low, high),
+        first=share_interval(int(a.sum()), len(a)),
+        second=share_interval(int(b.sum()), len(b)),
+        difference=difference_interval(a, b),
         only_first=only_first,
         only_second=only_second,
-        num_videos=total,
+        num_videos=len(rows),
         num_expected=max(first.num_expected, second.num_expected),
         p_value=mcnemar_p(only_first, only_second),
         classes=_changes(first, a, b),
@@ -96,29 +89,24 @@ def compare(first: Scores, second: Scores, names: Sequence[str], resamples: int,
     )
 
 
-def mcnemar_p(only_first: int, only_second: int) -> float:
-    """McNemar's exact test, two-sided: P(a split at least as uneven) if both were equally likely, at most 1.
+def class_rows(comparison: Comparison) -> Iterator[tuple[str | int | float, ...]]:
+    """The rows of a table: class, videos, both accuracies, the gain and its bounds.
 
     Args:
-        only_first: videos that the first model alone names correctly.
-        only_second: videos that the second alone names correctly.
+        comparison: see `compare`.
     """
-    total, term, tail = only_first + only_second, 1, 0
-    for k in range(min(only_first, only_second) + 1):  # term is the binomial coefficient (total, k), a whole number
-        tail += term
-        term = term * (total - k) // (k + 1)
-    return min(1.0, 2 * tail / 2**total)
+    for change in comparison.classes:
+        numbers = (change.first, change.second, *change.gain)
+        yield (change.name, change.videos, *(round(number, 4) for number in numbers))
 
 
 def _changes(scores: Scores, a: np.ndarray, b: np.ndarray) -> tuple[ClassChange, ...]:
     """Each class with videos, largest gain first."""
-    num_classes = len(scores.class_names)
-    videos, first, second = (
-        np.bincount(scores.labels, weights=weights, minlength=num_classes) for weights in (np.ones(len(a)), a, b)
-    )
-    changes = [
-        ClassChange(name, int(videos[label]), 100 * first[label] / videos[label], 100 * second[label] / videos[label])
-        for label, name in enumerate(scores.class_names)
-        if videos[label]
-    ]
-    return tuple(sorted(changes, key=lambda change: -change.gain))
+    changes = []
+    for label in np.unique(scores.labels).tolist():
+        old, new = (hits[scores.labels == label] for hits in (a, b))
+        gain = difference_interval(old, new)
+        changes.append(
+            ClassChange(scores.class_names[label], len(old), 100 * float(old.mean()), 100 * float(new.mean()), gain)
+        )
+    return tuple(sorted(changes, key=lambda change: -change.gain.value))

@@ -6,22 +6,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from timm_video_psn.plotting import new_figure, plain, save_figure
+
 _NUMBERED = 20  # up to so many classes the cells show their numbers, and both axes the names
 _NAME = 48  # characters of a class name that an axis has room for
 
 
 def draw_confusion(confusion: npt.NDArray[np.int64], class_names: Sequence[str], path: Path, title: str) -> None:
-    """Draw the share of each class's videos that get each answer: a row is a class and adds up to 100 %.
+    """Draws the share of each class's videos that get each answer: a row is a class and adds up to 100 %.
 
     Args:
         confusion: videos by class and by predicted class, (K, K).
-        class_names: in label order.
+        class_names: names in label order.
         path: the PNG file.
-        title: above the picture; the protocol belongs into it.
+        title: text above the picture; the protocol belongs into it.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     count, few = len(class_names), len(class_names) <= _NUMBERED
     cell, font = (0.5, 8.0) if few else (0.11, 5.5)  # inches, points: a line of text fits into a row
     names = [_short(name) for name in class_names]
@@ -29,8 +28,7 @@ def draw_confusion(confusion: npt.NDArray[np.int64], class_names: Sequence[str],
     side = max(2.5, cell * count)
     top = 0.8  # inches for the title
     width, height = text + side + 1.2, (text if few else 0.5) + side + top
-    figure = Figure(figsize=(width, height))  # laid out by hand: matplotlib's own layout takes a minute for 400 names
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height, layout=None)  # matplotlib's own layout takes a minute for 400 names
     bottom = height - top - side
     axis = figure.add_axes((text / width, bottom / height, side / width, side / height))
     bar = figure.add_axes(((text + side + 0.25) / width, bottom / height, 0.2 / width, min(side, 4) / height))
@@ -55,10 +53,9 @@ def draw_confusion(confusion: npt.NDArray[np.int64], class_names: Sequence[str],
         axis.set_yticks(np.arange(-0.5, count, 10), minor=True)
         axis.grid(which="minor", color="0.85", linewidth=0.4)
         axis.tick_params(which="minor", length=0)
-    figure.savefig(path, dpi=110 if few else 130, format="png")
+    save_figure(figure, path, dpi=110 if few else 130)
 
 
 def _short(name: str) -> str:
-    """The beginning of a long name; dollar signs would begin a formula."""
-    name = name.replace("$", r"\$")
-    return name if len(name) <= _NAME else f"{name[: _NAME - 3]}..."
+    """The beginning of a long name."""
+    return plain(name if len(name) <= _NAME else f"{name[: _NAME - 3]}...")

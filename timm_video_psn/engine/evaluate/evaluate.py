@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from timm_video_psn.data import UnreadableVideo
 from timm_video_psn.engine.distributed import gather, is_first
+from timm_video_psn.engine.evaluate.accuracy import pair_hits, ranks_of_labels
 from timm_video_psn.engine.precision import Precision
 
 _logger = logging.getLogger(__name__)
@@ -66,12 +67,14 @@ def evaluate(
             "the logits of %d of %d videos are not finite, which counts as wrong; use --amp-dtype bfloat16 or no --amp",
             *(int((~finite).sum()), len(finite)),
         )
-    top = (logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]) & finite[:, None]
+    known = torch.where(finite[:, None], logits, -torch.inf).numpy(), labels.numpy()
+    ranks, in_pairs = ranks_of_labels(*known), pair_hits(*known, reversal_pairs)
+    ranks[~finite.numpy()] = logits.shape[1]
     return Evaluation(
         loss=F.cross_entropy(logits, labels).item(),
-        top1=_percent(top[:, 0]),
-        top5=_percent(top.any(1)),
-        pair_top1=pair_accuracy(logits, labels, reversal_pairs),
+        top1=100.0 * float((ranks < 1).mean()),
+        top5=100.0 * float((ranks < 5).mean()),
+        pair_top1=100.0 * float(in_pairs.mean()) if len(in_pairs) else None,
         num_videos=len(labels),
         num_expected=num_expected,
         num_short=num_short,
@@ -119,32 +122,3 @@ def _merge(parts: list[Any]) -> tuple[Tensor, Tensor, int, list[UnreadableVideo]
             "each process its rank and world_size"
         )
     return logits[order], labels[order], num_short, unreadable
-
-
-def pair_accuracy(logits: Tensor, labels: Tensor, pairs: tuple[tuple[int, int], ...]) -> float | None:
-    """Percentage of videos whose own class beats the other class of its pair.
-
-    Args:
-        logits: (N, K).
-        labels: (N,).
-        pairs: classes that belong together; videos of other classes do not count.
-
-    Returns:
-        None without pairs, or without a video of any of them.
-    """
-    if not pairs:
-        return None
-    partner = torch.full((logits.shape[1],), -1)
-    for a, b in pairs:
-        partner[a], partner[b] = b, a
-    paired = partner[labels] >= 0
-    if not paired.any():
-        return None
-    own = logits[paired].gather(1, labels[paired, None])
-    other = logits[paired].gather(1, partner[labels[paired], None])
-    # A tie counts half: a model that cannot tell the two apart has 50 %, however its classes are numbered.
-    return 100.0 * ((own > other).double() + 0.5 * (own == other).double()).mean().item()
-
-
-def _percent(hits: Tensor) -> float:
-    return 100.0 * hits.double().mean().item()

@@ -1,13 +1,13 @@
-"""The options of validate_video.py; what is left out is as the model's config.json says."""
+"""The options of validate_video.py; the model's config.json says what they leave out."""
 
 import argparse
 import os
 from collections.abc import Sequence
 
-from timm_video_psn.console import add_old_name, positive_integer
+from timm_video_psn.console import add_old_name, add_retired_option, positive_integer
 from timm_video_psn.data import ANNOTATED, DATASETS, STREAMED
 from timm_video_psn.data.clips.sampling import TEST_SAMPLINGS, sampling_name
-from timm_video_psn.engine.evaluate.accuracy import RESAMPLES
+from timm_video_psn.engine.model_source import WAYS
 from timm_video_psn.engine.protocol import (
     FUSIONS,
     Protocol,
@@ -27,7 +27,7 @@ _DESCRIPTION = """Test a trained model on a split of a data set, clips x crops.
 _ONE_PROTOCOL = ("views", "sampling", "num_frames", "fusion", "test_img_size", "test_short_side")
 
 # What score files can be told; workers and device change no number.
-_OF_SCORE_FILES = ("bootstrap", "seed", "output", "traceback", "workers", "device")
+_OF_SCORE_FILES = ("output", "debug", "workers", "device")
 _ALSO = {"ensemble": ("ensemble", "weights", "fusion"), "compare": ("compare",)}
 
 
@@ -35,7 +35,7 @@ def parse_validate_options(argv: Sequence[str] | None = None) -> argparse.Namesp
     """Options from the command line.
 
     Args:
-        argv: arguments; None for those of the process.
+        argv: arguments; None for the arguments of the process.
     """
     parser = argparse.ArgumentParser(
         prog="validate_video.py", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -45,19 +45,20 @@ def parse_validate_options(argv: Sequence[str] | None = None) -> argparse.Namesp
     _add_protocol(parser.add_argument_group("protocol"))
     _add_run(parser.add_argument_group("run"))
     add_old_name(parser, "--max-broken", "--max-unreadable")
+    add_old_name(parser, "--traceback", "--debug")
+    add_retired_option(parser, "--bootstrap", "Wilson's intervals need no resampling")
+    add_retired_option(parser, "--seed", "Wilson's intervals need no resampling")
     options = parser.parse_args(argv)
     asked = [name for name in ("ensemble", "compare") if getattr(options, name)]
     if len(asked) + bool(options.model or options.checkpoint) != 1:
         parser.error("give one of --model (or --checkpoint), --ensemble and --compare")
     if options.weights and not options.ensemble:
-        parser.error("--weights are those of --ensemble; leave them out")
+        parser.error("--weights belong to --ensemble; leave them out")
     if asked and (useless := _given(parser, options) - {*_OF_SCORE_FILES, *_ALSO[asked[0]]}):
         given = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(useless))
         parser.error(f"--{asked[0]} reads score files, which {given} cannot change; leave it out")
     if options.protocol and (both := [f"--{n.replace('_', '-')}" for n in _ONE_PROTOCOL if getattr(options, n)]):
         parser.error(f"--protocol says it all; leave {', '.join(both)} out, or say it there")
-    if options.bootstrap < 100:
-        parser.error(f"--bootstrap {options.bootstrap} resamples tell no interval; use 100 or more")
     return options
 
 
@@ -70,11 +71,11 @@ def protocols_of(options: argparse.Namespace, default: Protocol) -> list[Protoco
     """The protocols asked for, or the model's own.
 
     Args:
-        options: of validate_video.py.
-        default: of the model.
+        options: options of validate_video.py.
+        default: protocol of the model.
 
     Raises:
-        ValueError: one cannot be, or is asked for twice.
+        ValueError: a protocol is impossible, or asked for twice.
     """
     if options.protocol:
         protocols = [parse_protocol(text, default) for text in options.protocol]
@@ -97,55 +98,69 @@ def protocols_of(options: argparse.Namespace, default: Protocol) -> list[Protoco
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", metavar="FOLDER", help="best/ of a run, local-dir:FOLDER, hf-hub:user/name; or a name, with:")
-    add("--checkpoint", metavar="FILE", help="last.pt of a run (needs no --model), or weights for the named model")
+    add("--model", metavar="FOLDER", help=f"{WAYS}; or a model name, with --checkpoint")
+    add(
+        "--checkpoint",
+        metavar="FILE",
+        help="last.pt of a run (needs no --model), or a file of weights for the named model",
+    )
     add("--ensemble", nargs="+", metavar="NPZ", help="score files to join")
-    add("--weights", nargs="+", type=float, metavar="W", help="of --ensemble; default: equal")
-    add("--compare", nargs=2, metavar=("NPZ", "NPZ"), help="two score files of the same videos")
+    add("--weights", nargs="+", type=float, metavar="W", help="weights of the files of --ensemble (default: equal)")
+    add("--compare", nargs=2, metavar=("NPZ", "NPZ"), help="two score files of the same videos to compare")
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     known = ", ".join(sorted({*DATASETS, *ANNOTATED, *STREAMED}))
-    add("--dataset", metavar="NAME", help=f"default: the one that the model was trained on; {known}")
-    add("--data-dir", metavar="DIR", help="folder of the data set; shards: or its URL")
-    add("--split", choices=["val", "test", "train"], default="val", help="default: %(default)s")
-    add("--list", metavar="FILE", help="annotations of the split that lie elsewhere than the reader looks")
-    add("--decoder", choices=["auto", "pyav", "torchcodec"], default="auto", help="of video files; auto is pyav")
-    add("--workers", "-j", type=int, default=min(4, os.cpu_count() or 1), help="processes that decode; 0: this one")
+    add("--dataset", metavar="NAME", help=f"{known} (default: the data set that the model was trained on)")
+    add("--data-dir", metavar="DIR", help="folder of the data set; of shards also a URL")
+    add("--split", choices=["val", "test", "train"], default="val", help="split of the data set (default: %(default)s)")
+    add("--list", metavar="FILE", help="annotations of the split, if they do not lie where the reader looks")
+    add(
+        "--decoder",
+        choices=["auto", "pyav", "torchcodec"],
+        default="auto",
+        help="decoder of video files; auto is pyav (default: auto)",
+    )
+    add(
+        "--workers",
+        "-j",
+        type=int,
+        default=min(4, os.cpu_count() or 1),
+        help="processes that decode; 0: this one (default: %(default)s)",
+    )
     unreadable = "share of unreadable videos that ends the test (default: %(default)s)"
     add("--max-unreadable", type=float, default=0.1, metavar="SHARE", help=unreadable)
 
 
 def _add_protocol(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    several = "[FRAMESx]CLIPSxCROPS[@PX[/SHORT]] [sampling] [fusion]; once for each of several, which share one decode"
+    several = (
+        "[FRAMESx]CLIPSxCROPS[@PX[/SHORT]] [sampling] [fusion]; give it several times to test several in one decode"
+    )
     add("--protocol", action="append", metavar="TEXT", help=several)
-    add("--views", metavar="CLIPSxCROPS", help="1x1, 2x3, 10x3, ...; crops are 1, the centre, or 3")
-    frames = "frames of the clips; tsn is segments; twice has 2 clips, dense usually 10"
+    add("--views", metavar="CLIPSxCROPS", help="1x1, 2x3, 10x3, ...; 1 crop is the centre, 3 lie along the long side")
+    frames = "choice of the frames; tsn is segments; twice has 2 clips, dense 10 unless --views says more"
     add("--sampling", type=sampling_name, choices=list(TEST_SAMPLINGS), help=frames)
-    add("--num-frames", type=positive_integer, metavar="T", help="frames of a clip")
-    add("--fusion", choices=FUSIONS, help="mean of the views' logits or probabilities")
-    add("--test-img-size", type=positive_integer, metavar="PX", help="side of the crops")
-    short = "the frames' short side, which the crops are cut from; default: the model's, or the crop if that is larger"
+    add("--num-frames", type=positive_integer, metavar="T", help="frames of a clip (default: the model's)")
+    add("--fusion", choices=FUSIONS, help="what is averaged over the views (default: logits)")
+    add("--test-img-size", type=positive_integer, metavar="PX", help="side of the crops (default: the model's)")
+    short = "short side of the frames that the crops are cut from (default: the model's, or the crop if it is larger)"
     add("--test-short-side", type=positive_integer, metavar="PX", help=short)
 
 
 def _add_run(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    at_once = "views that the model sees at once; default: 16, and fewer if the GPU's memory is too small"
+    at_once = "views that the model sees at once (default: 16, and fewer if the GPU's memory is too small)"
     add("--views-per-step", type=positive_integer, metavar="N", help=at_once)
-    add("--device", help="cuda, cpu, ...; default: cuda where there is one")
-    add("--amp", action="store_true", help="autocast")
-    add("--amp-dtype", choices=["float16", "bfloat16"], default="float16", help="numbers of autocast")
+    add("--device", default="auto", help="cuda, cpu, ...; auto is the GPU where there is one (default: auto)")
+    add("--amp", action="store_true", help="compute with fewer bits (autocast)")
     add(
-        "--bootstrap",
-        type=int,
-        default=RESAMPLES,
-        metavar="N",
-        help="resamples of the intervals (default: %(default)s)",
+        "--amp-dtype",
+        choices=["float16", "bfloat16"],
+        default="float16",
+        help="numbers of --amp (default: %(default)s)",
     )
-    add("--seed", type=int, default=0, help="of the intervals")
-    results = "folder of the results; default: validate-<dataset>-<split> beside the model; none for score files"
+    results = "folder of the results (default: validate-<dataset>-<split> beside the model; none for score files)"
     add("--output", metavar="DIR", help=results)
-    add("--traceback", action="store_true", help="show where an error came from")
+    add("--debug", action="store_true", help="show the traceback of an error")

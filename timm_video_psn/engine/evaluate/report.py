@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from timm_video_psn.engine.evaluate.accuracy import ClassAccuracy
 from timm_video_psn.engine.evaluate.compare import ClassChange, Comparison
+from timm_video_psn.engine.evaluate.intervals import Interval
 from timm_video_psn.engine.evaluate.result_files import Result, count_line, metrics_of
 
 _WHOLE_TABLE = 20  # classes up to which all are shown; else the best and the worst
@@ -47,18 +48,15 @@ def comparison_lines(comparison: Comparison, names: tuple[str, str]) -> Iterator
         "AB", names, comparison.protocols, (comparison.first, comparison.second), strict=True
     ):
         yield f"{letter}  {protocol}: top-1 {top1} % ({count})  {name}"
-    yield (
-        f"B - A  {comparison.difference.value:+.2f} [{comparison.difference.low:+.2f}, "
-        f"{comparison.difference.high:+.2f}] points of top-1 ({count})"
-    )
+    yield (f"B - A  {_signed(comparison.difference)} points of top-1 ({count})")
     yield (
         f"       only A is right: {comparison.only_first}, only B: {comparison.only_second}; "
         f"McNemar's exact p = {comparison.p_value:.3g}"
     )
     if comparison.protocols[0] != comparison.protocols[1]:
         yield "       note: the protocols differ, so that the difference is not the models' alone"
-    gained = [change for change in comparison.classes if change.gain > 0][:_ENDS]
-    lost = [change for change in reversed(comparison.classes) if change.gain < 0][:_ENDS]
+    gained = [change for change in comparison.classes if change.gain.value > 0][:_ENDS]
+    lost = [change for change in reversed(comparison.classes) if change.gain.value < 0][:_ENDS]
     for title, changes in (("gained most", gained), ("lost most", lost)):
         if changes:
             yield f"  classes that {title}, A -> B"
@@ -66,11 +64,15 @@ def comparison_lines(comparison: Comparison, names: tuple[str, str]) -> Iterator
 
 
 def _class_line(row: ClassAccuracy) -> str:
-    mistaken = f", else mostly {row.taken_for} ({row.taken_for_videos})" if row.taken_for else ""
+    mistaken = f", else mostly {row.most_confused_with} ({row.confused_videos})" if row.most_confused_with else ""
     share = 100 * row.correct / row.videos
     return f"  {row.name[:_NAME]:<{_NAME}} {row.correct:>5} of {row.videos:<5} {share:6.2f} %{mistaken}"
 
 
+def _signed(points: Interval) -> str:
+    return f"{points.value:+.2f} [{points.low:+.2f}, {points.high:+.2f}]"
+
+
 def _change_line(change: ClassChange) -> str:
-    numbers = f"{change.first:6.2f} -> {change.second:6.2f} ({change.gain:+.2f}, {change.videos} videos)"
+    numbers = f"{change.first:6.2f} -> {change.second:6.2f} ({_signed(change.gain)}, {change.videos} videos)"
     return f"  {change.name[:_NAME]:<{_NAME}} {numbers}"

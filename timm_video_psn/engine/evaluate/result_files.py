@@ -1,14 +1,12 @@
-"""What a test leaves in its folder, all of it with the protocol beside the numbers.
+"""The files of a test, with the protocol beside every number.
 
 `results.json` and `results.csv` have a row for each protocol; its folder holds `scores.npz`, `predictions.csv` and,
 where labels are known, `per_class.csv`, `confusion.csv` and `confusion.png`. `skipped.csv` lists the videos that could
 not be read.
 """
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from timm_video_psn.data import UnreadableVideo
-from timm_video_psn.engine.evaluate.accuracy import Accuracy, Interval
+from timm_video_psn.engine.evaluate.accuracy import Accuracy
 from timm_video_psn.engine.evaluate.confusion import draw_confusion
+from timm_video_psn.engine.evaluate.intervals import Interval
 from timm_video_psn.engine.evaluate.scores import Scores, save_scores
-from timm_video_psn.files import atomic_path
+from timm_video_psn.files import write_csv, write_text
 
 METRICS = ("top1", "top5", "mean_class", "pair_top1")
 _BEST = 5  # classes of each video in predictions.csv
@@ -29,9 +28,9 @@ _BEST = 5  # classes of each video in predictions.csv
 class Result:
     """The scores of one protocol, and their accuracy where labels are known.
 
-    Args:
-        scores: of the videos.
-        accuracy: of the scores, or None.
+    Attributes:
+        scores: scores of the videos.
+        accuracy: accuracy of the scores, or None.
         slug: name of the protocol's folder.
         settings: the protocol's values by name.
     """
@@ -43,11 +42,11 @@ class Result:
 
 
 def count_line(scores: Scores, accuracy: Accuracy | None) -> str:
-    """How many videos the numbers are of, of how many.
+    """The number of videos behind a result, and how many there should be.
 
     Args:
-        scores: of the videos.
-        accuracy: of the scores, or None.
+        scores: scores of the videos.
+        accuracy: accuracy of the scores, or None.
     """
     line = f"{len(scores)} of {scores.num_expected} videos"
     if accuracy is not None and accuracy.num_videos < len(scores):
@@ -59,7 +58,7 @@ def metrics_of(accuracy: Accuracy) -> dict[str, Interval]:
     """The metrics by name.
 
     Args:
-        accuracy: of a protocol.
+        accuracy: accuracy under one protocol.
     """
     found = {name: getattr(accuracy, name) for name in METRICS}
     return {name: interval for name, interval in found.items() if interval is not None}
@@ -68,12 +67,12 @@ def metrics_of(accuracy: Accuracy) -> dict[str, Interval]:
 def write_results(
     folder: Path, results: Sequence[Result], about: dict[str, Any], unreadable: Sequence[UnreadableVideo] = ()
 ) -> None:
-    """Write all files.
+    """Writes all files.
 
     Args:
-        folder: is made if it is not there; files of an earlier test are replaced.
-        results: of each protocol.
-        about: what the numbers are of, for results.json.
+        folder: folder of the files, which is made if it is not there; files of an earlier test are replaced.
+        results: results of all protocols.
+        about: model, data and settings behind the numbers, for results.json.
         unreadable: videos that could not be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,26 +81,11 @@ def write_results(
     rows = [_row(result) for result in results]
     skipped = [{"path": item.path, "reason": item.reason} for item in unreadable]
     summary = {**about, "skipped": skipped, "results": [_json_row(result) for result in results]}
-    _write_text(folder / "results.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    write_csv(folder / "results.csv", list(rows[0]), (row.values() for row in rows))
+    write_text(folder / "results.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_csv(folder / "results.csv", list(rows[0]), (list(row.values()) for row in rows))
     (folder / "skipped.csv").unlink(missing_ok=True)
     if unreadable:
         write_csv(folder / "skipped.csv", ("path", "reason"), ((item.path, item.reason) for item in unreadable))
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table.
-
-    Args:
-        path: the file.
-        header: names of the columns.
-        rows: of the table.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    _write_text(path, text.getvalue())
 
 
 def _write_protocol(folder: Path, result: Result) -> None:
@@ -114,7 +98,18 @@ def _write_protocol(folder: Path, result: Result) -> None:
         for name in ("per_class.csv", "confusion.csv", "confusion.png"):  # of an earlier test, with labels
             (folder / name).unlink(missing_ok=True)
         return
-    header = ("label", "class", "videos", "correct", "top1", "low", "high", "taken_for", "taken_for_videos", "protocol")
+    header = (
+        "label",
+        "class",
+        "videos",
+        "correct",
+        "top1",
+        "low",
+        "high",
+        "most_confused_with",
+        "confused_videos",
+        "protocol",
+    )
     rows = (
         (*row[:4], *(_rounded(row.accuracy) if row.accuracy else ("", "", "")), *row[5:], scores.protocol)
         for row in accuracy.classes
@@ -124,8 +119,7 @@ def _write_protocol(folder: Path, result: Result) -> None:
     matrix = ((name, *counts) for name, counts in zip(names, accuracy.confusion.tolist(), strict=True))
     write_csv(folder / "confusion.csv", ("class \\ predicted", *names), matrix)
     title = f"{scores.protocol}\ntop-1 {accuracy.top1} %, {count_line(scores, accuracy)}"
-    with atomic_path(folder / "confusion.png") as temporary:
-        draw_confusion(accuracy.confusion, names, temporary, title)
+    draw_confusion(accuracy.confusion, names, folder / "confusion.png", title)
 
 
 def _write_predictions(path: Path, scores: Scores) -> None:
@@ -169,8 +163,3 @@ def _json_row(result: Result) -> dict[str, Any]:
 
 def _rounded(interval: Interval) -> tuple[float, ...]:
     return tuple(round(number, 4) for number in interval)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))

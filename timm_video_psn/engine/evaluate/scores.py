@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from timm_video_psn.data import check_class_names
 from timm_video_psn.engine.protocol import FUSIONS
-from timm_video_psn.files import atomic_path
+from timm_video_psn.files import atomic_path, first_names
 
 _ARRAYS = ("scores", "labels", "videos", "class_names", "protocol", "fusion", "num_expected")
 _SHOWN = 5  # videos that an error message names
@@ -51,7 +51,10 @@ class Scores:
 
     def probabilities(self) -> npt.NDArray[np.float64]:
         """The scores as probabilities, (N, K)."""
-        return softmax(self.scores) if self.fusion == "logits" else self.scores.astype(np.float64)
+        from scipy.special import softmax
+
+        values = self.scores.astype(np.float64)
+        return np.asarray(softmax(values, axis=1)) if self.fusion == "logits" else values
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Scores":
         """These videos, in this order.
@@ -83,17 +86,6 @@ def check_finite(scores: Scores, name: str = "") -> None:
             f"{name}{': ' if name else ''}the scores of {scores.videos[int(finite.argmin())]} are not finite; the "
             "weights are spoiled, or --amp-dtype is too narrow"
         )
-
-
-def softmax(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Probabilities along the last axis.
-
-    Args:
-        logits: (..., K).
-    """
-    values = np.asarray(logits, dtype=np.float64)
-    powers = np.exp(values - values.max(-1, keepdims=True))
-    return np.asarray(powers / powers.sum(-1, keepdims=True))
 
 
 def save_scores(path: Path, scores: Scores) -> None:
@@ -176,7 +168,9 @@ def align(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
         only_other = sorted(set(part.videos) - set(first.videos))
         if only_first or only_other:
             lists = ((names[0], only_first), (name, only_other))
-            difference = "; ".join(f"only in {place}: {_some(videos)}" for place, videos in lists if videos)
+            difference = "; ".join(
+                f"only in {place}: {first_names(videos, _SHOWN)}" for place, videos in lists if videos
+            )
             raise ValueError(
                 f"{names[0]} and {name} are not of the same videos ({len(first)} and {len(part)}): {difference}; test "
                 "both models on the same split, with all of its videos readable"
@@ -242,9 +236,3 @@ def ensemble(
         max(part.num_expected for part in parts),
         next((part.dataset_version for part in parts if part.dataset_version), ""),
     )
-
-
-def _some(videos: Sequence[str]) -> str:
-    """The first of the videos, and how many there are further."""
-    rest = len(videos) - _SHOWN
-    return ", ".join(videos[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -4,7 +4,7 @@ import argparse
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from timm_video_psn.data import (
     UnreadableVideo,
     VideoIndex,
     VideoViews,
-    ViewPlan,
     check_class_names,
     check_decoder,
     create_loader,
@@ -29,14 +28,17 @@ from timm_video_psn.data import (
 )
 from timm_video_psn.engine import distributed
 from timm_video_psn.engine.cpu_memory import keep_freed_memory
-from timm_video_psn.engine.evaluate.accuracy import LEVEL, measure
+from timm_video_psn.engine.evaluate.accuracy import measure
+from timm_video_psn.engine.evaluate.intervals import ABOUT_INTERVALS
 from timm_video_psn.engine.evaluate.options import protocols_of
 from timm_video_psn.engine.evaluate.report import result_lines
 from timm_video_psn.engine.evaluate.result_files import Result, write_results
 from timm_video_psn.engine.evaluate.scores import Scores, check_finite
-from timm_video_psn.engine.precision import Precision, find_device, resolve_device
+from timm_video_psn.engine.load_model import load, load_from_checkpoint
+from timm_video_psn.engine.model_source import full_path, is_on_hub
+from timm_video_psn.engine.precision import find_device, resolve_device
 from timm_video_psn.engine.protocol import Protocol
-from timm_video_psn.engine.trained_model import TrainedModel, load_from_checkpoint, load_trained
+from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.engine.view_scores import Floats, ViewScorer, fuse
 from timm_video_psn.version import package_versions
 
@@ -60,16 +62,15 @@ class Validation:
         if device.type == "cpu":
             keep_freed_memory()
         check_decoder(options.decoder)
-        self.trained, self.index = _load(options)
+        self.trained, self.index = _load(options, str(device))
         self.protocols = protocols_of(options, self.trained.protocol)
         _check_size(self.trained, self.protocols)
         amp_dtype = getattr(torch, options.amp_dtype) if options.amp else None
         if device.type == "cpu" and amp_dtype == torch.float16:
             raise ValueError("--amp with float16 is not supported on a CPU; use --amp-dtype bfloat16")
-        precision = Precision(device, self.trained.mean, self.trained.std, amp_dtype)
-        model = self.trained.model.to(device).to(memory_format=torch.channels_last)
-        self.scorer = ViewScorer(model, precision, options.views_per_step)
-        self.folder = Path(options.output) if options.output else _default_folder(options, self._dataset)
+        precision = replace(self.trained.precision, amp_dtype=amp_dtype)
+        self.scorer = ViewScorer(self.trained.model, precision, options.views_per_step)
+        self.folder = Path(options.output) if options.output else _default_folder(options, self.trained, self._dataset)
         self.unreadable: list[UnreadableVideo] = []
         self.num_short = 0
 
@@ -107,7 +108,7 @@ class Validation:
     def scores(self) -> list[Scores]:
         """The scores of each protocol, over the videos that can be read."""
         options, protocols = self.options, self.protocols
-        plans = [ViewPlan(*(getattr(protocol, name) for name in ViewPlan._fields)) for protocol in protocols]
+        plans = [protocol.plan for protocol in protocols]
         dataset = MultiViewDataset(self.index, plans, self.trained.interpolation, options.decoder)
         # Videos of many views come one by one, so that a batch of them stays as small as one of few.
         videos = max(1, self.scorer.views_per_step // sum(protocol.num_views for protocol in protocols))
@@ -166,11 +167,8 @@ class Validation:
             )
 
     def _result(self, protocol: Protocol, scores: Scores) -> Result:
-        options = self.options
         check_finite(scores)
-        accuracy = None
-        if scores.labelled:
-            accuracy = measure(scores, self.index.reversal_pairs, options.bootstrap, options.seed)
+        accuracy = measure(scores, self.index.reversal_pairs) if scores.labelled else None
         return Result(scores, accuracy, protocol.slug, asdict(protocol))
 
     def _introduce(self) -> None:
@@ -178,6 +176,7 @@ class Validation:
         say, index, trained = _logger.info, self.index, self.trained
         version = f" ({index.version})" if index.version else ""
         say(f"model     {trained.source}")
+        say(f"device    {self.scorer.precision}")
         say(
             f"data      {self._dataset}{version} {self.options.split}: {len(index)} videos of "
             f"{len(index.class_names)} classes"
@@ -216,10 +215,14 @@ class Validation:
             "num_expected": len(self.index),
             "num_classes": len(self.index.class_names),
             "label_fingerprint": label_fingerprint(self.index.class_names),
-            "preprocessing": {"mean": trained.mean, "std": trained.std, "interpolation": trained.interpolation},
+            "preprocessing": {
+                "mean": precision.mean,
+                "std": precision.std,
+                "interpolation": trained.interpolation,
+            },
             "numbers": precision.numbers,
             "device": precision.device.type,
-            "bootstrap": {"resamples": options.bootstrap, "seed": options.seed, "level": LEVEL},
+            "intervals": ABOUT_INTERVALS,
             "versions": package_versions(),
         }
 
@@ -240,7 +243,7 @@ def validate(options: argparse.Namespace) -> list[Result]:
         return Validation(options).run()
 
 
-def _load(options: argparse.Namespace) -> tuple[TrainedModel, VideoIndex]:
+def _load(options: argparse.Namespace, device: str) -> tuple[TrainedModel, VideoIndex]:
     """The model and the videos, of the same classes."""
     given = options.model or ""
     if not options.checkpoint and is_model(given.partition(".")[0]) and not Path(given).exists():
@@ -249,14 +252,14 @@ def _load(options: argparse.Namespace) -> tuple[TrainedModel, VideoIndex]:
             "give the best/ folder of a run or hf-hub:user/name"
         )
     if not options.checkpoint:
-        trained = load_trained(given)
+        trained = load(given, device)
     else:
         classes = _read_index(options, options.dataset).class_names if options.dataset else ()
-        trained = load_from_checkpoint(options.model, Path(options.checkpoint), classes)
+        trained = load_from_checkpoint(options.model, Path(options.checkpoint), classes, device)
     packed = trained.dataset and options.data_dir and holds_shards(options.data_dir)
     index = _read_index(options, options.dataset or ("shards" if packed else trained.dataset))
-    if trained.class_names:
-        check_class_names(trained.class_names, index.class_names, f"the model {trained.source}", "the data")
+    if trained.label_names:
+        check_class_names(trained.label_names, index.class_names, f"the model {trained.source}", "the data")
     elif len(index.class_names) != trained.model.num_classes:
         raise ValueError(
             f"{trained.source} has {trained.model.num_classes} classes and does not name them; the data has "
@@ -284,13 +287,13 @@ def _check_size(trained: TrainedModel, protocols: Sequence[Protocol]) -> None:
         raise ValueError(f"{trained.source} takes {own} pixels only; asked for: {', '.join(wrong)}")
 
 
-def _default_folder(options: argparse.Namespace, dataset: str) -> Path:
-    """Beside the model; in output/ for one of the Hub."""
+def _default_folder(options: argparse.Namespace, trained: TrainedModel, dataset: str) -> Path:
+    """Beside the model; in output/ for a model of the Hub."""
     name = f"validate-{dataset}-{options.split}"
-    source = str(options.checkpoint or options.model)
-    if source.startswith(("hf-hub:", "hf_hub:")):
-        return Path("output") / f"{source.partition(':')[2].replace('/', '-').replace('@', '-')}-{name}"
-    return Path(source.removeprefix("local-dir:")).resolve().parent / name
+    source = str(options.checkpoint or trained.source)
+    if is_on_hub(source) or not Path(source).exists():
+        return Path("output") / f"{source.rpartition(':')[2].replace('/', '-').replace('@', '-')}-{name}"
+    return full_path(source).parent / name
 
 
 def _fused(video: VideoViews, logits: Floats, protocols: Sequence[Protocol]) -> list[Floats]:

@@ -1,4 +1,4 @@
-"""What predict_video.py does: files, folders, cameras or streams in; lines, JSON, a CSV or an annotated video out."""
+"""The work of predict_video.py: files, folders, cameras or streams in; lines, JSON, a CSV or an annotated video out."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from timm_video_psn.console import add_old_name
 from timm_video_psn.data import DecodeError, FrameStream, TimedFrame, is_live
 from timm_video_psn.data.datasets.locate import accepted_endings, endings_in_words, list_folder, walk_videos
 from timm_video_psn.data.video.frame_folder import is_frame_image
+from timm_video_psn.engine.model_source import WAYS
 from timm_video_psn.files import atomic_path
 
 if TYPE_CHECKING:
-    from timm_video_psn.engine.predict.predictor import Prediction, Predictor
     from timm_video_psn.engine.predict.sliding_window import Span
+    from timm_video_psn.engine.trained_model import Prediction, TrainedModel
 
 _LIVE_WINDOW_SEC = 2.0
 _CSV_COLUMNS = ("file", "start_sec", "end_sec", "rank", "label", "probability", "error")
@@ -30,44 +32,48 @@ def parse_predict_options(argv: Sequence[str] | None = None) -> argparse.Namespa
     """The options of predict_video.py.
 
     Args:
-        argv: arguments; None for those of the process.
+        argv: arguments; None for the arguments of the process.
     """
     parser = argparse.ArgumentParser(prog="predict_video.py", description="Name what videos show.")
     add = parser.add_argument
     sources = "video files, folders of them, folders of frame images, the number of a camera (0), URLs of streams"
     add("inputs", nargs="+", metavar="INPUT", help=sources)
-    add("--model", required=True, metavar="FOLDER", help="best/ of a run, or hf-hub:user/name")
-    add("--top", type=int, default=5, help="classes to show (default: %(default)s)")
-    add("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    add("--model", required=True, metavar="FOLDER", help=WAYS)
+    add("--topk", type=int, default=5, metavar="K", help="number of classes to show (default: %(default)s)")
+    add("--views", metavar="CLIPSxCROPS", help="show the model several views of a video, as 3x3 (default: its own)")
+    add("--device", default="auto", help="cpu, cuda, ...; auto is the GPU where there is one (default: %(default)s)")
     add("--batch-size", "-b", type=int, default=8, help="clips that go through the model together (default: 8)")
     add("--workers", "-j", type=int, default=1, help="threads that decode (default: %(default)s)")
     add("--window", type=float, metavar="SEC", help="slide a window of this length; cameras and streams: 2 s")
-    add("--stride", type=float, metavar="SEC", help="from window to window (default: half a window)")
-    add("--duration", type=float, metavar="SEC", help="stop after so much of each input")
-    add("--fps", type=float, help="frames per second of folders of images, for windows")
+    add("--stride", type=float, metavar="SEC", help="time from window to window (default: half a window)")
+    add("--duration", type=float, metavar="SEC", help="stop after this time of each input")
+    add("--fps", type=float, help="frame rate of folders of images, for windows")
     add("--json", action="store_true", help="print JSON, a line for each prediction")
     add("--csv", type=Path, metavar="FILE", help="write a row for each time span and class")
     add("--video-out", type=Path, metavar="FILE.mp4", help="write a copy of the video with the classes in the picture")
-    add("--traceback", action="store_true", help="show where an error came from")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add_old_name(parser, "--top", "--topk")
+    add_old_name(parser, "--traceback", "--debug")
     options = parser.parse_args(argv)
-    for name in ("top", "batch_size", "workers", "window", "stride", "duration", "fps"):
+    for name in ("topk", "batch_size", "workers", "window", "stride", "duration", "fps"):
         value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:
             parser.error(f"--{name.replace('_', '-')} {value}: must be above 0, and finite")
     if options.video_out and options.video_out.suffix.lower() != ".mp4":
-        parser.error(f"--video-out {options.video_out}: what is written is an mp4; end the name in .mp4")
-    if options.window is None and not any(map(is_live, options.inputs)):
-        for name in ("stride", "duration"):
-            if getattr(options, name) is not None:
-                parser.error(f"--{name} is of windows; without --window SEC each video is named as a whole")
+        parser.error(f"--video-out {options.video_out}: the copy is an mp4; end the name in .mp4")
+    windows = options.window is not None or any(map(is_live, options.inputs))
+    for name in ("stride", "duration") if not windows else ("views",):
+        if getattr(options, name) is not None:
+            belongs = "whole videos, not to windows" if windows else "windows; without --window SEC videos stay whole"
+            parser.error(f"--{name} belongs to {belongs}")
     return options
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Predict all inputs and write what was asked for.
+    """Predicts all inputs and writes the answers.
 
     Args:
-        options: of `parse_predict_options`.
+        options: see `parse_predict_options`.
 
     Returns:
         The exit code: 0; 1 where some of several inputs could not be read, which are named; 2 where none could.
@@ -76,17 +82,19 @@ def predict(options: argparse.Namespace) -> int:
         ValueError: the options or the model do not fit the inputs.
         DecodeError: a single input cannot be read; what was answered before it broke off is in the CSV file.
     """
-    from timm_video_psn.engine.predict.predictor import Predictor
+    from timm_video_psn.engine.load_model import load
 
     inputs = expand_inputs(options.inputs)
     if options.video_out and (len(inputs) > 1 or is_live(inputs[0])):
         raise ValueError(f"--video-out copies one video file; found {len(inputs)} inputs, the first {inputs[0]}")
     _check_rates(inputs, options)
     _check_outputs(inputs, options)
-    predictor = Predictor(options.model, options.device)
+    model = load(options.model, options.device)
+    model.check_can_name(options.topk)
+    print(f"device {model.precision}", file=sys.stderr)
     failures: list[DecodeError] = []
     with _Answers(options, several=len(inputs) > 1) as answers:
-        for path, outcome in _outcomes(predictor, inputs, options, answers):
+        for path, outcome in _outcomes(model, inputs, options, answers):
             if outcome is not None:
                 failures.append(outcome)
                 answers.error(path, outcome)
@@ -155,20 +163,20 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
 
 
 def _outcomes(
-    predictor: Predictor, inputs: Sequence[str], options: argparse.Namespace, answers: _Answers
+    model: TrainedModel, inputs: Sequence[str], options: argparse.Namespace, answers: _Answers
 ) -> Iterator[tuple[str, DecodeError | None]]:
     """Answer input by input; what kept one from being read comes back with its name."""
     if options.window is None and not any(map(is_live, inputs)):
-        for path, result in predictor.predict_many(inputs, options.top, options.batch_size, options.workers):
-            if not isinstance(result, DecodeError):
-                answers.whole(str(path), result)
+        for found in model.predict_many(inputs, options.topk, options.views, options.batch_size, options.workers):
+            if not found.error:
+                answers.whole(found.video, found.top)
                 if options.video_out:
-                    _annotate_whole(str(path), result, options)
-            yield str(path), result if isinstance(result, DecodeError) else None
+                    _annotate_whole(found.video, found.top, options)
+            yield found.video, DecodeError(found.video, found.error) if found.error else None
         return
     for path in inputs:
         try:
-            spans = _slide(predictor, path, options, answers)
+            spans = _slide(model, path, options, answers)
             if options.video_out:
                 _annotate(path, spans, options)
         except DecodeError as error:
@@ -177,7 +185,7 @@ def _outcomes(
             yield path, None
 
 
-def _slide(predictor: Predictor, path: str, options: argparse.Namespace, answers: _Answers) -> list[Span]:
+def _slide(model: TrainedModel, path: str, options: argparse.Namespace, answers: _Answers) -> list[Span]:
     """Predict the windows of one input as its frames come, until it ends or the user interrupts a live one."""
     from timm_video_psn.engine.predict.sliding_window import predict_windows
 
@@ -188,7 +196,7 @@ def _slide(predictor: Predictor, path: str, options: argparse.Namespace, answers
         stride = options.stride or window / 2
         frames = _limited(stream, options.duration)
         try:
-            for span in predict_windows(predictor, frames, stream.fps, window, stride, options.top, batch):
+            for span in predict_windows(model, frames, stream.fps, window, stride, options.topk, batch):
                 answers.span(path, span)
                 if not stream.live:
                     spans.append(span)
@@ -202,11 +210,11 @@ def _limited(frames: FrameStream, duration: float | None) -> Iterator[TimedFrame
     return iter(frames) if duration is None else takewhile(lambda frame: frame.time_sec < duration, frames)
 
 
-def _annotate_whole(path: str, predictions: list[Prediction], options: argparse.Namespace) -> None:
+def _annotate_whole(path: str, top: Sequence[Prediction], options: argparse.Namespace) -> None:
     """A whole video is one span."""
     from timm_video_psn.engine.predict.sliding_window import Span
 
-    _annotate(path, [Span(0.0, 0.0, predictions)], options)
+    _annotate(path, [Span(0.0, 0.0, top)], options)
 
 
 def _annotate(path: str, spans: list[Span], options: argparse.Namespace) -> None:
@@ -238,24 +246,24 @@ class _Answers:
     def __exit__(self, *exc_info: Any) -> None:
         self._stack.__exit__(*exc_info)
 
-    def whole(self, path: str, predictions: list[Prediction]) -> None:
+    def whole(self, path: str, top: Sequence[Prediction]) -> None:
         """The classes of a whole video."""
-        self._store(path, predictions, {})
+        self._store(path, top, {})
         if self.options.json:
             return
         if self.several:
             print(path)
-        for item in predictions:
+        for item in top:
             print(f"{item.probability:7.2%}  {item.label}")
 
     def span(self, path: str, span: Span) -> None:
         """The classes of a stretch of a video, while more of it may be coming."""
         times = {"start_sec": round(span.start_sec, 3), "end_sec": round(span.end_sec, 3)}
-        self._store(path, span.predictions, times)
+        self._store(path, span.top, times)
         if self.options.json:
             return
         name = f"{path}  " if self.several else ""
-        classes = ",  ".join(f"{item.probability:.1%} {item.label}" for item in span.predictions)
+        classes = ",  ".join(f"{item.probability:.1%} {item.label}" for item in span.top)
         print(f"{name}{span.start_sec:8.2f} - {span.end_sec:.2f} s  {classes}", flush=True)
 
     def error(self, path: str, error: DecodeError) -> None:
@@ -267,11 +275,11 @@ class _Answers:
         if self._csv:
             self._csv.writerow({"file": path, "error": error.reason})
 
-    def _store(self, path: str, predictions: list[Prediction], times: dict[str, float]) -> None:
+    def _store(self, path: str, top: Sequence[Prediction], times: dict[str, float]) -> None:
         """JSON line and CSV rows."""
         if self.options.json:
-            top = [{"label": item.label, "probability": item.probability} for item in predictions]
-            print(json.dumps({"file": path, "model": self.options.model, **times, "top": top}), flush=True)
-        for rank, item in enumerate(predictions, 1) if self._csv else ():
+            found = [item._asdict() for item in top]
+            print(json.dumps({"file": path, "model": self.options.model, **times, "top": found}), flush=True)
+        for rank, item in enumerate(top, 1) if self._csv else ():
             scored = {"label": item.label, "probability": f"{item.probability:.6f}"}
             self._csv.writerow({"file": path, **times, "rank": rank, **scored})

@@ -73,7 +73,7 @@ def write_classes(pixels: np.ndarray, span: Span) -> np.ndarray:
     size = max(8, image.height // 22)
     font = ImageFont.load_default(size)
     draw = ImageDraw.Draw(image, "RGBA")
-    for line, item in enumerate(span.predictions):
+    for line, item in enumerate(span.top):
         top, right = size // 2 + line * round(size * 1.5), round(item.probability * image.width)
         draw.rectangle((0, top, image.width, top + round(size * 1.35)), fill=(0, 0, 0, 110))
         draw.rectangle((0, top, right, top + round(size * 1.35)), fill=(30, 120, 220, 150))

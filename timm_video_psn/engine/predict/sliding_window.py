@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from timm_video_psn.data import DecodeError, TimedFrame
-from timm_video_psn.engine.predict.predictor import Prediction, Predictor
+from timm_video_psn.engine.trained_model import Prediction, TrainedModel
 
 _logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -24,7 +24,7 @@ class Span(NamedTuple):
 
     start_sec: float
     end_sec: float
-    predictions: list[Prediction]
+    top: Sequence[Prediction]
 
 
 class _Window(NamedTuple):
@@ -34,12 +34,12 @@ class _Window(NamedTuple):
 
 
 def predict_windows(
-    predictor: Predictor,
+    model: TrainedModel,
     frames: Iterable[TimedFrame],
     fps: float,
     window_sec: float,
     stride_sec: float,
-    top: int = 5,
+    topk: int = 5,
     batch_size: int = 1,
 ) -> Iterator[Span]:
     """Predict every window of a video while its frames come in.
@@ -49,13 +49,13 @@ def predict_windows(
     one window.
 
     Args:
-        predictor: the model.
-        frames: of the video, in the order of their times.
-        fps: their rate, about.
+        model: the model.
+        frames: frames of the video, in the order of their times.
+        fps: frame rate, about.
         window_sec: length of a window.
-        stride_sec: from the start of one to the start of the next.
-        top: classes to give.
-        batch_size: windows that go through the model together; 1 for a source that is live.
+        stride_sec: time from the start of one window to the start of the next.
+        topk: number of classes.
+        batch_size: windows that go through the model together; 1 for a live source.
 
     Yields:
         The windows in the order of time.
@@ -72,9 +72,9 @@ def predict_windows(
             "windows of %g s at %.3g frames per second: one frame of %d is looked at", window_sec, fps, keep_every
         )
     windows = slide(frames, 1 / fps, window_sec, stride_sec, keep_every)
-    clips = ((window, predictor.prepare(_chosen(predictor, window.frames))) for window in windows)
+    clips = ((window, model.prepare(_chosen(model, window.frames))) for window in windows)
     for batch in _batches(clips, batch_size):
-        yield from _predict(predictor, batch, top)
+        yield from _predict(model, batch, topk)
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -131,14 +131,14 @@ def _cut(held: Iterable[TimedFrame], start_sec: float, end_sec: float) -> _Windo
     return _Window(start_sec, end_sec, frames) if frames else None
 
 
-def _chosen(predictor: Predictor, frames: list[TimedFrame]) -> np.ndarray:
+def _chosen(model: TrainedModel, frames: list[TimedFrame]) -> np.ndarray:
     """The frames of a window that the model looks at, (T, H, W, 3); only these are converted to RGB."""
-    indices = predictor.frame_indices(len(frames))
+    indices = model.frame_indices(len(frames))
     pixels = {index: frames[index].rgb() for index in set(indices)}
     return np.stack([pixels[index] for index in indices])
 
 
-def _predict(predictor: Predictor, batch: list[tuple[_Window, torch.Tensor]], top: int) -> Iterator[Span]:
+def _predict(model: TrainedModel, batch: list[tuple[_Window, torch.Tensor]], topk: int) -> Iterator[Span]:
     clips = torch.stack([clip for _, clip in batch])
-    for (window, _), predictions in zip(batch, predictor.predict_clips(clips, top), strict=True):
-        yield Span(window.start_sec, window.end_sec, predictions)
+    for (window, _), top in zip(batch, model.predict_clips(clips, topk), strict=True):
+        yield Span(window.start_sec, window.end_sec, top)

@@ -1,19 +1,11 @@
-"""Pictures, films and tables: their sizes, and that nothing half-written is left."""
+"""Films and animations: what they play, and that nothing half-written is left."""
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from timm_video_psn.insights.plotting import new_figure, pixels_of, save_figure, save_film, save_gif, save_table
-
-
-def test_figures_have_the_size_that_was_asked_for(tmp_path):
-    figure = new_figure(3, 2)
-    figure.subplots().plot([0, 1])
-    assert pixels_of(figure).shape == (200, 300, 3)
-    with Image.open(save_figure(figure, tmp_path / "new" / "figure.png")) as picture:
-        assert (picture.format, picture.size) == ("PNG", (300, 200))
+from timm_video_psn.insights.films import save_film, save_gif
 
 
 def test_films_play_what_they_were_given(tmp_path):
@@ -35,8 +27,3 @@ def test_what_fails_leaves_nothing_behind(tmp_path):
     with pytest.raises(ValueError, match="accepted are uint8"):
         save_film(np.zeros((2, 8, 8, 3)), tmp_path / "film.mp4", fps=5)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_tables_quote_names(tmp_path):
-    path = save_table(("name", "value"), [('a, "b"', 0.123456789)], tmp_path / "table.csv")
-    assert path.read_text() == 'name,value\n"a, ""b""",0.123457\n'

@@ -1,0 +1,200 @@
+"""A `TrainedModel` from a model folder, the Hub, a name with published weights, or a checkpoint of training."""
+
+import difflib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.models import is_model
+from timm.models import load_checkpoint as load_weights
+
+from timm_video_psn.data import SAMPLINGS
+from timm_video_psn.engine.checkpoint import load_checkpoint
+from timm_video_psn.engine.model_source import WAYS, architecture_of, find_folder, is_on_hub, read_config
+from timm_video_psn.engine.precision import Precision, find_device
+from timm_video_psn.engine.protocol import Protocol
+from timm_video_psn.engine.trained_model import TrainedModel
+from timm_video_psn.files import file_sha256
+from timm_video_psn.models import VideoNet
+from timm_video_psn.models.create import check_model_name
+from timm_video_psn.models.published_weights import read_manifest
+
+_logger = logging.getLogger(__name__)
+_MISFIT = (RuntimeError, AttributeError, TypeError, SafetensorError)  # what timm and torch raise for wrong weights
+_FORMER_SAMPLINGS = {"segments, middle frame (TSN)": "segments"}  # of configs from before there was a choice
+
+
+def load(source: str | Path, device: str | torch.device | None = "auto") -> TrainedModel:
+    """Loads a trained model, ready to predict.
+
+    Args:
+        source: the folder of a run, its `best/` or another model folder (`local-dir:` before it is accepted); a
+            repository on the Hub, as `hf-hub:user/name`; or the name of a model with published video weights.
+        device: where the model runs; `auto` for the GPU, or the CPU where there is no GPU.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: the files do not fit each other, the model is no video model, or the device cannot be used.
+
+    Example:
+        >>> model = timm_video_psn.load("output/psn_test_resnet-motion")  # doctest: +SKIP
+        >>> print(model.predict("clip.mp4"))  # doctest: +SKIP
+    """
+    source, place = str(source), find_device(None if device is None else str(device))
+    sha256 = None
+    if is_on_hub(source):
+        timm_name = source
+    elif is_model(source.partition(".")[0]) and not Path(source).exists():
+        timm_name = _published_name(source)
+    else:
+        folder = find_folder(source)
+        check_model_name(architecture_of(folder))
+        source = str(folder)
+        timm_name = f"local-dir:{folder}"
+        sha256 = file_sha256(folder / "model.safetensors") if (folder / "model.safetensors").is_file() else None
+    try:
+        model = _checked(timm.create_model(timm_name, pretrained=True), source)
+    except _MISFIT as error:
+        raise ValueError(f"{source}: the weights do not fit config.json, or are missing: {error}") from error
+    config, cfg = read_config(source, model), model.pretrained_cfg
+    return TrainedModel(
+        _placed(model, place),
+        source,
+        tuple(cfg.get("label_names") or ()),
+        _protocol(config, model, cfg, source),
+        *_preprocessing(cfg, place),
+        dataset=config.get("dataset"),
+        dataset_version=config.get("dataset_version", ""),
+        weights_sha256=sha256 or (config.get("weights") or {}).get("sha256"),
+    )
+
+
+def load_from_checkpoint(
+    name: str | None, path: Path, class_names: tuple[str, ...], device: str | None = "auto"
+) -> TrainedModel:
+    """Loads the weights of a file into a model.
+
+    Args:
+        name: name of the model; None where the file is a `last.pt` of training, which knows it.
+        path: a `last.pt`, whose averaged weights are taken if it has some; or weights alone (.safetensors, .pth).
+        class_names: names of the data set's classes, for weights alone.
+        device: see `load`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the weights do not fit the model, or its name is missing.
+    """
+    place = find_device(device)
+    if path.suffix == ".pt":
+        return _from_training(name, path, place)
+    if name is None:
+        raise ValueError(f"--checkpoint {path} holds weights alone; name their model with --model NAME")
+    if not path.is_file():
+        raise FileNotFoundError(f"--checkpoint {path} not found; give a file of weights, or a last.pt of a run")
+    model = _build(name, {"num_classes": len(class_names)})
+    try:
+        load_weights(model, str(path), weights_only=True)
+    except _MISFIT as error:
+        raise ValueError(f"--checkpoint {path} does not fit {name} with {len(class_names)} classes: {error}") from error
+    source, cfg = f"{name} with {path}", model.pretrained_cfg
+    protocol = _protocol({"video": {"sampling": "segments"}}, model, cfg, source)
+    return TrainedModel(_placed(model, place), source, (), protocol, *_preprocessing(cfg, place))
+
+
+def _from_training(name: str | None, path: Path, device: torch.device) -> TrainedModel:
+    """The model of a `last.pt`."""
+    state = load_checkpoint(path)
+    options: Mapping[str, Any] = state["options"]
+    if name not in (None, options["model"]):
+        raise ValueError(f"--checkpoint {path} is of {options['model']}, not of --model {name}; leave --model out")
+    frames = {} if options["num_frames"] is None else {"num_frames": options["num_frames"]}
+    kwargs = {"num_classes": len(state["class_names"]), **frames, **options["model_kwargs"]}
+    model = _build(options["model"], kwargs)
+    try:
+        model.load_state_dict(state["model"] if state["ema"] is None else state["ema"])
+    except RuntimeError as error:
+        raise ValueError(f"--checkpoint {path} does not fit {options['model']}: {error}") from error
+    given = {key: options[key] for key in ("mean", "std", "interpolation", "crop_pct") if options.get(key) is not None}
+    if options["img_size"] is not None:
+        given["input_size"] = (3, options["img_size"], options["img_size"])
+    cfg = {**model.pretrained_cfg, **given}
+    return TrainedModel(
+        _placed(model, device),
+        str(path),
+        tuple(state["class_names"]),
+        _protocol({"video": {"sampling": options["sampling"]}}, model, cfg, str(path)),
+        *_preprocessing(cfg, device),
+        dataset=options["dataset"],
+        dataset_version=state.get("dataset_version", ""),
+    )
+
+
+def _published_name(name: str) -> str:
+    """The name, if it stands for video weights; timm loads them, or says that nobody has published any."""
+    known = read_manifest()
+    if name.partition(".")[0] not in known:
+        check_model_name(name)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+        raise ValueError(
+            f"{name} is the name of a model without trained video weights; use {WAYS}, or a name that stands for "
+            f"video weights: {', '.join(near)}"
+        )
+    return name
+
+
+def _build(name: str, kwargs: dict[str, Any]) -> VideoNet:
+    """A model of random weights."""
+    check_model_name(name)
+    if ":" in name:
+        raise ValueError(f"--checkpoint replaces the weights of {name}; give the name of a model, or no --checkpoint")
+    return _checked(timm.create_model(name, pretrained=False, **kwargs), name)
+
+
+def _checked(model: Any, source: str) -> VideoNet:
+    """The model if it is one of ours."""
+    if not isinstance(model, VideoNet):
+        raise ValueError(f"{source} is a {type(model).__name__}, no video model of timm_video_psn")
+    return model
+
+
+def _placed(model: VideoNet, device: torch.device) -> VideoNet:
+    """The model on its device, in the layout that is fastest there, to predict."""
+    return model.to(device).to(memory_format=torch.channels_last).eval()
+
+
+def _preprocessing(cfg: Mapping[str, Any], device: torch.device) -> tuple[Precision, str]:
+    """Device with mean and deviation, and the interpolation."""
+    return Precision(device, tuple(cfg["mean"]), tuple(cfg["std"])), cfg["interpolation"]
+
+
+def _protocol(config: Mapping[str, Any], model: VideoNet, cfg: Mapping[str, Any], source: str) -> Protocol:
+    """How validation looked at a video; sizes that the config does not say are as timm's entries of it."""
+    video = config.get("video") or {}
+    return Protocol(
+        num_frames=video.get("num_frames") or model.num_frames,
+        num_clips=video.get("num_clips", 1),
+        num_crops=video.get("num_crops", 1),
+        img_size=video.get("img_size") or cfg["input_size"][-1],
+        short_side=video.get("short_side") or round(cfg["input_size"][-1] / (cfg.get("crop_pct") or 0.875)),
+        sampling=_sampling(video, source),
+        fusion=video.get("fusion", "logits"),
+    )
+
+
+def _sampling(video: Mapping[str, Any], source: str) -> str:
+    """The name of the sampling that the entry `video` of a config states."""
+    stated = video.get("sampling")
+    if stated is None:
+        _logger.warning("%s does not say which frames its validation took: one of each segment is assumed", source)
+        return "segments"
+    sampling = _FORMER_SAMPLINGS.get(stated, stated)
+    if sampling not in SAMPLINGS:
+        raise ValueError(
+            f"{source} was validated on frames chosen by {stated!r}, which this version does not know; it knows "
+            f"{', '.join(SAMPLINGS)}: update timm_video_psn, or correct `sampling` in config.json"
+        )
+    return sampling

@@ -1,0 +1,104 @@
+"""Where a trained model is: a run's folder, its best/, another model folder, or a repository on the Hub."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+
+from timm_video_psn.models import VideoNet
+
+_HUB = ("hf-hub:", "hf_hub:")
+_LOCAL = "local-dir:"
+CONFIG = "config.json"
+WAYS = "the folder of a run, its best/, or hf-hub:user/name"
+
+
+def is_on_hub(source: str) -> bool:
+    """Whether a source names a repository on the Hub.
+
+    Args:
+        source: see `find_folder`.
+    """
+    return source.startswith(_HUB)
+
+
+def find_folder(source: str) -> Path:
+    """The model folder that a source names.
+
+    Args:
+        source: a folder with `config.json`, with or without `local-dir:` before it; or a run's folder, which stands
+            for its `best/`.
+
+    Raises:
+        FileNotFoundError: there is no model.
+    """
+    folder = Path(source.removeprefix(_LOCAL))
+    for place in (folder, folder / "best"):
+        if (place / CONFIG).is_file():
+            return place
+    found = "there is no such folder" if not folder.is_dir() else f"it has no {CONFIG}"
+    raise FileNotFoundError(f"{folder} is no model folder: {found}; use {WAYS}")
+
+
+def read_config(source: str, model: VideoNet) -> dict[str, Any]:
+    """The whole `config.json` of a model; timm itself passes over what is not its own.
+
+    Args:
+        source: see `find_folder`; or a repository on the Hub, or a name with published weights.
+        model: that was loaded from it; its weights name the commit of the Hub that the config belongs to.
+    """
+    published = str(model.pretrained_cfg.get("hf_hub_id") or "")
+    if is_on_hub(source) or (published and not Path(source.removeprefix(_LOCAL)).exists()):
+        repository, _, revision = published.partition("@")
+        path = Path(hf_hub_download(repository, CONFIG, revision=revision or None))  # in the cache already
+    else:
+        path = find_folder(source) / CONFIG
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
+
+
+def architecture_of(folder: Path) -> str:
+    """The model's name in the config of a model folder.
+
+    Args:
+        folder: see `find_folder`.
+
+    Raises:
+        ValueError: the config is damaged.
+    """
+    try:
+        return str(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["architecture"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / CONFIG} is damaged or not in timm's form: {error!r}") from error
+
+
+def full_path(source: str) -> Path:
+    """A model folder with all its parents; a repository on the Hub keeps its last part.
+
+    Args:
+        source: see `find_folder`; or a repository on the Hub.
+    """
+    return Path(source.removeprefix(_LOCAL)).resolve()
+
+
+def short_name(source: str) -> str:
+    """The name of the run that a model belongs to, or of its folder.
+
+    Args:
+        source: see `find_folder`; or a repository on the Hub.
+    """
+    path = full_path(source)
+    return path.parent.name if path.name == "best" and path.parent.name else path.name
+
+
+def file_of_run(source: str, name: str) -> Path | None:
+    """A file of the run that a model belongs to, or None where there is no such file.
+
+    Args:
+        source: the run, its `best/` or one of its `best-epochs/`; or any other model, which has no run.
+        name: name of the file.
+    """
+    place = full_path(source)
+    folders = (place, place.parent, *([place.parent.parent] if place.parent.name == "best-epochs" else []))
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
