@@ -1,4 +1,4 @@
-"""What every test starts from: one seed, one thread, a small clip."""
+"""What every test starts from: one seed, one thread, a small clip; and which tests `make test-fast` leaves out."""
 
 import os
 
@@ -10,6 +10,28 @@ from torch import Tensor
 from tests.browser import browser as browser
 
 torch.set_num_threads(1)  # the tensors are tiny, and threads that wait for one another cost seconds on a busy machine
+
+# What makes a test slow: another process, training, the Hub, a browser, a compiler. A test has it from its fixtures or
+# from what its module imports.
+HEAVY = {
+    "browser",
+    "compiler",
+    "hub",
+    "subprocess",
+    "multiprocessing",
+    "Processes",
+    "clients",
+    "train",
+    "train_in",
+    "train_main",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as `heavy` each test whose fixtures, or whose module's names, are among `HEAVY`."""
+    for item in items:
+        if HEAVY & ({*getattr(item, "fixturenames", ())} | vars(getattr(item, "module", pytest)).keys()):
+            item.add_marker("heavy")
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +48,14 @@ def ordinary_priority():
     if hasattr(os, "sched_getscheduler") and (policy := os.sched_getscheduler(0)) != os.SCHED_OTHER:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         pytest.fail(f"something in this test gave the process the scheduling policy {policy}")
+
+
+@pytest.fixture
+def compiler():
+    """For tests that compile or export models: nothing compiled, and no limit reached, outlives a test."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
 
 
 @pytest.fixture
