@@ -5,7 +5,9 @@ import logging
 import os
 import sys
 
-from timm_video_psn.console import add_old_name, present_names, run_command
+import pytest
+
+from timm_video_psn.console import add_old_name, present_names, printable, run_command
 
 
 def test_reports_that_nobody_reads_any_more_disturb_nothing(monkeypatch, capsys):
@@ -23,12 +25,48 @@ def test_an_option_is_taken_by_its_former_name_with_a_warning(capsys):
     parser = argparse.ArgumentParser("train")
     group = parser.add_argument_group("data")
     group.add_argument("--max-unreadable", type=float, default=0.1)
+    group.add_argument("--output", required=True)
     group.add_argument("--debug", action="store_true")
     add_old_name(parser, "--max-broken", "--max-unreadable")
     add_old_name(parser, "--traceback", "--debug")
-    assert vars(parser.parse_args([])) == {"max_unreadable": 0.1, "debug": False}
+    add_old_name(parser, "--out", "--output")
+    present = {"max_unreadable": 0.1, "debug": False, "output": "a"}
+    assert vars(parser.parse_args(["--output", "a"])) == present
     assert capsys.readouterr().err == ""
-    assert vars(parser.parse_args(["--max-broken", "0.2", "--traceback"])) == {"max_unreadable": 0.2, "debug": True}
+    former = {"max_unreadable": 0.2, "debug": True, "output": "b"}
+    assert vars(parser.parse_args(["--max-broken", "0.2", "--traceback", "--out", "b"])) == former
     assert "train: warning: --max-broken is now --max-unreadable" in capsys.readouterr().err
     assert "--max-broken" not in parser.format_help()
-    assert present_names(parser) == {"max_broken": "max_unreadable", "traceback": "debug"}
+    assert present_names(parser) == {"max_broken": "max_unreadable", "traceback": "debug", "out": "output"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Straße, дом, 家, بيت, 집 \N{GRINNING FACE}", "Straße, дом, 家, بيت, 집 \N{GRINNING FACE}"),
+        ("\x1b[2K\x1b[1Arun 100 %", "\\x1b[2K\\x1b[1Arun 100 %"),
+        ("one\ntop-1 99.9 %\r", "one\\ntop-1 99.9 %\\r"),
+        ("\x9b31m \x7f \u202egnp.exe \u2028", "\\x9b31m \\x7f \\u202egnp.exe \\u2028"),
+        ("d\udce4.mp4", "d\\udce4.mp4"),
+    ],
+)
+def test_text_of_strangers_moves_no_cursor_and_forges_no_line(text, shown):
+    assert printable(text) == shown
+
+
+def test_messages_keep_their_lines_and_lose_all_other_controls(capsys):
+    logger = logging.getLogger("timm_video_psn")
+
+    def run():
+        logger.info("class \x1b[31mred\nsecond")
+        logger.warning("file \x07a.mp4")
+        raise ValueError("label \x1b]0;title\x07\n  line 2")
+
+    assert run_command("predict", run) == 2
+    output = capsys.readouterr()
+    assert output.out == "class \\x1b[31mred\nsecond\n"
+    assert output.err.splitlines() == [
+        "predict: WARNING: file \\x07a.mp4",
+        "predict: error: label \\x1b]0;title\\x07",
+        "  line 2",
+    ]

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -57,11 +58,29 @@ def run_command(name: str, run: Callable[[], int | None], debug: bool = False) -
     except _USER_ERRORS as error:
         if debug:
             raise
-        print(f"{name}: error: {error}", file=sys.stderr)
+        print(f"{name}: error: {_without_controls(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
+
+
+def printable(text: str) -> str:
+    """Returns text in which nothing moves the cursor, changes colours, hides or forges a line: controls are escaped.
+
+    Class names, paths and messages of libraries come from strangers' files.
+
+    Args:
+        text: Text for one line.
+    """
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    """The character, or its escape; spaces of all scripts and joiners, which some need, stay."""
+    if character.isprintable() or character in "\u200c\u200d" or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def add_old_name(parser: argparse.ArgumentParser, old: str, new: str) -> None:
@@ -130,7 +149,13 @@ class _OldName(argparse.Action):
     ) -> None:
         new = self.renamed.option_strings[0]
         print(f"{parser.prog}: warning: {option_string} is now {new}; use that name", file=sys.stderr)
+        self.renamed.required = False  # it has been given
         self.renamed(parser, namespace, values, new)
+
+
+def _without_controls(text: str) -> str:
+    """The lines of a message, each printable."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def positive_integer(text: str) -> int:
@@ -146,10 +171,11 @@ def _configure_logging(name: str) -> None:
     Of several processes, only the first reports; all of them warn.
     """
     reports = _Reports(sys.stdout)
+    reports.setFormatter(_Formatter("%(message)s"))
     reports.addFilter(lambda record: record.levelno < logging.WARNING)
     warnings = logging.StreamHandler(sys.stderr)
     warnings.setLevel(logging.WARNING)
-    warnings.setFormatter(logging.Formatter(f"{name}: %(levelname)s: %(message)s"))
+    warnings.setFormatter(_Formatter(f"{name}: %(levelname)s: %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if handler.get_name() != _HANDLER]  # an earlier call's
     for handler in (reports, warnings):
@@ -158,6 +184,13 @@ def _configure_logging(name: str) -> None:
     ours.handlers = [reports]
     ours.setLevel(logging.INFO if launched_rank() == 0 else logging.WARNING)
     root.addHandler(warnings)
+
+
+class _Formatter(logging.Formatter):
+    """Leaves no control character but the ends of lines in a message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _without_controls(super().format(record))
 
 
 class _Reports(logging.StreamHandler):

@@ -1,13 +1,20 @@
-"""Files that appear whole or not at all, their checksums, and lists of names for messages."""
+"""Files and folders that appear whole or not at all, CSV cells, checksums, and lists of names for messages."""
 
 import csv
+import glob
 import hashlib
 import io
 import os
+import shutil
+import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_ABANDONED_SEC = 3600  # a draft that nobody has touched for so long will not be finished
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @contextmanager
@@ -32,6 +39,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Gives a new folder beside `path`, which takes that name when the block ends without an error.
+
+    Drafts that processes left behind which were killed more than an hour ago are removed.
+
+    Args:
+        path: Folder to make; its parents are made, too.
+
+    Raises:
+        OSError: The folder could not be made, or another process has made it meanwhile.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):  # another process may remove it, too
+            if time.time() - abandoned.stat().st_mtime > _ABANDONED_SEC:
+                shutil.rmtree(abandoned, ignore_errors=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all.
 
@@ -54,18 +87,40 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a CSV file, whole or not at all.
+    """Writes a CSV file, whole or not at all, with cells as `csv_cell` makes them.
 
     Args:
-        path: the file.
-        header: names of the columns.
-        rows: a cell a column.
+        path: File to write.
+        header: Names of the columns.
+        rows: Cells, one a column.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow(map(csv_cell, header))
+    writer.writerows(map(csv_cell, row) for row in rows)
     write_text(path, text.getvalue())
+
+
+def csv_cell(value: Any) -> Any:
+    """Returns a value for a CSV file; text that a spreadsheet would run as a formula gets an apostrophe before it.
+
+    Class names and paths come from strangers' files, and `=HYPERLINK(...)` is not to be a link in somebody's results.
+    Carriage returns, which Python's csv would leave unquoted, are escaped.
+
+    Args:
+        value: Content of a cell.
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULA) or _is_number(value):
+        return value.replace("\r", "\\r") if isinstance(value, str) else value
+    return "'" + value.replace("\r", "\\r")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def file_sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.browser import requested_hosts
 from tests.insights.tiny_runs import CLASSES, LONG_NAMES, assert_all_is_in_the_picture
 from timm_video_psn.data import read_index
-from timm_video_psn.data.shards.writer import Limits, write_shards
+from timm_video_psn.data.shards.writer import ShardLimits, write_shards
 from timm_video_psn.insights.embedding import (
     Embedding,
     Features,
@@ -58,7 +58,7 @@ def test_videos_without_labels_are_not_given_the_last_class(trained, index):
 
 
 def test_videos_of_shards_give_the_features_that_files_give(trained, index, class_folders, tmp_path):
-    write_shards("folder", {"val": index}, tmp_path / "shards", Limits(4, 1 << 20))
+    write_shards("folder", {"val": index}, tmp_path / "shards", ShardLimits(4, 1 << 20))
     packed = read_index("shards", tmp_path / "shards", "val")
     for limit, numbers in ((None, range(9)), (3, (0, 4, 8))):
         features = extract_features(trained, create_feature_loader(trained, packed, limit, workers=0))

@@ -12,7 +12,7 @@ from timm_video_psn.data.clips.views import MultiViewDataset, ViewPlan
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
 from timm_video_psn.data.loaders import create_loader
 from timm_video_psn.data.shards.index import read_shards
-from timm_video_psn.data.shards.writer import Limits, write_shards
+from timm_video_psn.data.shards.writer import ShardLimits, write_shards
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.pyav_backend import VideoFile
 from timm_video_psn.data.video.write_video import write_video
@@ -103,7 +103,7 @@ def test_batches_keep_the_order_and_set_unreadable_videos_apart(index, workers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_views_out_of_shards_are_those_of_the_files_each_once_over_all_ranks(index, tmp_path, workers):
-    write_shards("folder", {"val": index}, tmp_path, Limits(2, 10**9))
+    write_shards("folder", {"val": index}, tmp_path, ShardLimits(2, 10**9))
     files = MultiViewDataset(index, [CENTRE, DENSE])
     packed = MultiViewDataset(read_shards(tmp_path, "val"), [CENTRE, DENSE])
     batches = [batch for rank in (0, 1) for batch in create_loader(packed, 1, False, workers, rank=rank, world_size=2)]

@@ -6,7 +6,7 @@ import pytest
 from tests import miniatures
 from tests.miniatures import NUM_FRAMES, pictures, write_images, write_mp4, write_text
 from timm_video_psn.data.registry import read_index
-from timm_video_psn.data.tools.health import check_video, listed_videos
+from timm_video_psn.data.tools.check import check_video, listed_videos
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.frame_folder import ImageNames
 from timm_video_psn.data.video.reader import VideoReader

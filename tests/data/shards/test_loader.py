@@ -17,7 +17,7 @@ from timm_video_psn.data.loaders import create_loader
 from timm_video_psn.data.registry import read_index
 from timm_video_psn.data.shards import stream
 from timm_video_psn.data.shards.index import read_shards
-from timm_video_psn.data.shards.writer import Limits, write_shards
+from timm_video_psn.data.shards.writer import ShardLimits, write_shards
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
@@ -43,8 +43,8 @@ def written(source, tmp_path_factory):
     """Its shards: 4 to train, 3 to validate."""
     out = tmp_path_factory.mktemp("shards")
     splits = {split: read_index("folder", source, split) for split in ("train", "val")}
-    write_shards("folder", {"train": splits["train"]}, out / "train", Limits(3, 10**9))
-    write_shards("folder", {"val": splits["val"]}, out / "val", Limits(2, 10**9))
+    write_shards("folder", {"train": splits["train"]}, out / "train", ShardLimits(3, 10**9))
+    write_shards("folder", {"val": splits["val"]}, out / "val", ShardLimits(2, 10**9))
     return out
 
 
@@ -187,7 +187,7 @@ class TestBatches:
         assert len(found) == 2
 
     def test_of_few_shards_use_few_workers_and_say_so(self, source, tmp_path, caplog):
-        write_shards("folder", {"val": read_index("folder", source, "val")}, tmp_path / "out", Limits(100, 10**9))
+        write_shards("folder", {"val": read_index("folder", source, "val")}, tmp_path / "out", ShardLimits(100, 10**9))
         loader = loader_of(tmp_path / "out", "val", workers=4)
         assert len(loader.loaders) == 2
         assert "2 of 4 workers are used: 1 shards" in caplog.text
@@ -406,7 +406,9 @@ class TestIndex:
             read_index("shards", shards, "train", {"train": "a.txt"})
 
     def test_tells_shards_of_the_same_videos_apart(self, source, written, tmp_path):
-        write_shards("folder", {"train": read_index("folder", source, "train")}, tmp_path / "other", Limits(5, 10**9))
+        write_shards(
+            "folder", {"train": read_index("folder", source, "train")}, tmp_path / "other", ShardLimits(5, 10**9)
+        )
         one, again, other = (
             read_shards(folder, "train").fingerprint()
             for folder in (written / "train", written / "train", tmp_path / "other")

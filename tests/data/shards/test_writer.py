@@ -12,7 +12,7 @@ import webdataset
 from tests.data.sample_videos import moving_noise
 from tests.miniatures import sthv1, write_images
 from timm_video_psn.data.registry import read_index
-from timm_video_psn.data.shards.writer import Limits, write_shards
+from timm_video_psn.data.shards.writer import ShardLimits, write_shards
 from timm_video_psn.data.tools.prepare import main
 from timm_video_psn.data.video.write_video import write_video
 
@@ -22,7 +22,7 @@ def contents(folder):
 
 
 def arguments(source, out, *more):
-    return ["shards", "--data-dir", str(source), "--out", str(out), "--max-videos-per-shard", "2", *more]
+    return ["shards", "--data-dir", str(source), "--output", str(out), "--max-videos-per-shard", "2", *more]
 
 
 def samples(path):
@@ -86,7 +86,7 @@ class TestShards:
         splits = {"train": read_index("folder", source, "train")}
         sizes = {}
         for num_bytes in (1, 12_000, 10**9):
-            write_shards("folder", splits, tmp_path / str(num_bytes), Limits(4, num_bytes))
+            write_shards("folder", splits, tmp_path / str(num_bytes), ShardLimits(4, num_bytes))
             sizes[num_bytes] = [path.stat().st_size for path in sorted((tmp_path / str(num_bytes)).glob("*.tar"))]
         assert len(sizes[1]) == 6  # never without a video
         assert len(sizes[10**9]) == 2

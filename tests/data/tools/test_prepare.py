@@ -15,8 +15,7 @@ from tests.data.sample_videos import decoded_plainly
 from timm_video_psn.data.clips.sampling import tsm_indices, uniform_indices
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
 from timm_video_psn.data.tools import prepare
-from timm_video_psn.data.tools.advice import advise
-from timm_video_psn.data.tools.health import ListedVideo, VideoHealth, check_video, summarize
+from timm_video_psn.data.tools.check import CheckedVideo, ListedVideo, advise, check_video, summarize
 from timm_video_psn.data.tools.prepare import main
 from timm_video_psn.data.video.reader import VideoReader
 
@@ -144,7 +143,7 @@ class TestCheckOfKnownDataSets:
     def test_every_frame_of_a_file_is_decoded_where_asked(self, small_videos, tmp_path):
         path = small_videos / "val" / "turn_left" / "0.mp4"
         with VideoReader(path) as reader:
-            expected = VideoHealth(path, 10, reader.fps, 48, 36)
+            expected = CheckedVideo(path, 10, reader.fps, 48, 36)
         for thorough in (False, True):
             assert check_video(ListedVideo(path), thorough) == expected
 
@@ -188,14 +187,14 @@ class TestAdvice:
 
     def test_a_whole_data_set_needs_none(self):
         names = (Path(__file__).parents[1] / "datasets" / "diving48_dives.txt").read_text().splitlines()
-        healthy = VideoHealth(Path(), 100, 30.0, 340, 256)
+        healthy = CheckedVideo(Path(), 100, 30.0, 340, 256)
         report, advice = self.report("diving48", "train", 15027, names, healthy, "V2")
         assert (report["counts_like"], report["sizes"], report["fps"]) == (["V2"], {"340x256": 15027}, {"30": 15027})
         assert report["label_order"].startswith("Diving48 in the order of its vocabulary")
         assert advice == []
 
     def test_what_is_too_large_or_in_another_order_or_without_videos(self):
-        healthy = VideoHealth(Path(), 100, 30.0, 1920, 1080)
+        healthy = CheckedVideo(Path(), 100, 30.0, 1920, 1080)
         labels = (Path(__file__).parents[1] / "datasets" / "something_something_v1_labels.csv").read_text().splitlines()
         _, advice = self.report("sthv1", "val", 173, labels, healthy)
         text = "\n".join(advice)

@@ -11,7 +11,7 @@ import timm_video_psn  # noqa: F401  registers the models
 from tests.engine.runs import Processes
 from timm_video_psn.__main__ import validate as validate_main
 from timm_video_psn.data import MOTION_CLASSES, PathTable, VideoIndex, read_index
-from timm_video_psn.data.shards.writer import Limits, write_shards
+from timm_video_psn.data.shards.writer import ShardLimits, write_shards
 from timm_video_psn.engine.checkpoint import export_model
 from timm_video_psn.engine.evaluate.scores import load_scores
 from timm_video_psn.engine.evaluate.validate import _names
@@ -60,7 +60,9 @@ def test_two_processes_share_the_videos_and_the_first_writes_the_same_results(mo
 
 
 def test_a_test_on_shards_has_the_scores_of_the_files(model_folder, tiny_motion, tmp_path):
-    write_shards("motion", {"val": read_index("motion", tiny_motion, "val")}, tmp_path / "shards", Limits(5, 10**9))
+    write_shards(
+        "motion", {"val": read_index("motion", tiny_motion, "val")}, tmp_path / "shards", ShardLimits(5, 10**9)
+    )
     results = []
     for name, argv in (("files", ("--dataset", "motion")), ("shards", ())):  # shards are known by their index
         data = tiny_motion if name == "files" else tmp_path / "shards"

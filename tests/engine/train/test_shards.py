@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from timm_video_psn.data.registry import read_index
-from timm_video_psn.data.shards.writer import Limits, write_shards
+from timm_video_psn.data.shards.writer import ShardLimits, write_shards
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.signals import Interrupted
 from timm_video_psn.engine.train.options import parse_options
 from timm_video_psn.engine.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[3]
-LIMITS = Limits(12, 10**9)
+LIMITS = ShardLimits(12, 10**9)
 
 
 @pytest.fixture(scope="module")

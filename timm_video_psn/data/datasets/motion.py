@@ -22,9 +22,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -38,6 +35,7 @@ from timm_video_psn.data.datasets.motion_actions import ACTIONS
 from timm_video_psn.data.datasets.motion_render import render
 from timm_video_psn.data.parallel import end_with_parent
 from timm_video_psn.data.video.write_video import write_video
+from timm_video_psn.files import atomic_folder
 
 MOTION_CLASSES = tuple(sorted(ACTIONS))
 MOTION_PAIRS = tuple(  # labels that only the order of the frames tells apart
@@ -55,7 +53,6 @@ MOTION_PAIRS = tuple(  # labels that only the order of the frames tells apart
 _VERSION = 2  # raise it with any change to the clips: old folders are then not taken for new ones
 _MARKER = "motion.json"
 _SPLITS = ("train", "val")
-_ABANDONED_SEC = 3600  # a draft that nobody has touched for so long will not be finished
 
 
 def motion_clip(label: int, rng: np.random.Generator) -> np.ndarray:
@@ -106,15 +103,14 @@ def prepare_motion(
     folder = _cache_dir() / name if data_dir is None else Path(data_dir).absolute()
     if _holds_motion(folder, settings):
         return folder
-    with _sibling_folder(folder) as draft:
-        _generate(draft, seed, {"train": train_per_class, "val": val_per_class}, workers, progress)
-        (draft / _MARKER).write_text(json.dumps(settings))
-        try:
-            draft.replace(folder)
-        except OSError:
-            # Another process was faster, and a full folder is not replaced: its clips are the same ones.
-            if not _holds_motion(folder, settings):
-                raise
+    try:
+        with atomic_folder(folder) as draft:
+            _generate(draft, seed, {"train": train_per_class, "val": val_per_class}, workers, progress)
+            (draft / _MARKER).write_text(json.dumps(settings))
+    except OSError:
+        # Another process may have been faster, and a full folder is not replaced: its clips are the same ones.
+        if not _holds_motion(folder, settings):
+            raise
     return folder
 
 
@@ -166,20 +162,6 @@ def _holds_motion(folder: Path, settings: dict[str, int]) -> bool:
             "another folder, or remove this one"
         )
     return True
-
-
-@contextmanager
-def _sibling_folder(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, from where it can be renamed; gone at the end unless it was."""
-    for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
-        if time.time() - abandoned.stat().st_mtime > _ABANDONED_SEC:
-            shutil.rmtree(abandoned, ignore_errors=True)
-    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _generate(folder: Path, seed: int, per_class: dict[str, int], workers: int | None, progress: bool) -> None:

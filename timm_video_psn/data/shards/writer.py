@@ -7,10 +7,8 @@ and the limits alone; a command that was stopped goes on after the last whole sh
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +22,14 @@ from timm_video_psn.data.datasets.index import VideoIndex
 from timm_video_psn.data.datasets.labels import label_fingerprint
 from timm_video_psn.data.shards.index import FORMAT, INDEX_NAME, PROGRESS_NAME
 from timm_video_psn.data.shards.sample import Member, pack, sample_key
+from timm_video_psn.files import atomic_path, file_sha256, write_bytes
 
 ORDER_SEED = 0
 
 Entry = dict[str, Any]  # of a shard in the index
 
 
-class Limits(NamedTuple):
+class ShardLimits(NamedTuple):
     """Where a shard ends: before it would exceed either limit, but never without a video."""
 
     videos: int
@@ -48,7 +47,7 @@ class Written:
     missing: list[tuple[str, str]] = field(default_factory=list)  # (path, reason)
 
 
-def write_shards(dataset: str, splits: Mapping[str, VideoIndex], out: Path, limits: Limits) -> Written:
+def write_shards(dataset: str, splits: Mapping[str, VideoIndex], out: Path, limits: ShardLimits) -> Written:
     """Writes the shards of a data set and their index.
 
     Args:
@@ -81,7 +80,7 @@ def write_shards(dataset: str, splits: Mapping[str, VideoIndex], out: Path, limi
                 entries[split] = next(iter(entries.values()))
                 continue
             entries[split] = _write_split(split, index, out, limits, progress, written)
-    _write_whole(out / INDEX_NAME, json.dumps(_index(header, splits, entries)).encode())
+    write_bytes(out / INDEX_NAME, json.dumps(_index(header, splits, entries)).encode())
     (out / PROGRESS_NAME).unlink()
     return written
 
@@ -92,7 +91,7 @@ def _check_apart(source: Path, out: Path) -> None:
         raise ValueError(f"the shards ({out}) would lie among the originals ({source}); name a folder elsewhere")
 
 
-def _header(dataset: str, splits: Mapping[str, VideoIndex], limits: Limits) -> Entry:
+def _header(dataset: str, splits: Mapping[str, VideoIndex], limits: ShardLimits) -> Entry:
     """What two runs must share for one to go on with the shards of the other."""
     return {
         "format": FORMAT,
@@ -129,7 +128,7 @@ class _Progress:
     def __init__(self, path: Path, header: Entry, finished: Mapping[str, Entry]) -> None:
         self.finished = finished
         lines = [json.dumps(line) + "\n" for line in (header, *finished.values())]
-        _write_whole(path, "".join(lines).encode())
+        write_bytes(path, "".join(lines).encode())
         self._file = path.open("a")
 
     def __enter__(self) -> _Progress:
@@ -145,7 +144,7 @@ class _Progress:
 
 
 def _write_split(
-    split: str, index: VideoIndex, out: Path, limits: Limits, progress: _Progress, written: Written
+    split: str, index: VideoIndex, out: Path, limits: ShardLimits, progress: _Progress, written: Written
 ) -> list[Entry]:
     """Writes the shards of a split that are not there yet."""
     order = np.random.default_rng(ORDER_SEED).permutation(len(index)).tolist()
@@ -175,12 +174,11 @@ def _is_there(out: Path, entry: Entry, numbers: Sequence[int]) -> bool:
     return entry["numbers"] == numbers and path.is_file() and path.stat().st_size == entry["bytes"]
 
 
-def _write_shard(path: Path, index: VideoIndex, order: Sequence[int], limits: Limits, bar: Any) -> Entry:
+def _write_shard(path: Path, index: VideoIndex, order: Sequence[int], limits: ShardLimits, bar: Any) -> Entry:
     """Writes the first of some videos, as many as the limits allow."""
     numbers: list[int] = []
     missing: list[tuple[int, str]] = []
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_path(path) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for number in order[: limits.videos]:
                 members, reason = pack(index, number)
@@ -193,19 +191,14 @@ def _write_shard(path: Path, index: VideoIndex, order: Sequence[int], limits: Li
                 numbers.append(number)
                 missing += [] if reason is None else [(number, reason)]
                 bar.update()
-        entry = {
+        return {
             "name": path.name,
             "videos": len(numbers),
             "bytes": temporary.stat().st_size,
-            "sha256": _sha256(temporary),
+            "sha256": file_sha256(temporary),
             "numbers": numbers,
             "missing": missing,
         }
-        _make_durable(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return entry
 
 
 def _closed_size(offset: int, members: Sequence[Member]) -> int:
@@ -213,14 +206,6 @@ def _closed_size(offset: int, members: Sequence[Member]) -> int:
     block, record = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
     end = offset + sum(block + -(-len(content) // block) * block for _, content in members) + 2 * block
     return -(-end // record) * record
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _index(header: Entry, splits: Mapping[str, VideoIndex], entries: Mapping[str, list[Entry]]) -> Entry:
@@ -240,18 +225,3 @@ def _index(header: Entry, splits: Mapping[str, VideoIndex], entries: Mapping[str
             for split, index in splits.items()
         },
     }
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        _make_durable(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _make_durable(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +13,11 @@ from PIL import Image
 from timm_video_psn.data.datasets.locate import accepted_endings, endings_in_words, is_video_file, walk_videos
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.reader import VideoReader
+from timm_video_psn.files import atomic_folder, atomic_path
+
+# A clip of spread frames decodes from the key frame before each frame, so that near key frames spare most of the work;
+# benchmarks/loading.py measures how much, and what it costs in bytes.
+KEY_FRAME_INTERVAL = 16
 
 
 class Outcome(NamedTuple):
@@ -23,19 +26,20 @@ class Outcome(NamedTuple):
     path: Path
     was_there: bool = False
     error: str | None = None
+    num_bytes: tuple[int, int] = (0, 0)  # of the original and of its copy
 
 
 def pairs_below(source: Path, target: Path, rename: Callable[[Path], Path]) -> list[tuple[Path, Path]]:
-    """Every video below a folder, with the path of its copy.
+    """Returns every video file below a folder, with the path of its copy.
 
     Args:
-        source: folder of the originals.
-        target: folder of the copies.
-        rename: function from an original's name to the copy's name.
+        source: Folder of the originals.
+        target: Folder of the copies.
+        rename: Function from the name of an original to the name of its copy.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: it holds no videos, one folder lies in the other, or two videos would become one.
+        FileNotFoundError: There is no such folder.
+        ValueError: It holds no videos, one folder lies in the other, or two videos would become one.
     """
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is no folder; name the folder that holds the videos")
@@ -55,76 +59,76 @@ def pairs_below(source: Path, target: Path, rename: Callable[[Path], Path]) -> l
     return pairs
 
 
-def resize_video(pair: tuple[Path, Path], short_side: int, crf: int) -> Outcome:
-    """Re-encodes a video with x264, without sound, to a short side of at most `short_side`.
+def resize_video(
+    pair: tuple[Path, Path], short_side: int, crf: int, key_frame_interval: int = KEY_FRAME_INTERVAL
+) -> Outcome:
+    """Re-encodes a video with x264 for fast loading, without sound, to a short side of at most `short_side`.
 
     Every frame is kept, with the mean frame rate of the original.
 
     Args:
-        pair: the original and its copy.
-        short_side: short side of the copy's frames, rounded to even sides.
-        crf: x264's constant rate factor.
+        pair: Original and its copy.
+        short_side: Short side of the copy in pixels, rounded to an even number.
+        crf: Constant rate factor of x264.
+        key_frame_interval: Frames from one key frame to the next, at most.
     """
-    return _made_whole(pair, lambda source, temporary: _encode(source, temporary, short_side, crf))
+    source, target = pair
+    if target.exists():
+        return Outcome(source, was_there=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with VideoReader(source) as reader, atomic_path(target) as temporary:
+            _encode(reader, temporary, short_side, crf, key_frame_interval)
+    except DecodeError as error:
+        return Outcome(source, error=error.reason)
+    return Outcome(source, num_bytes=(source.stat().st_size, target.stat().st_size))
 
 
 def extract_frames(pair: tuple[Path, Path], short_side: int, quality: int) -> Outcome:
     """Writes every frame of a video as `00001.jpg` and so on.
 
     Args:
-        pair: the video and its folder.
-        short_side: largest short side of the images.
-        quality: JPEG quality.
+        pair: Video and its folder.
+        short_side: Short side of the images in pixels, at most.
+        quality: Quality of JPEG.
     """
-    return _made_whole(pair, lambda source, temporary: _extract(source, temporary, short_side, quality))
-
-
-def _made_whole(pair: tuple[Path, Path], make: Callable[[VideoReader, Path], None]) -> Outcome:
-    """Makes a copy under another name, and renames it; one that lacks frames would pass for whole, so there is none."""
     source, target = pair
     if target.exists():
         return Outcome(source, was_there=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
     try:
-        with VideoReader(source) as reader:
-            make(reader, temporary)
-        temporary.replace(target)
+        with VideoReader(source) as reader, atomic_folder(target) as temporary:
+            for number, frame in enumerate(reader.frames(), 1):
+                height, width = _smaller(frame, short_side)
+                picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
+                picture.save(temporary / f"{number:05d}.jpg", quality=quality)
     except DecodeError as error:
         return Outcome(source, error=error.reason)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
-    return Outcome(source)
+    return Outcome(source, num_bytes=(source.stat().st_size, sum(file.stat().st_size for file in target.iterdir())))
 
 
-def _encode(source: VideoReader, target: Path, short_side: int, crf: int) -> None:
+def _encode(source: VideoReader, target: Path, short_side: int, crf: int, key_frame_interval: int) -> None:
+    """Writes all frames of a video, or raises the reader's error before the file has its name."""
     import av
 
     rate = Fraction(source.fps or 25).limit_denominator(30000)
-    with av.open(str(target), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "threads": "1"})
-        stream.pix_fmt = "yuv420p"
-        for number, frame in enumerate(source.frames()):
-            height, width = (max(2, side // 2 * 2) for side in _smaller(frame, short_side))
-            if number == 0:
-                stream.height, stream.width = height, width
-            picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
-            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
-        container.mux(stream.encode(None))
-
-
-def _extract(source: VideoReader, target: Path, short_side: int, quality: int) -> None:
-    target.mkdir()
-    for number, frame in enumerate(source.frames(), 1):
-        height, width = _smaller(frame, short_side)
-        picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
-        picture.save(target / f"{number:05d}.jpg", quality=quality)
+    options = {"crf": str(crf), "g": str(key_frame_interval), "tune": "fastdecode", "threads": "1"}
+    try:
+        with av.open(str(target), "w", format="mp4", container_options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=rate, options=options)
+            stream.pix_fmt = "yuv420p"
+            for number, frame in enumerate(source.frames()):
+                height, width = (max(2, side // 2 * 2) for side in _smaller(frame, short_side))
+                if number == 0:
+                    stream.height, stream.width = height, width
+                picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
+                container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            container.mux(stream.encode(None))
+    except av.FFmpegError as error:  # the reader's are DecodeErrors
+        raise OSError(str(error)) from error
 
 
 def _smaller(frame: np.ndarray, short_side: int) -> tuple[int, int]:
-    """Height and width with that short side; those of a smaller frame stay as they are."""
+    """Height and width with that short side; a smaller frame keeps its own."""
     height, width = frame.shape[:2]
     scale = min(1.0, short_side / min(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))

@@ -180,7 +180,7 @@ def _layer_scales(model: Any, layer_decay: float | None) -> dict[str, float]:
 
 
 class GradClipper:
-    """Limits gradients and averages the norms that they had before, gathered on the device so that nothing waits.
+    """ShardLimits gradients and averages the norms that they had before, gathered on the device so that nothing waits.
 
     Args:
         limit: largest gradient; 0 for no limit.
