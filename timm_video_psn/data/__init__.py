@@ -5,6 +5,7 @@
 
 from timm_video_psn.data.clips.augment import AutoAugment, ColorJitter
 from timm_video_psn.data.clips.batch import Batch, Sample, UnreadableVideo, collate
+from timm_video_psn.data.clips.create_transform import create_transform
 from timm_video_psn.data.clips.dataset import VideoDataset
 from timm_video_psn.data.clips.epoch_sampler import EpochSampler
 from timm_video_psn.data.clips.sampling import (
@@ -65,6 +66,7 @@ __all__ = [
     "check_decoder",
     "collate",
     "create_loader",
+    "create_transform",
     "decode_clip",
     "dense_clip_indices",
     "dense_indices",
