@@ -52,7 +52,7 @@ def capacity_loss(fused_mean: Tensor, widths: tuple[int, ...]) -> Tensor:
     common = min(widths)
     groups = torch.stack([group[:, :common] for group in fused_mean.split(widths, dim=1)], dim=1)  # (B, G, c)
     lengths = groups.norm(dim=2, keepdim=True)
-    # A group of zeros gets no gradient either: that of x / max(|x|, eps) at zero is 1 / eps.
+    # A group of zeros gets no gradient either: the gradient of x / max(|x|, eps) at zero is 1 / eps.
     units = torch.where(lengths > _EPS, groups / lengths.clamp_min(_EPS), 0)
     return (units.sum(1) / len(widths)).square().sum(1).mean()
 

@@ -28,7 +28,7 @@ def unfold_clip(x: Tensor, num_frames: int) -> Tensor:
 
 
 def split_frames(x: Tensor, num_frames: int) -> Tensor:
-    """A folded batch with its frames in a dimension of their own, after that of the clips.
+    """A folded batch with its frames in a dimension of their own, after the clips' dimension.
 
     Shape:
         x: (B*T, ...) -> (B, T, ...)

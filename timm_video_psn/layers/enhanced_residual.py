@@ -49,7 +49,7 @@ class EnhancedResidual(TemporalModule):
         self.init_weights(expand_init)
 
     def init_weights(self, expand_init: float = 0.0) -> None:
-        """Paper silent beyond "randomly initialized": normal, with the variance that keeps that of the map.
+        """Paper silent beyond "randomly initialized": normal, with the variance that keeps the map's variance.
 
         That is 1 / fan_in, and twice that before a ReLU. PyTorch's own third of it, through four linear steps in a row,
         would leave V so weak that training from scratch stays at chance for epochs. The taps of each temporal kernel
@@ -93,7 +93,7 @@ class EnhancedResidual(TemporalModule):
 
     @torch.jit.unused
     def _is_watched(self) -> bool:
-        """Whether somebody's hooks look at V, as those of class activation maps do."""
+        """Whether somebody's hooks look at V, as class activation maps do."""
         expand = self.expand
         return bool(expand._forward_hooks or expand._backward_hooks or expand._backward_pre_hooks)
 

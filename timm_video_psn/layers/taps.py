@@ -11,8 +11,8 @@ def add_shifted(out: Tensor, x: Tensor, offset: int) -> None:
     """out[t] += x[t + offset] in place, wherever that frame exists.
 
     Args:
-        out: what is added to.
-        x: what is added.
+        out: frames to add to.
+        x: frames to add.
         offset: frames ahead, or behind if negative.
 
     Shape:
@@ -34,7 +34,7 @@ def add_taps(taps: list[Tensor]) -> Tensor:
     the clip count as zero.
 
     Args:
-        taps: for each tap the products with its kernel, first that for the earliest frame.
+        taps: products of the frames with the kernel of each tap, the tap of the earliest frame first.
 
     Shape:
         taps: each (B, T, ...) -> same

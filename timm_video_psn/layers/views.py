@@ -19,13 +19,13 @@ class MapView(nn.Module):
     """A temporal module that is shown maps (B*T, H, W, C), or tokens (B*T, N, C), as maps (B*T, C, H, W).
 
     Both views are free of copies: maps with the channels last are what channels_last memory is, and tokens in the order
-    of rows are such maps with H and W in one dimension. Prefix tokens (class, registers) pass by.
+    of rows are the same with H and W in one dimension. Prefix tokens (class, registers) pass by.
 
     Args:
         module: takes and returns (B*T, C, H, W).
         kind: `NHWC` or `NLC`.
-        prefix: tokens before those of the map.
-        order: for tokens in another order than by rows: the token at each place of the map, (H, W).
+        prefix: number of class and register tokens before the map's tokens.
+        order: the token at each place of the map, (H, W), if tokens do not run by rows.
 
     Shape:
         x: (B*T, H, W, C), or (B*T, prefix + H * W, C) -> same
@@ -40,7 +40,7 @@ class MapView(nn.Module):
         self.module = module
         self.is_tokens = kind == "NLC"
         self.prefix = prefix
-        self.image_size = (1, 1)  # of the frames at hand, whose aspect is that of the map: VideoNet keeps it
+        self.image_size = (1, 1)  # of the frames at hand, whose aspect the map has too: VideoNet sets it
         self.register_buffer("order", order, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,8 +122,8 @@ class View:
 
     Attributes:
         kind: `NCHW` maps, `NHWC` maps or `NLC` tokens.
-        prefix: tokens before those of the map.
-        order: for tokens in another order than by rows: the token at each place of the map, (H, W).
+        prefix: number of class and register tokens before the map's tokens.
+        order: the token at each place of the map, (H, W), if tokens do not run by rows.
         items: where a tuple or list is passed on: (index, channels) of the items that get a module.
     """
 

@@ -57,7 +57,7 @@ def gives_tokens(backbone: nn.Module) -> bool:
 
 
 def injection_points(backbone: nn.Module, placement: Placement, sites: tuple[str, ...] | None) -> list[InjectionPoint]:
-    """The places for a kind of temporal module, or those of them at the given sites.
+    """The injection points for a kind of temporal module, all of them or the ones at the given sites.
 
     Args:
         backbone: a timm model.
@@ -291,7 +291,7 @@ def _twins(backbone: _Backbone) -> list[InjectionPoint]:
     ]
 
 
-# Levels that are not just those of feature_info, by the class of the backbone.
+# Levels that feature_info does not describe fully, by the class of the backbone.
 _LEVELS: dict[str, Callable[[_Backbone], list[InjectionPoint]]] = {
     "CoaT": _coat,
     "ConVit": _convit,

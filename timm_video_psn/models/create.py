@@ -29,7 +29,7 @@ from timm_video_psn.surgery import find_mismatch
 def video_cfg(backbone: str, **kwargs: Any) -> dict[str, Any]:
     """The pretrained cfg of a video model without weights of its own: its backbone's preprocessing and names.
 
-    Not its licence: that of the image weights would be saved as one of whatever is trained from them.
+    Without the licence: timm would save the licence of the image weights with whatever is trained from them.
 
     Args:
         backbone: timm name, with or without a tag.
@@ -76,9 +76,9 @@ def create_video_net(
         backbone_checkpoint: local file of image weights for the backbone; every name must fit, but for a classifier
             of other classes.
         pretrained_cfg: cfg, or its tag, that replaces the registered one.
-        pretrained_cfg_overlay: entries that replace those of the cfg.
+        pretrained_cfg_overlay: entries that replace entries of the cfg.
         pretrained_model_args: the arguments that a saved model was built with, as timm found them beside its weights.
-        weights_sha256: of the video weights; None for what the `config.json` beside them says.
+        weights_sha256: checksum of the video weights; None for the one in the `config.json` beside them.
         cache_dir: where timm keeps what it downloads.
         **kwargs: arguments of `VideoNet`, and timm's for features: `features_only`, `out_indices` and `feature_cls`,
             which is `getter` (the default) or `list` for a list of maps (B, C_i, T, h_i, w_i), `dict` for a dict of
@@ -131,7 +131,7 @@ class FeatureDictGetter(FeatureGetterNet):
         return dict(zip(map(str, self.feature_info.out_indices), super().forward(x), strict=True))
 
 
-# timm's list and dict take a model's children for its levels; those of a VideoNet are inside its backbone.
+# timm's list and dict take a model's children for its levels; a VideoNet's levels are inside its backbone.
 _FEATURE_CLASSES: dict[Any, type[FeatureGetterNet]] = {
     "list": FeatureGetterNet,
     FeatureListNet: FeatureGetterNet,

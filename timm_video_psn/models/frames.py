@@ -81,7 +81,7 @@ def fold_fixed(x: Tensor, num_frames: int) -> Tensor:
     if num_frames != 0 and found != num_frames:
         raise ValueError(
             f"clips of {found} frames, but TorchScript has fixed this model to clips of {num_frames}; give it "
-            "such clips, or script or trace the model anew after model.set_num_frames(...)"
+            "clips of that length, or script or trace the model anew after model.set_num_frames(...)"
         )
     return fold_clip(x) if x.ndim == 5 else x
 
@@ -125,10 +125,10 @@ class TracedFold(nn.Module):
 
 @register_notrace_function
 def unfold(features: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
-    """The backbone's maps or tokens as those of the clips or images that it was given.
+    """Give the backbone's maps or tokens the form of the clips or images that it was given.
 
     Args:
-        features: of folded frames.
+        features: the backbone's output for folded frames.
         x: the clips or images.
         output_fmt: `NHWC` for maps with their channels last.
 
@@ -156,7 +156,7 @@ def unfold_all(features: Any, x: Tensor, output_fmt: str = "NCHW") -> Any:
     Args:
         features: a tensor, a list or a tuple.
         x: the clips or images.
-        output_fmt: as for `unfold`.
+        output_fmt: `NHWC` for maps with their channels last.
     """
     if isinstance(features, (list, tuple)):
         return type(features)(unfold_all(each, x, output_fmt) for each in features)
@@ -168,9 +168,9 @@ def average(frames: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
     """Predictions for frames, averaged over each clip; what is not pooled is not averaged either.
 
     Args:
-        frames: what the backbone's head gives for folded frames.
+        frames: output of the backbone's head for folded frames.
         x: the clips or images.
-        output_fmt: as for `unfold`.
+        output_fmt: `NHWC` for maps with their channels last.
 
     Shape:
         frames: (B*T, K) -> (B, K)

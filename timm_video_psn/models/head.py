@@ -23,7 +23,7 @@ def classifier_name(backbone: Any) -> str | tuple[str, ...]:
 
 
 def drop_rate(backbone: Any) -> float:
-    """The dropout before the classifier: that of a module, or the number that the model's forward reads.
+    """The dropout before the classifier: a module's rate, or the number that the model's forward reads.
 
     Args:
         backbone: a timm model.
@@ -40,7 +40,7 @@ def set_drop_rate(backbone: Any, value: float) -> None:
         value: the rate, in [0, 1).
 
     Raises:
-        ValueError: the rate is no such number, or the head has no dropout that could be changed.
+        ValueError: the rate is out of range, or the head has no dropout that could be changed.
     """
     if not 0 <= value < 1:
         raise ValueError(f"drop_rate={value} is not in [0, 1)")

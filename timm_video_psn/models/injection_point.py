@@ -14,7 +14,7 @@ class InjectionPoint:
         target: the child of the backbone that the module joins or replaces.
         channels: channels of the map there.
         view: the layout of what the target passes on.
-        further: for a module that replaces: the children right after the target that it takes the place of too.
+        further: children right after the target that a replacing module takes the place of too.
         opens_stage: whether it is in the first block of a stage.
     """
 

@@ -20,7 +20,7 @@ def group_by_layers(backbone: nn.Module, prefix: str, coarse: bool = False) -> C
 
     Args:
         backbone: a timm model, with temporal modules attached or not.
-        prefix: of the names, as `backbone.`.
+        prefix: prefix of all names, as `backbone.`.
         coarse: stages instead of blocks, where the backbone knows both.
 
     Returns:

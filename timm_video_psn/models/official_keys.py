@@ -25,7 +25,7 @@ class ConvertedKeys:
     """A state dict under our names, and where each entry is from.
 
     Args:
-        state_dict: what `model.load_state_dict` takes, with nothing missing.
+        state_dict: tensors for `model.load_state_dict`, with nothing missing.
         taken: our name -> name in the file; every name of the file is here.
         kept: our name that the file has nothing for -> why the model's own value stays.
     """
@@ -96,7 +96,7 @@ _SOURCES: dict[str, Callable[[VideoNet, Mapping[str, Tensor]], ConvertedKeys]] =
 
 
 def _official_names(model: VideoNet, state_dict: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, str]:
-    """Our names -> those of the official codes; `rename` turns names within the backbone into theirs."""
+    """Our names -> names of the official codes; `rename` turns names within the backbone into theirs."""
     classifier = model.get_classifier(name_only=True)
     assert isinstance(classifier, str)
     apart = any(_bare(name) == "new_fc.weight" for name in state_dict)
@@ -145,7 +145,7 @@ def _bare(name: str) -> str:
 
 
 def _in_our_form(value: Tensor, ours: Tensor) -> Tensor:
-    """A 3D convolution's weight as that of ours, which are 2D."""
+    """A 3D convolution's weight in the form of our 2D convolutions."""
     if value.ndim == 5 and ours.ndim == 4:
         return temporal_kernel(value)  # of a single frame too: there it drops the dimension
     return value

@@ -28,8 +28,8 @@ _logger = logging.getLogger(__name__)
 class Published(NamedTuple):
     """Where the weights of a name are.
 
-    `revision` is a commit and `sha256` that of `model.safetensors`. From one's own namespace it is the newest commit,
-    and the sha256 is what the `config.json` there says.
+    `revision` is a commit, `sha256` the checksum of `model.safetensors`. In a namespace of one's own the newest commit
+    counts, and the checksum is what its `config.json` says.
     """
 
     repo: str
@@ -46,7 +46,7 @@ def find_published(name: str, manifest: Path | None = None) -> Published | None:
     """Where the weights of a name are, or None if none are published.
 
     Args:
-        name: of a registered model.
+        name: name of a registered model.
         manifest: another than the package's.
 
     Raises:
@@ -123,12 +123,12 @@ def pin_weights(
 
     Args:
         cfg: a resolved cfg that has weights.
-        overlay: what the caller of `create_model` put into it; a pickle must be named there to be accepted.
+        overlay: entries of the cfg that the caller of `create_model` set; a pickle is accepted only if named there.
         cache_dir: where timm keeps what it downloads.
-        sha256: of the weights, as the zoo knows it.
+        sha256: checksum of the weights, as the manifest lists it.
 
     Returns:
-        Entries that replace those of the cfg: a model from the Hub is pinned to the commit that was checked.
+        Entries that replace entries of the cfg: a model from the Hub is pinned to the commit that was checked.
 
     Raises:
         ValueError: the file is not the one that was published, or would be a pickle that nobody asked for.

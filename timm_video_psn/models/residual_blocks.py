@@ -31,7 +31,7 @@ def block_points(backbone: nn.Module, placement: Placement) -> list[InjectionPoi
         placement: the kind.
 
     Raises:
-        ValueError: the backbone is of another family, or its blocks have no such place.
+        ValueError: the backbone is of another family, or its blocks lack this place.
     """
     if not isinstance(backbone, ResNet):
         raise ValueError(

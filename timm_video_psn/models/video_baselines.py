@@ -134,7 +134,7 @@ def gsm_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
 
 @register_model
 def tea_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
-    """TEA on ResNet-50, whose bottlenecks become those of a Res2Net of the same width."""
+    """TEA on ResNet-50, whose bottlenecks become Res2Net bottlenecks of the same width."""
     return create_named("tea_resnet50", pretrained, "resnet50.tv_in1k", "tea", kwargs)
 
 

@@ -216,7 +216,7 @@ class VideoNet(nn.Module):
             indices: the last n levels if int, all if None, else these levels.
             norm: apply the backbone's norm to the intermediates it fits.
             stop_early: stop after the last level that is wanted.
-            output_fmt: what the backbone supports, read per frame.
+            output_fmt: a format that the backbone supports, read per frame.
             intermediates_only: leave out the final features.
             **kwargs: further arguments of the backbone's method, as `return_prefix_tokens` and `output_dict` of a
                 VisionTransformer; what they add to the result is in the form of clips too.
@@ -276,7 +276,7 @@ class VideoNet(nn.Module):
 
         Args:
             num_classes: classes of the new classifier; 0 for none.
-            global_pool: as the backbone takes it.
+            global_pool: a pooling that the backbone knows.
         """
         self.backbone.reset_classifier(num_classes, **({} if global_pool is None else {"global_pool": global_pool}))
 

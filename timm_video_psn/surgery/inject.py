@@ -93,7 +93,8 @@ def detach(model: nn.Module) -> Injection:
     """Take every attached module off a model, found by looking at the model itself: copies and reloads too.
 
     Args:
-        model: the model; changed in place. Its outputs and parameter names are those of before the injection.
+        model: the model; changed in place. Its outputs and parameter names are again what they were before the
+            injection.
 
     Returns:
         What was taken off; empty where nothing was attached.

@@ -28,8 +28,8 @@ def replace(
     """Put a new module in the place of every child that the patterns name.
 
     All children are matched, all modules built and all of them checked before the model is touched. Hooks on calls and
-    gradients, and a module attached by `inject`, move to the new module. One that is at several places of the model is
-    replaced at all of them.
+    gradients, and a module attached by `inject`, move to the new module. A module that several parents share is
+    replaced in all of them.
 
     Args:
         model: any module; changed in place.
@@ -64,7 +64,7 @@ def put_back(model: nn.Module, replacement: Replacement) -> None:
 
     Args:
         model: the model; changed in place.
-        replacement: what `replace` returned.
+        replacement: the report that `replace` returned.
 
     Raises:
         ValueError: a module that it put in is no longer there, as in a copy of the model.
@@ -137,7 +137,7 @@ def _check(items: tuple[ReplacedModule, ...]) -> None:
     if both:
         raise ValueError(
             f"cannot replace {', '.join(both)}: hooks or an attached module would move to the new module, which has "
-            "such itself; register them after the replacement"
+            "some of its own; register them after the replacement"
         )
 
 

@@ -53,9 +53,9 @@ class ReceptiveFieldSmall(EnhancedResidual):
 class ReceptiveFieldLarge(EnhancedResidual):
     """RF-L: one kernel shape of 5x5x5 on all enhanced channels (Fig. 4 (b)).
 
-    The caption says that kernels of size 5 are dilated ones; the parameters of Table 1 are those of two stages of 3x3x3
-    in a row, whose receptive field is 5x5x5 too (27.35 M on ResNet-50, with one dilated stage 26.30 M). The numbers
-    decide the default.
+    The caption says that kernels of size 5 are dilated ones; the parameters of Table 1 fit
+    two stages of 3x3x3 in a row, whose receptive field is 5x5x5 too (27.35 M on ResNet-50, with one dilated stage
+    26.30 M). The numbers decide the default.
 
     Args:
         channels: channels C_in of the feature map.
@@ -95,7 +95,7 @@ class ReceptiveFieldInception(EnhancedResidual):
     """RF-L-Inception: groups of 1x1x1, 3x3x3, 5x5x5 and a pool, each for itself (Fig. 4 (c)).
 
     The synthesizer with `fusion="grouping"`: "our method degenerates to the RF-L-Inception baseline". The parameters of
-    Table 1 are those of kernels with all their taps (27.56 M on ResNet-50, dilated 27.17 M), hence the default.
+    Table 1 fit kernels with all their taps (27.56 M on ResNet-50, dilated 27.17 M), hence the default.
 
     Args:
         channels: channels C_in of the feature map.

@@ -83,7 +83,7 @@ class ConvolvedSubset(nn.Module):
 
     Args:
         channels: channels, in and out.
-        stride: of the spatial convolution.
+        stride: stride of the spatial convolution.
 
     Shape:
         x: (B*T, C, H, W) and num_frames T -> (B*T, C, H / stride, W / stride)
@@ -115,7 +115,7 @@ class TemporalAggregation(nn.Module):
     Args:
         channels: channels C, in and out.
         scale: subsets s; the official 4.
-        stride: of the 3x3 convolutions.
+        stride: stride of the 3x3 convolutions.
         opens_stage: the form for the first block of a stage.
 
     Shape:
@@ -141,7 +141,7 @@ class TemporalAggregation(nn.Module):
         Args:
             conv: its weights from the channels of each subset to the same channels are copied.
             norm: its numbers for the channels of each subset are copied.
-            act: is used as it is.
+            act: the activation, used as it is.
         """
         subset: Any
         with torch.no_grad():
@@ -177,7 +177,7 @@ class TemporalExcitationAggregation(TemporalModule):
     Args:
         channels: channels C, in and out.
         num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        reduction: of the channels of ME; the official 16.
+        reduction: divisor of the channels inside ME; the official 16.
         scale: subsets of MTA; the official 4.
 
     Shape:
