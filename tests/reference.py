@@ -31,7 +31,7 @@ class Weights(NamedTuple):
     """Everything in a synthesizer that is a number."""
 
     reduce: Tensor  # (C, C_in)
-    spatial: list[list[NormedConv]]  # for each branch with a kernel beyond 1x1, one convolution, or two if 1+1d
+    spatial: list[list[NormedConv]]  # for each branch with a kernel, one convolution, or two if 1+1d beyond 1x1
     routing: Tensor  # (C, C)
     temporal: list[Tensor]  # for each branch with a kernel beyond 1, (c, c, taps)
     expand: Tensor  # (C_in, C)
@@ -46,12 +46,14 @@ def synthesize(
     dilated: bool = True,
     spatial_conv: str = "2d",
     training: bool = False,
+    unit: str = "identity",
 ) -> tuple[Tensor, Tensor]:
     """z = V + U, with V = sum_i W'(i) . (sum_j W(j) . U * F_s^(2j-1)(2j-1)1) * F_t^11(2i-1)  (Eq. 1), in groups.
 
     reduce -> X_j = U_j * F_s -> Y = T X -> Y_i * F_t -> expand -> + U. The receptive field is (T, H, W). Branch k of
     the spatial bank spans 2k+1 rows and columns but no more than H and W; branch k of the temporal bank 2k+1 frames.
-    A pooling branch of span 3 comes last. Only spatial convolutions have a norm and a ReLU.
+    A pooling branch of span 3, or an identity in its place, comes last. Only spatial convolutions have a norm and a
+    ReLU; the branch of one pixel is one of them if `unit` is "conv".
 
     Returns:
         z, (B, C_in, T, H, W), and Y, (B, C, T, H, W).
@@ -66,13 +68,13 @@ def synthesize(
     x = []
     for j, group in enumerate(split(reduced, widths(len(weights.reduce), len(spans) + pools))):
         if j == len(spans):
-            x.append(spatial_pool(group, pool))
-        elif j == 0:
+            x.append(group if pool == "identity" else spatial_pool(group, pool))
+        elif j == 0 and unit == "identity":
             x.append(group)
         else:
             height, width = spans[j]
-            steps = [(height, width)] if spatial_conv == "2d" else [(height, 1), (1, width)]
-            for (h, w), layer in zip(steps, weights.spatial[j - 1], strict=True):
+            steps = [(height, width)] if spatial_conv == "2d" or j == 0 else [(height, 1), (1, width)]
+            for (h, w), layer in zip(steps, weights.spatial[j - (unit == "identity")], strict=True):
                 group = spatial_conv_2d(group, layer.kernel, offsets(h, dilated), offsets(w, dilated))
                 group = batch_norm(group, layer, training)
                 if inter_act:
@@ -84,7 +86,7 @@ def synthesize(
     y = []
     for i, group in enumerate(split(fused, widths(len(weights.routing), len(lengths) + pools))):
         if i == len(lengths):
-            y.append(temporal_pool(group, pool))
+            y.append(group if pool == "identity" else temporal_pool(group, pool))
         elif i == 0:
             y.append(group)
         else:

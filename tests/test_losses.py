@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from tests import reference
 from timm_video_psn import auxiliary_losses
 from timm_video_psn.layers import ActionPerceptronSynthesizer, fold_clip
-from timm_video_psn.losses import VideoClassificationTask, capacity_loss, interaction_loss
+from timm_video_psn.layers.fusion import DenseFusion
+from timm_video_psn.losses import (
+    VideoClassificationTask,
+    capacity_loss,
+    gradient_shares,
+    interaction_loss,
+    norm_scale,
+)
 
 WIDTHS = {"equal": ((2, 2, 2), (2, 2, 2)), "unequal": ((4, 2, 2), (3, 1, 2, 2)), "one group": ((5,), (5,))}
 ALPHA, BETA = 10.0, 5.0  # large enough that a lost term shows in every gradient
@@ -66,24 +73,77 @@ def test_interaction_loss_of_large_routing_is_minus_one_and_flat():
 
 
 def test_mean_norm_divides_each_block_by_its_outputs():
-    in_widths, out_widths = (4, 2), (3, 1, 2)
-    routing = torch.randn(6, 6, dtype=torch.float64)
-    scaled = routing / torch.tensor([3, 3, 3, 1, 2, 2])[:, None]
+    fusion = DenseFusion((4, 2), (3, 1, 2)).double()
+    scaled = fusion.routing() / torch.tensor([3, 3, 3, 1, 2, 2])[:, None]
     torch.testing.assert_close(
-        interaction_loss(routing, in_widths, out_widths, norm="mean"),
-        reference.interaction_loss(scaled, list(in_widths), list(out_widths)),
+        interaction_loss(fusion.routing(), fusion.in_widths, fusion.out_widths, norm_scale(fusion, "mean")),
+        reference.interaction_loss(scaled, [4, 2], [3, 1, 2]),
     )
 
 
-def test_mean_norm_has_a_gradient_where_the_sum_has_none():
-    routing = torch.full((64, 64), 0.1, requires_grad=True)
-    interaction_loss(routing, (16,) * 4, (16,) * 4, norm="mean").backward()
-    assert routing.grad.abs().min() > 1e-4
+def test_relative_norm_starts_near_one_in_every_block():
+    fusion = DenseFusion((64, 32), (48, 48)).double()
+    loss = interaction_loss(fusion.routing(), (64, 32), (48, 48), norm_scale(fusion, "relative"))
+    assert loss.item() == pytest.approx(-torch.sigmoid(torch.ones(())).item(), abs=0.01)
 
 
 def test_an_unknown_norm_is_named():
-    with pytest.raises(ValueError, match="norm='max' is unknown; use 'sum' or 'mean'"):
-        interaction_loss(torch.zeros(2, 2), (1, 1), (1, 1), norm="max")
+    with pytest.raises(ValueError, match="norm='max' is unknown; use 'sum', 'mean' or 'relative'"):
+        norm_scale(DenseFusion((1, 1), (1, 1)), "max")
+
+
+@pytest.mark.parametrize("start", ["expand_init=0", "fusion_init=0"])
+def test_equation_2_reaches_every_site_after_three_steps_unless_its_sigmoid_is_flat(start):
+    """With the printed norm a random T of ResNet-50's widths is flat; from T = 0 it is alive, as is `relative`."""
+    settings = {"fusion_init": 0.0, "expand_init": 1.0} if start == "fusion_init=0" else {}
+    widths = {"stem": 64, "layer1": 256, "layer2": 512, "layer3": 1024}  # of ResNet-50
+    model = nn.ModuleDict({name: ActionPerceptronSynthesizer(width, 2, **settings) for name, width in widths.items()})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    found = {}
+    for step in range(4):
+        optimizer.zero_grad()
+        loss = sum(module(torch.randn(8, widths[name], 3, 3)).square().mean() for name, module in model.items())
+        for norm in ("sum", "relative"):
+            interaction = auxiliary_losses(model, norm)["interaction"]
+            for name, module in model.items():
+                (gradient,) = torch.autograd.grad(interaction, module.fusion.weight, retain_graph=True)
+                assert gradient.isfinite().all()
+                found[norm, step, name] = float(gradient.norm())
+        (loss + 0.01 * auxiliary_losses(model, "relative")["interaction"]).backward()
+        optimizer.step()
+    if start == "fusion_init=0":
+        assert {found[norm, 0, name] for norm in ("sum", "relative") for name in widths} == {
+            0.0
+        }  # the kink of |T| at 0
+        assert min(found["sum", 3, name] for name in widths) > 1e-3
+    else:
+        assert max(found["sum", step, name] for step in (0, 3) for name in ("layer1", "layer2", "layer3")) < 1e-6
+        assert min(found["relative", 0, name] for name in widths) > 1e-4
+    assert min(found["relative", 3, name] for name in widths) > 1e-4
+
+
+def test_gradient_shares_are_the_gradients_of_the_terms_in_the_routings(clip):
+    model = build()
+    logits = model(clip)
+    terms = {"ce": F.cross_entropy(logits, torch.tensor([1, 3]))}
+    terms |= {name: ALPHA * loss for name, loss in auxiliary_losses(model, "relative").items()}
+    terms["nothing"] = 0 * logits.sum()
+    shares = gradient_shares(terms, model)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    lengths = {}
+    for name, term in terms.items():
+        model.zero_grad()
+        term.backward(retain_graph=True)
+        gradients = [synthesizer.fusion.weight.grad for synthesizer in synthesizers(model)]
+        lengths[name] = sum(float(g.square().sum()) for g in gradients) ** 0.5
+    assert shares == pytest.approx({name: length / sum(lengths.values()) for name, length in lengths.items()}, rel=1e-4)
+    assert (shares["nothing"], sum(shares.values())) == (0, pytest.approx(1))
+    assert min(shares[name] for name in ("ce", "interaction", "capacity")) > 0
+
+
+def test_a_model_without_learned_routing_has_no_gradient_shares(clip):
+    model = build(fusion="grouping")
+    assert gradient_shares({"ce": model(clip).sum()}, model) == {}
 
 
 @pytest.mark.parametrize("case", WIDTHS)
@@ -116,6 +176,15 @@ def test_capacity_loss_of_a_group_of_zeros_is_finite_in_value_and_gradient():
     assert means.grad.isfinite().all()
     assert means.grad[0, :2].any()
     assert not means.grad[1].any()
+
+
+def test_at_no_routing_the_capacity_loss_is_zero_and_its_gradient_finite():
+    synthesizer = ActionPerceptronSynthesizer(16, 2, 1.0, expand_init=1.0, fusion_init=0.0).train()
+    synthesizer(torch.randn(4, 16, 4, 4))
+    loss = auxiliary_losses(synthesizer)["capacity"]
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is None or p.grad.isfinite().all() for p in synthesizer.parameters())
 
 
 def test_both_losses_are_averaged_over_synthesizers_and_batch():

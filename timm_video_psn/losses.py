@@ -1,20 +1,21 @@
 """The losses of the paper: interaction (Eq. 2), capacity (Eq. 3), and their weighted sum with the cross-entropy."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timm_video_psn.layers.fusion import block_norms
+from timm_video_psn.layers.fusion import Fusion, block_norms
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
 
-Norm = Literal["sum", "mean"]
+Norm = Literal["sum", "mean", "relative"]
 _EPS = 1e-8
 
 
 def interaction_loss(
-    routing: Tensor, in_widths: tuple[int, ...], out_widths: tuple[int, ...], norm: Norm = "sum"
+    routing: Tensor, in_widths: tuple[int, ...], out_widths: tuple[int, ...], scale: Tensor | None = None
 ) -> Tensor:
     """L_interaction = -1/(G_t G_s) sum_ij sigmoid(||T_ij||_1)  (Eq. 2).
 
@@ -22,25 +23,46 @@ def interaction_loss(
         routing: T, (C_out, C_in).
         in_widths: channels of the spatial groups, j.
         out_widths: channels of the temporal groups, i.
-        norm: `sum` is the printed l1 norm. With a dense T it starts so large that the sigmoid is flat and the loss
-            has almost no gradient; `mean` divides each norm by the number of outputs of its block.
+        scale: divisor of each norm, (G_t, G_s) or what broadcasts to it; None for the printed equation.
 
     Returns:
         A scalar in (-1, -0.5].
     """
     norms = block_norms(routing, in_widths, out_widths)  # (G_t, G_s)
-    if norm == "mean":
-        norms = norms / norms.new_tensor(out_widths)[:, None]
-    elif norm != "sum":
-        raise ValueError(f"norm={norm!r} is unknown; use 'sum' or 'mean'")
+    if scale is not None:
+        norms = norms / scale.to(norms)
     return -norms.sigmoid().mean()
+
+
+def norm_scale(fusion: Fusion, norm: Norm) -> Tensor | None:
+    """The divisor of the norms of Eq. 2.
+
+    Args:
+        fusion: the fusion layer with its group widths.
+        norm: `sum` is the printed l1 norm. A dense T starts with norms of 25 to 200, where the sigmoid is flat and the
+            loss has no gradient. `mean` divides each norm by the outputs of its block, `relative` by its expected
+            value at the random initialisation, so that every block starts near 1, whatever its size.
+
+    Returns:
+        None, or a tensor that broadcasts to (G_t, G_s).
+
+    Raises:
+        ValueError: the norm is unknown.
+    """
+    if norm == "sum":
+        return None
+    if norm == "mean":
+        return torch.tensor(fusion.out_widths)[:, None]
+    if norm == "relative":
+        return fusion.initial_norms()
+    raise ValueError(f"norm={norm!r} is unknown; use 'sum', 'mean' or 'relative'")
 
 
 def capacity_loss(fused_mean: Tensor, widths: tuple[int, ...]) -> Tensor:
     """L_capacity = 1/G^2 sum_ij cos(avg(Y_i), avg(Y_j))  (Eq. 3), averaged over the batch.
 
     Paper silent on groups of unequal width: they are compared on their common leading channels. A group of zeros has
-    the cosine 0 to every other, instead of 0/0.
+    the cosine 0 to every other, instead of 0/0: at T = 0 the loss is 0.
 
     Args:
         fused_mean: avg(Y), pooled over T, H and W, (B, C).
@@ -64,7 +86,7 @@ def auxiliary_losses(model: nn.Module, norm: Norm = "sum") -> dict[str, Tensor]:
 
     Args:
         model: any module that holds synthesizers.
-        norm: see `interaction_loss`.
+        norm: `sum`, `mean` or `relative` (see `norm_scale`).
 
     Returns:
         `{"interaction": scalar, "capacity": scalar}`, without their weights; empty for a model without synthesizers, or
@@ -72,10 +94,9 @@ def auxiliary_losses(model: nn.Module, norm: Norm = "sum") -> dict[str, Tensor]:
 
     Raises:
         RuntimeError: no forward in training mode came before.
+        ValueError: the norm is unknown.
     """
-    synthesizers = [
-        module for module in model.modules() if isinstance(module, ActionPerceptronSynthesizer) and not module.frozen
-    ]
+    synthesizers = _learning_synthesizers(model)
     if not synthesizers:
         return {}
     interaction, capacity = [], []
@@ -85,10 +106,49 @@ def auxiliary_losses(model: nn.Module, norm: Norm = "sum") -> dict[str, Tensor]:
                 "auxiliary_losses needs the fusion outputs of a forward in training mode, and found none since the "
                 "last model.train() or model.eval(); call model.train(), then model(clip), then auxiliary_losses(model)"
             )
-        in_widths, out_widths = synthesizer.fusion.in_widths, synthesizer.fusion.out_widths
-        interaction.append(interaction_loss(synthesizer.fusion.routing(), in_widths, out_widths, norm))
-        capacity.append(capacity_loss(synthesizer.fused_mean, out_widths))
+        fusion = synthesizer.fusion
+        scale = norm_scale(fusion, norm)
+        interaction.append(interaction_loss(fusion.routing(), fusion.in_widths, fusion.out_widths, scale))
+        capacity.append(capacity_loss(synthesizer.fused_mean, fusion.out_widths))
     return {"interaction": torch.stack(interaction).mean(), "capacity": torch.stack(capacity).mean()}
+
+
+def gradient_shares(terms: Mapping[str, Tensor], model: nn.Module) -> dict[str, float]:
+    """How much of the gradient of T comes from each term of a loss.
+
+    A term whose share is 0 does nothing, however large its value is. Call it before the backward pass of the whole
+    loss; it costs about one backward pass a term, keeps the graph, and leaves `.grad` alone.
+
+    Args:
+        terms: the terms of the loss by name, each multiplied by its weight.
+        model: any module that holds synthesizers.
+
+    Returns:
+        The l2 norm of each term's gradient in the routings T of all synthesizers, divided by the sum of these norms;
+        empty for a model in which no T is learned.
+    """
+    weights = [
+        weight
+        for synthesizer in _learning_synthesizers(model)
+        for weight in synthesizer.fusion.parameters()
+        if weight.requires_grad
+    ]
+    if not weights:
+        return {}
+    lengths = {}
+    for name, term in terms.items():
+        gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+        squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
+        lengths[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+    total = sum(lengths.values()) or 1.0
+    return {name: length / total for name, length in lengths.items()}
+
+
+def _learning_synthesizers(model: nn.Module) -> list[ActionPerceptronSynthesizer]:
+    """The synthesizers that are not frozen."""
+    return [
+        module for module in model.modules() if isinstance(module, ActionPerceptronSynthesizer) and not module.frozen
+    ]
 
 
 class VideoClassificationTask(nn.Module):
@@ -98,7 +158,7 @@ class VideoClassificationTask(nn.Module):
         model: a video model; one without synthesizers has the classification loss alone.
         alpha: weight of the interaction loss, Eq. 2; the paper's 0.01.
         beta: weight of the capacity loss, Eq. 3; the paper's 0.001.
-        interaction_norm: see `losses.interaction_loss`.
+        interaction_norm: `sum`, `mean` or `relative` (see `norm_scale`).
         smoothing: label smoothing of the cross-entropy.
 
     Shape:

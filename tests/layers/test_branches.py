@@ -106,6 +106,23 @@ def test_no_relu_without_inter_act():
     assert sum(isinstance(module, nn.BatchNorm2d) for module in bank.modules()) == 2
 
 
+def test_the_unit_may_be_a_convolution_like_the_others():
+    bank = SpatialBank(8, SQUARES, unit="conv", spatial_conv="1+1d")
+    assert [type(layer).__name__ for layer in bank.branches[0]] == ["Conv2d", "BatchNorm2d", "ReLU"]
+    assert bank.branches[0][0].kernel_size == (1, 1)
+    assert bank.labels[0] == "S-C-1"
+
+
+def test_an_identity_in_the_place_of_the_pool_passes_its_group_on():
+    x = torch.randn(4, 8, 3, 3)
+    for bank, args in (
+        (SpatialBank(8, SQUARES, pool="identity").eval(), ()),
+        (TemporalBank(8, [1, 3, 5], "identity"), (2,)),
+    ):
+        assert torch.equal(bank(x, *args)[:, -2:], x[:, -2:])
+        assert len(set(bank.labels)) == 4
+
+
 def test_labels_name_domain_type_and_size_as_figure_5_does():
     assert SpatialBank(8, SQUARES).labels == ("S-I-1", "S-C-3", "S-C-5", "S-M-3")
     assert SpatialBank(9, [(1, 1), (3, 3), (5, 3)], pool="none").labels == ("S-I-1", "S-C-3", "S-C-5x3")

@@ -125,6 +125,14 @@ def test_block_norms_are_sums_of_absolute_values():
             assert float(norms[i, j]) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["dense", "channelwise"])
+def test_initial_norms_are_what_a_random_start_gives_on_average(name):
+    split = (24, 16, 8) if name == "dense" else widths(3, 40)
+    made = [FUSIONS[name](split, split) for _ in range(30)]
+    mean = torch.stack([block_norms(fusion.routing().detach(), split, split) for fusion in made]).mean(0)
+    torch.testing.assert_close(made[0].initial_norms(), mean, rtol=0.1, atol=0)
+
+
 @pytest.mark.parametrize("name", ["channelwise", "shuffle", "dropout"])
 def test_unequal_groups_are_named_with_a_remedy(name):
     text = rf"fusion='{name}' needs .*one width, found \(4, 3, 3\) and \(5, 5\); use fusion='dense' or 'grouping'"

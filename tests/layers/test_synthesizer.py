@@ -18,6 +18,9 @@ SETTINGS = {
     "unequal sides": {"receptive_field": (5, 7, 3), "channels": 10},
     "average pool": {"receptive_field": (5, 5, 5), "pool": "avg"},
     "no pool": {"receptive_field": (7, 5, 5), "pool": "none"},
+    "identity for the pool": {"receptive_field": (5, 5, 5), "pool": "identity"},
+    "unit conv": {"receptive_field": (5, 5, 5), "unit": "conv"},
+    "unit conv, 1+1d": {"receptive_field": (3, 3, 3), "unit": "conv", "spatial_conv": "1+1d", "inter_act": False},
     "no inter-act": {"receptive_field": (5, 5, 5), "inter_act": False},
     "plain kernels": {"receptive_field": (7, 5, 5), "dilated": False, "channels": 10},
     "1+1d": {"receptive_field": (5, 5, 5), "spatial_conv": "1+1d"},
@@ -173,6 +176,44 @@ def test_expand_init_scales_the_ordinary_initialisation():
     torch.testing.assert_close(half, whole / 2)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_zero_fusion_gives_exactly_its_input_and_all_weights_learn_from_the_second_step_on(mode):
+    synthesizer = ActionPerceptronSynthesizer(64, 3, expand_init=1.0, fusion_init=0.0).train(MODES[mode])
+    x = torch.randn(6, 64, 5, 4)
+    assert torch.equal(synthesizer(x), x)
+    learned = []
+    for _ in range(2):
+        synthesizer.zero_grad()
+        (synthesizer(x) * torch.randn(6, 64, 5, 4)).sum().backward()
+        assert all(p.grad.isfinite().all() for p in synthesizer.parameters())
+        learned.append({name for name, p in synthesizer.named_parameters() if p.grad.any()})
+        with torch.no_grad():
+            synthesizer.fusion.weight.sub_(0.1 * synthesizer.fusion.weight.grad)
+    assert learned[0] == {"fusion.weight"}
+    assert learned[1] == {name for name, _ in synthesizer.named_parameters()}
+
+
+def test_fusion_init_scales_the_ordinary_initialisation():
+    weights = []
+    for gain in (1.0, 0.5):
+        torch.manual_seed(0)
+        weights.append(ActionPerceptronSynthesizer(64, fusion_init=gain).fusion.weight.detach())
+    torch.testing.assert_close(weights[1], weights[0] / 2)
+
+
+@pytest.mark.parametrize(("proportion", "width"), [(1 / 4, 16), (1 / 16, 4), (1 / 32, 20), (1 / 100, 20)])
+def test_a_proportion_that_starves_branches_gives_each_four_channels_and_says_so(proportion, width):
+    synthesizer = ActionPerceptronSynthesizer(
+        64, 2, proportion, receptive_field=(7, 5, 5) if width == 20 else (5, 5, 5)
+    )
+    assert synthesizer.reduce.out_channels == width
+    assert bool(synthesizer.note) == (width == 20)
+    assert synthesizer(torch.randn(2, 64, 4, 4)).shape == (2, 64, 4, 4)
+    if synthesizer.note:
+        assert synthesizer.note.startswith("64 channels * proportion leave ")
+        assert synthesizer.temporal_bank.widths == (4, 4, 4, 4, 4)
+
+
 def _expand_weight(gain: float) -> Tensor:
     torch.manual_seed(0)
     return ActionPerceptronSynthesizer(64, expand_init=gain).expand.weight.detach()
@@ -322,14 +363,14 @@ def test_unequal_numbers_of_groups_are_welcome_where_nothing_pairs_them(fusion):
         ({"proportion": 0}, r"proportion=0 is not in \(0, 1\]; the paper uses 1/4"),
         ({"proportion": 1.5}, r"proportion=1.5 is not in \(0, 1\]"),
         (
-            {"proportion": 1 / 16},
-            "4 channels leave some of the 5 groups empty; at least 5 channels.*larger proportion",
+            {"fusion_init": 0, "fusion": "grouping"},
+            "fusion_init=0 scales a learned T, .*the T of fusion='grouping'",
         ),
-        ({"proportion": 1 / 100}, "proportion=0.01 of 64 channels leaves none to enhance; use at least 1/64"),
+        ({"unit": "conv2d"}, "unit='conv2d' is unknown; use one of 'identity', 'conv'; did you mean 'conv'"),
         ({"fusion": "densse"}, "fusion='densse' is unknown; use one of 'dense', .*did you mean 'dense'"),
         ({"fusion": "channel_wise"}, "did you mean 'channelwise'"),
-        ({"pool": "mean"}, "pool='mean' is unknown; use one of 'max', 'avg', 'none'"),
-        ({"pool": None}, "pool=None is unknown; use one of 'max', 'avg', 'none'"),
+        ({"pool": "mean"}, "pool='mean' is unknown; use one of 'max', 'avg', 'identity', 'none'"),
+        ({"pool": None}, "pool=None is unknown; use one of 'max', 'avg', 'identity', 'none'"),
         ({"spatial_conv": "1+1D"}, "spatial_conv='1[+]1D' is unknown.*did you mean '1[+]1d'"),
         ({"fusion": "shuffle"}, r"fusion='shuffle' needs spatial and temporal groups of one width.*fusion='dense'"),
     ],

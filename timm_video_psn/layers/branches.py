@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from timm_video_psn.layers.clip import frames_to_rows, rows_to_frames
 from timm_video_psn.layers.past import Past
 
-Pool = Literal["max", "avg", "none"]
+Pool = Literal["max", "avg", "identity", "none"]
 SpatialConv = Literal["2d", "1+1d"]
+Unit = Literal["identity", "conv"]
 
 
 def group_widths(channels: int, groups: int) -> tuple[int, ...]:
@@ -127,6 +128,8 @@ class CausalPool(nn.Module):
 def _pool(kind: Pool, size: tuple[int, int]) -> nn.Module:
     """Stride-1 pool over `size`. Paper silent on the border: neither kind of pool counts the padding."""
     padding = (size[0] // 2, size[1] // 2)
+    if kind == "identity":
+        return nn.Identity()
     if kind == "max":
         return nn.MaxPool2d(size, stride=1, padding=padding)
     return nn.AvgPool2d(size, stride=1, padding=padding, count_include_pad=False)
@@ -139,11 +142,12 @@ class SpatialBank(nn.Module):
 
     Args:
         channels: channels C, in and out.
-        sizes: (height, width) of each kernel; (1, 1) is the identity.
-        pool: a further 3x3 branch, `max` or `avg`, or `none`.
+        sizes: (height, width) of each kernel.
+        pool: a further branch, a `max` or `avg` pool over 3x3 or an `identity` that bypasses the kernels, or `none`.
         dilated: kernels beyond 3 are 3 dilated taps; else they have all their taps.
         spatial_conv: `2d` kernels, or `1+1d`: k x 1 and then 1 x k, each with its norm and ReLU.
         inter_act: the ReLU after each spatial convolution.
+        unit: the kernel of size (1, 1), an `identity`, or a `conv` with norm and ReLU as the others.
 
     Shape:
         x: (B*T, C, H, W) -> same
@@ -157,12 +161,13 @@ class SpatialBank(nn.Module):
         dilated: bool = True,
         spatial_conv: SpatialConv = "2d",
         inter_act: bool = True,
+        unit: Unit = "identity",
     ):
         super().__init__()
-        self.labels = tuple(_label("S", size[0], size[1]) for size in sizes) + _pool_labels("S", pool)
+        self.labels = tuple(_label("S", *size, unit) for size in sizes) + _pool_labels("S", pool)
         self.widths = group_widths(channels, len(self.labels))
         branches = [
-            _spatial_branch(width, size, dilated, spatial_conv, inter_act)
+            _spatial_branch(width, size, dilated, spatial_conv, inter_act, unit)
             for size, width in zip(sizes, self.widths, strict=False)
         ]
         self.branches = nn.ModuleList(branches + ([] if pool == "none" else [_pool(pool, (3, 3))]))
@@ -185,7 +190,7 @@ class TemporalBank(nn.Module):
     Args:
         channels: channels C, in and out.
         sizes: length in frames of each kernel; 1 is the identity.
-        pool: a further branch of length 3, `max` or `avg`, or `none`.
+        pool: a further branch, a `max` or `avg` pool over 3 frames or an `identity`, or `none`.
         dilated: kernels beyond 3 are 3 dilated taps; else they have all their taps.
         causal: kernels and pool reach back only, as far as they span.
 
@@ -203,7 +208,7 @@ class TemporalBank(nn.Module):
             _temporal_branch(width, size, dilated, causal) for size, width in zip(sizes, self.widths, strict=False)
         ]
         if pool != "none":
-            branches.append(CausalPool(pool) if causal else _pool(pool, (3, 1)))
+            branches.append(CausalPool(pool) if causal and pool != "identity" else _pool(pool, (3, 1)))
         self.branches = nn.ModuleList(branches)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
@@ -219,12 +224,12 @@ class TemporalBank(nn.Module):
 
 
 def _spatial_branch(
-    channels: int, size: tuple[int, int], dilated: bool, spatial_conv: SpatialConv, inter_act: bool
+    channels: int, size: tuple[int, int], dilated: bool, spatial_conv: SpatialConv, inter_act: bool, unit: Unit
 ) -> nn.Module:
     """Identity, or convolution(s), each with its norm and ReLU."""
-    if size == (1, 1):
+    if size == (1, 1) and unit == "identity":
         return nn.Identity()
-    spans = [size] if spatial_conv == "2d" else [(size[0], 1), (1, size[1])]
+    spans = [size] if spatial_conv == "2d" or size == (1, 1) else [(size[0], 1), (1, size[1])]
     layers: list[nn.Module] = []
     for span in spans:
         layers += [centred_conv(channels, span, dilated), nn.BatchNorm2d(channels)]
@@ -239,11 +244,12 @@ def _temporal_branch(channels: int, size: int, dilated: bool, causal: bool) -> n
     return CausalConv2d(channels, size, dilated) if causal else centred_conv(channels, (size, 1), dilated)
 
 
-def _label(domain: str, height: int, width: int) -> str:
+def _label(domain: str, height: int, width: int, unit: Unit = "identity") -> str:
     """The paper's triplet of Fig. 5: domain, type, size."""
-    kind = "I" if (height, width) == (1, 1) else "C"
+    kind = "I" if (height, width) == (1, 1) and unit == "identity" else "C"
     return f"{domain}-{kind}-{height}" if height == width else f"{domain}-{kind}-{height}x{width}"
 
 
 def _pool_labels(domain: str, pool: Pool) -> tuple[str, ...]:
-    return {"max": (f"{domain}-M-3",), "avg": (f"{domain}-A-3",), "none": ()}[pool]
+    """The triplet of the pool, or of the identity in its place; I-1 is the kernel of size 1."""
+    return {"max": (f"{domain}-M-3",), "avg": (f"{domain}-A-3",), "identity": (f"{domain}-I-3",), "none": ()}[pool]

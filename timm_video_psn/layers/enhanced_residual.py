@@ -20,23 +20,26 @@ class EnhancedResidual(TemporalModule):
         channels: channels C_in of the feature map U.
         num_frames: frames T of a clip; any later value may be assigned to the attribute.
         proportion: share of the channels that is enhanced, C = floor(C_in * proportion).
+        branches: groups that the channels are split into. If the proportion leaves fewer channels than branches, as in
+            the first levels of narrow backbones, each branch gets four channels, and `note` says so.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
 
     Raises:
-        ValueError: the proportion is not in (0, 1], or leaves no channel.
+        ValueError: the proportion is not in (0, 1].
     """
 
-    def __init__(self, channels: int, num_frames: int, proportion: float):
+    note = ""
+
+    def __init__(self, channels: int, num_frames: int, proportion: float, branches: int = 1):
         super().__init__(num_frames)
         if not 0 < proportion <= 1:
             raise ValueError(f"proportion={proportion} is not in (0, 1]; the paper uses 1/4, 1/6, 1/8 and 1/16")
         width = int(channels * proportion)
-        if width < 1:
-            raise ValueError(
-                f"proportion={proportion} of {channels} channels leaves none to enhance; use at least 1/{channels}"
-            )
+        if width < branches:
+            self.note = f"{channels} channels * proportion leave {width} for {branches} branches, which get 4 each"
+            width = 4 * branches
         self.reduce = nn.Conv2d(channels, width, 1, bias=False)
 
     def add_expand(self, expand_init: float) -> None:

@@ -4,6 +4,7 @@ Each class returns its routing, a (C, C) matrix of blocks T_ij, from `routing()`
 are the special cases that the paper names (Eq. 4, Table 2).
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -30,6 +31,10 @@ class Fusion(nn.Module):
         """T, (C_out, C_in)."""
         raise NotImplementedError(f"{type(self).__name__} must return its routing")
 
+    def initial_norms(self) -> Tensor:
+        """The ||T_ij||_1 to expect of a random T at the start, (G_t, G_s); 1 for a T that is not learned."""
+        return torch.ones(len(self.out_widths), len(self.in_widths))
+
     def forward(self, x: Tensor) -> Tensor:
         """Y = T x X at every pixel."""
         return F.conv2d(x, self.routing()[:, :, None, None])
@@ -55,6 +60,11 @@ class DenseFusion(Fusion):
         """T, (C_out, C_in)."""
         return self.weight
 
+    def initial_norms(self) -> Tensor:
+        """Elements of each block times the mean absolute value of N(0, 1/C_in), (G_t, G_s)."""
+        sizes = torch.outer(torch.tensor(self.out_widths), torch.tensor(self.in_widths))
+        return sizes * (2 / (math.pi * sum(self.in_widths))) ** 0.5
+
 
 class ChannelwiseFusion(Fusion):
     """Every T_ij a vector of c elements, applied channel by channel, as Fig. 2 draws it.
@@ -74,6 +84,11 @@ class ChannelwiseFusion(Fusion):
         """T, (C_out, C_in): block ij is diag(T_ij)."""
         blocks = torch.diag_embed(self.weight)  # (G_t, G_s, c, c)
         return blocks.transpose(1, 2).reshape(sum(self.out_widths), sum(self.in_widths))
+
+    def initial_norms(self) -> Tensor:
+        """Elements of each vector times the mean absolute value of N(0, 1/G_s), (G_t, G_s)."""
+        mean = (2 / (math.pi * len(self.in_widths))) ** 0.5
+        return torch.full((len(self.out_widths), len(self.in_widths)), self.in_widths[0] * mean)
 
 
 class _FixedFusion(Fusion):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from timm_video_psn.layers.branches import Pool, SpatialBank, SpatialConv, TemporalBank, odd_sizes
+from timm_video_psn.layers.branches import Pool, SpatialBank, SpatialConv, TemporalBank, Unit, odd_sizes
 from timm_video_psn.layers.clip import split_frames
 from timm_video_psn.layers.enhanced_residual import EnhancedResidual, check_choices
 from timm_video_psn.layers.fusion import FUSIONS
@@ -24,13 +24,18 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         proportion: share of the channels that is enhanced, C = floor(C_in * proportion).
         receptive_field: (T, H, W), odd; the paper writes W x H x T, and 5x5x7 for its best, our (7, 5, 5).
         fusion: `dense`, `channelwise`, `grouping`, `shuffle` or `dropout` (Table 2).
-        pool: the pooling branch of both banks, `max`, `avg` or `none` (Table 3).
+        pool: the pooling branch of both banks, `max` or `avg` (Table 3). `identity` keeps the branch as a bypass
+            without a pool, `none` shares its channels among the others.
         inter_act: the ReLU after each spatial convolution (Table 3).
         dilated: kernels beyond 3 as 3 dilated taps, else with all their taps (Table 3).
         spatial_conv: `2d`, or `1+1d` for k x 1 and then 1 x k (Table 3).
         expand_init: gain of the random initialisation of `expand`. At 0, the default, V = 0 and the
             pretrained backbone is untouched at the start; 1 learns faster from scratch.
         causal: temporal kernels and pool reach back only, so that no frame sees a later one.
+        fusion_init: gain of the random initialisation of T. At 0, the paper's example ("W in Eq. (1) is initialized as
+            zero"), V = 0 too; combined with `expand_init=1`, all weights learn from the second step on.
+        unit: the spatial branch of size 1. `identity` is what Fig. 5 names it ("S-I-1"), `conv` with norm and ReLU is
+            the 1x1x1 kernel of Eq. 1, with which the parameter counts come closer to Table 3.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
@@ -61,16 +66,33 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         spatial_conv: SpatialConv = "2d",
         expand_init: float = 0.0,
         causal: bool = False,
+        fusion_init: float = 1.0,
+        unit: Unit = "identity",
     ):
         check_choices(fusion=(fusion, FUSIONS), pool=(pool, Pool), spatial_conv=(spatial_conv, SpatialConv))
-        super().__init__(channels, num_frames, proportion)
-        width = self.reduce.out_channels
+        check_choices(unit=(unit, Unit))
         temporal_sizes, spatial_sizes = _kernel_sizes(receptive_field)
-        self.spatial_bank = SpatialBank(width, spatial_sizes, pool, dilated, spatial_conv, inter_act)
+        branches = max(len(temporal_sizes), len(spatial_sizes)) + (pool != "none")
+        super().__init__(channels, num_frames, proportion, branches)
+        width = self.reduce.out_channels
+        self.spatial_bank = SpatialBank(width, spatial_sizes, pool, dilated, spatial_conv, inter_act, unit)
         self.temporal_bank = TemporalBank(width, temporal_sizes, pool, dilated, causal)
         self.fusion = FUSIONS[fusion](self.spatial_bank.widths, self.temporal_bank.widths)
+        self._scale_routing(fusion, fusion_init)
         self.fused_mean = None
         self.add_expand(expand_init)
+
+    def _scale_routing(self, fusion: str, gain: float) -> None:
+        """Multiply the random T by the gain."""
+        learned = list(self.fusion.parameters())
+        if gain != 1 and not learned:
+            raise ValueError(
+                f"fusion_init={gain} scales a learned T, and the T of fusion={fusion!r} is fixed; use fusion='dense' "
+                "or 'channelwise', or leave fusion_init out"
+            )
+        with torch.no_grad():
+            for weight in learned:
+                weight.mul_(gain)
 
     def enhance(self, x: Tensor) -> Tensor:
         """X from the spatial bank, Y = T x X, and Y through the temporal bank."""

@@ -101,7 +101,7 @@ class ReceptiveFieldInception(EnhancedResidual):
         channels: channels C_in of the feature map.
         num_frames: frames T of a clip; any later value may be assigned to the attribute.
         proportion: share of the channels that is enhanced; 1/4 in the paper.
-        pool: the pooling branch, `max`, `avg` or `none`.
+        pool: the pooling branch, `max`, `avg`, `identity` or `none`.
         dilated: kernels beyond 3 as 3 dilated taps, else with all their taps.
         expand_init: gain of the random initialisation of `expand`; at 0 the module starts as the identity.
         causal: temporal kernels reach back only, so that no frame sees a later one.
@@ -121,7 +121,7 @@ class ReceptiveFieldInception(EnhancedResidual):
         causal: bool = False,
     ):
         check_choices(pool=(pool, Pool))
-        super().__init__(channels, num_frames, proportion)
+        super().__init__(channels, num_frames, proportion, branches=3 + (pool != "none"))
         self.spatial_bank = SpatialBank(self.reduce.out_channels, [(1, 1), (3, 3), (5, 5)], pool, dilated)
         self.temporal_bank = TemporalBank(self.reduce.out_channels, [1, 3, 5], pool, dilated, causal)
         self.add_expand(expand_init)
@@ -142,7 +142,7 @@ class ReceptiveFieldInceptionTemporal(EnhancedResidual):
         channels: channels C_in of the feature map.
         num_frames: frames T of a clip; any later value may be assigned to the attribute.
         proportion: share of the channels that is enhanced; 1/4 in the paper.
-        pool: the pooling branch, `max`, `avg` or `none`.
+        pool: the pooling branch, `max`, `avg`, `identity` or `none`.
         dilated: kernels beyond 3 as 3 dilated taps, else with all their taps.
         expand_init: gain of the random initialisation of `expand`; at 0 the module starts as the identity.
         causal: temporal kernels reach back only, so that no frame sees a later one.
@@ -162,7 +162,7 @@ class ReceptiveFieldInceptionTemporal(EnhancedResidual):
         causal: bool = False,
     ):
         check_choices(pool=(pool, Pool))
-        super().__init__(channels, num_frames, proportion)
+        super().__init__(channels, num_frames, proportion, branches=3 + (pool != "none"))
         self.temporal_bank = TemporalBank(self.reduce.out_channels, [1, 3, 5], pool, dilated, causal)
         self.add_expand(expand_init)
 
