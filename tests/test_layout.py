@@ -63,6 +63,7 @@ COVERED_BY = {
     "layers/enhanced_residual": "layers/baselines/test_receptive_field",
     "layers/recording": "layers/test_synthesizer",
     "layers/temporal_module": "layers/test_registry",
+    "models/assembly": "models/test_create",
     "models/injection_point": "models/test_backbones",
     "models/psn": "models/test_contract",
     "data/video/pyav_backend": "data/video/test_reader",

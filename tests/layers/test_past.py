@@ -24,7 +24,7 @@ SEEN = {
 
 def build(name: str) -> nn.Module:
     torch.manual_seed(0)
-    module = TEMPORAL_MODULES[name](CHANNELS, FRAMES, causal=True).double().eval()
+    module = TEMPORAL_MODULES[name][0](CHANNELS, FRAMES, causal=True).double().eval()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

@@ -1,4 +1,4 @@
-"""The contract of every temporal module that the registry names."""
+"""The contract of every temporal module that the registry names, and the names."""
 
 import copy
 import pickle
@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from timm_video_psn import TEMPORAL_MODULES
-from timm_video_psn.layers import Placement, temporal_module, temporal_settings
+from timm_video_psn.layers import Placement, temporal_modules, temporal_settings
 from timm_video_psn.layers.registry import check_settings
 
-MODULES = [name for name, module in TEMPORAL_MODULES.items() if module is not None]
-ONE_LENGTH = ("tam",)  # their weights depend on the number of frames
+MODULES = {cls.__name__: cls for classes in TEMPORAL_MODULES.values() for cls in classes}
+ONE_LENGTH = ("TemporalAdaptive",)  # their weights depend on the number of frames
 CHANNELS = 32
 
 
 def build(name: str, num_frames: int = 4) -> torch.nn.Module:
-    return temporal_module(name)(CHANNELS, num_frames)
+    return MODULES[name](CHANNELS, num_frames)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -95,7 +95,7 @@ def test_torchscript_compiles_it(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_says_where_it_belongs(name):
-    assert temporal_module(name).placement in get_args(Placement)
+    assert MODULES[name].placement in get_args(Placement)
 
 
 def test_settings_are_what_a_module_takes_beside_channels_and_frames():
@@ -106,12 +106,12 @@ def test_settings_are_what_a_module_takes_beside_channels_and_frames():
 
 
 def test_tsn_has_no_module():
-    assert temporal_module("tsn") is None
+    assert temporal_modules("tsn") == ()
 
 
 def test_an_unknown_name_lists_those_known_nearest_first():
     with pytest.raises(ValueError, match="temporal='tsmm' is unknown; use one of tsm, tsn, "):
-        temporal_module("tsmm")
+        temporal_modules("tsmm")
 
 
 @pytest.mark.parametrize(

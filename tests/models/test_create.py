@@ -202,9 +202,9 @@ def test_data_settings_are_those_of_the_backbone(label):
         ("psn_test_resnet", {"proportion": 0}, ValueError, r"proportion=0 is not in \(0, 1\]"),
         (
             "video_net",
-            {"backbone": "test_convnext", "temporal": "tsm"},
+            {"backbone": "vgg11", "temporal": "tsm"},
             ValueError,
-            "ConvNeXt is not known to have residual branches.* use a ResNet of timm.*temporal='psn'",
+            "VGG is not known to have residual branches.* timm's classes .*ResNet.*temporal='psn'",
         ),
     ],
 )

@@ -13,10 +13,11 @@ from timm.models.resnet import Bottleneck
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
+from tests.models.light_models import settle
 from timm_video_psn import VideoNet
 from timm_video_psn.layers import Placement, TemporalModule
 from timm_video_psn.models.injection_point import InjectionPoint
-from timm_video_psn.models.residual_blocks import block_points, injection_mode
+from timm_video_psn.models.residual_blocks import block_points
 
 KINDS = [kind for kind in get_args(Placement) if kind != "level"]
 # Arguments of timm's test_resnet, which has basic blocks and, in layer3, a bottleneck.
@@ -50,13 +51,13 @@ def test_bottlenecks_have_every_kind_of_place():
         backbone = timm.create_model("resnet50")
     second = {kind: block_points(backbone, kind)[4] for kind in KINDS}  # the second block of layer2
     assert second == {
-        "residual_branch": InjectionPoint("layer2", "layer2.1.conv1", 512),
-        "before_conv2": InjectionPoint("layer2", "layer2.1.conv2", 128),
-        "replace_conv2": InjectionPoint("layer2", "layer2.1.conv2", 128),
+        "residual_branch": InjectionPoint("layer2", "layer2.1.conv1", 512, mode="before"),
+        "before_conv2": InjectionPoint("layer2", "layer2.1.conv2", 128, mode="before"),
+        "replace_conv2": InjectionPoint("layer2", "layer2.1.conv2", 128, mode="instead"),
         "replace_conv2_norm_act": InjectionPoint(
-            "layer2", "layer2.1.conv2", 128, further=("layer2.1.bn2", "layer2.1.act2")
+            "layer2", "layer2.1.conv2", 128, mode="instead", further=("layer2.1.bn2", "layer2.1.act2")
         ),
-        "after_last_conv": InjectionPoint("layer2", "layer2.1.conv3", 512),
+        "after_last_conv": InjectionPoint("layer2", "layer2.1.conv3", 512, mode="after"),
     }
     for kind in KINDS:
         points = block_points(backbone, kind)
@@ -67,13 +68,13 @@ def test_bottlenecks_have_every_kind_of_place():
 def test_basic_blocks_have_those_that_do_not_need_a_middle():
     with torch.device("meta"):
         backbone = timm.create_model("resnet18")
-    assert block_points(backbone, "residual_branch")[2] == InjectionPoint(
-        "layer2", "layer2.0.conv1", 64, opens_stage=True
-    )
-    for kind in ("before_conv2", "replace_conv2", "after_last_conv"):
-        assert block_points(backbone, kind)[2] == InjectionPoint("layer2", "layer2.0.conv2", 128, opens_stage=True)
+    first = InjectionPoint("layer2", "layer2.0.conv1", 64, mode="before", opens_stage=True)
+    assert block_points(backbone, "residual_branch")[2] == first
+    for kind, mode in (("before_conv2", "before"), ("replace_conv2", "instead"), ("after_last_conv", "after")):
+        second = InjectionPoint("layer2", "layer2.0.conv2", 128, mode=mode, opens_stage=True)
+        assert block_points(backbone, kind)[2] == second
     with pytest.raises(
-        ValueError, match=r"layer1\.0 is a BasicBlock, whose second convolution is its last; .*resnet50"
+        ValueError, match=r"layer1\.0 is a BasicBlock, which has no norm and activation between .*resnet50"
     ):
         block_points(backbone, "replace_conv2_norm_act")
 
@@ -86,23 +87,80 @@ def test_only_tsm_leaves_out_every_second_block_of_deep_networks(kind):
     assert len(points) == (2 + 2 + 12 + 2 if kind == "residual_branch" else 3 + 4 + 23 + 3)
 
 
-def test_each_kind_is_joined_in_its_way():
-    assert {kind: injection_mode(kind) for kind in get_args(Placement)} == {
-        "level": "after",
-        "residual_branch": "before",
-        "before_conv2": "before",
-        "replace_conv2": "instead",
-        "replace_conv2_norm_act": "instead",
-        "after_last_conv": "after",
-    }
+# What timm's classes call the three convolutions of a block; how many blocks have a place.
+FAMILIES = {
+    "mobilenetv2_100": (("conv_pw", "conv_dw", "conv_pwl"), 10),
+    "tf_efficientnet_lite0": (("conv_pw", "conv_dw", "conv_pwl"), 9),
+    "efficientnetv2_rw_t": (None, 32),  # also EdgeResidual, whose first convolution mixes space
+    "mobilenetv3_small_100": (("conv_pw", "conv_dw", "conv_pwl"), 6),
+    "regnety_002": (("conv1.conv", "conv2.conv", "conv3.conv"), 13),
+    "regnetv_040": (("conv1", "conv2", "conv3"), 22),
+    "convnext_tiny": (("conv_dw", "conv_dw", "mlp"), 18),
+    "convnext_tiny_hnf": (("conv_dw", "conv_dw", "mlp"), 18),
+    "seresnet50": (("conv1", "conv2", "conv3"), 16),
+    "inception_v3": (("conv", "conv", "conv"), 10),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_other_families_have_the_same_places(name):
+    leaves, count = FAMILIES[name]
+    with torch.device("meta"):
+        backbone = timm.create_model(name)
+    ends = {"residual_branch": 0, "before_conv2": 1, "replace_conv2": 1, "after_last_conv": 2}
+    modes = dict(zip(ends, ("before", "before", "instead", "after"), strict=True))
+    for kind, end in ends.items():
+        points = block_points(backbone, kind)
+        assert len(points) == (3 if name == "inception_v3" and end == 1 else count)
+        assert {point.mode for point in points} == {modes[kind]}
+        if leaves:
+            assert all(point.target.endswith(f".{leaves[end]}") for point in points)
+
+
+def test_res2net_splits_its_middle():
+    with torch.device("meta"):
+        backbone = timm.create_model("res2net50_26w_4s")
+    replaced = [point.target for point in block_points(backbone, "replace_conv2")]
+    assert replaced[:3] == [f"layer1.0.convs.{i}" for i in range(3)]
+    assert len(replaced) == 3 * 16
+    before = block_points(backbone, "before_conv2")[0]
+    assert before == InjectionPoint("layer1", "layer1.0.bn1", 104, mode="after", opens_stage=True, activated=True)
+
+
+# Small backbones of each family, with what makes them act.
+SMALL = {
+    "mobilenetv2_050": {},
+    "test_convnext": {"ls_init_value": None},
+    "regnetx_002": {},
+    "res2net50_26w_4s": {"layers": (1, 1, 2, 1)},
+    "inception_v3": {},
+}
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+@pytest.mark.parametrize("temporal", ["tsm", "gsm", "tam", "gst"])
+def test_every_module_acts_in_every_family(backbone, temporal):
+    size = 75 if backbone == "inception_v3" else 64  # its smallest
+    model = VideoNet(backbone, temporal, num_frames=3, num_classes=5, **SMALL[backbone]).double()
+    clip = torch.randn(2, 3, 3, size, size, dtype=torch.float64)
+    settle(model, clip)
+    logits = model(clip)
+    assert not torch.allclose(model(clip.flip(2)), logits, atol=1e-6)
+    torch.testing.assert_close(torch.cat([model(one[None]) for one in clip]), logits)
+    model.train()(clip).square().sum().backward()
+    inside = {name: p for name, p in model.named_parameters() if ".temporal" in name}
+    assert temporal == "tsm" or inside
+    assert [name for name, p in inside.items() if p.grad is None or not p.grad.any()] == []
 
 
 @pytest.mark.parametrize(
     ("backbone", "kind", "text"),
     [
-        ("test_convnext", "replace_conv2", "ConvNeXt is not known to have residual branches.* use a ResNet of timm"),
+        ("vgg11", "replace_conv2", "VGG is not known to have residual branches.* timm's classes .*ConvNeXt.*ResNet"),
+        ("lcnet_050", "residual_branch", "MobileNetV3 has no block with a place for placement='residual_branch'"),
+        ("convnext_atto", "replace_conv2_norm_act", r"stages\.0\.blocks\.0 is a ConvNeXtBlock, which has no norm"),
         ("skresnet18", "residual_branch", r"layer1\.0 is a SelectiveKernelBasic, which has no plain convolution conv1"),
-        ("res2net50_26w_4s", "before_conv2", r"layer1\.0 is a Bottle2neck, which has no plain convolution conv2"),
+        ("res2net50_26w_4s", "replace_conv2_norm_act", r"layer1\.0 is a Bottle2neck, which has no norm"),
         ("resnest14d", "replace_conv2", r"layer1\.0 is a ResNestBottleneck, which has no plain convolution conv2"),
     ],
 )
@@ -149,8 +207,8 @@ def test_sites_choose_stages(temporal):
 def test_settings_reach_the_modules_and_a_wrong_one_is_said_with_its_place():
     model = build("gst", alpha=8, beta=1)
     assert model.backbone.layer1[0].conv2.temporal.weight.shape == (3 * 4, 32, 3, 3)
-    with pytest.raises(ValueError, match=r"at layer1 \(32 channels\): alpha=3 does not part channels=32"):
-        build("gst", alpha=3)
+    with pytest.raises(ValueError, match=r"at layer1 \(32 channels\): alpha=1 does not part channels=32"):
+        build("gst", alpha=1)
     with pytest.raises(TypeError, match=r"'alfa' is taken neither by temporal='gst' .*mean 'alpha'"):
         build("gst", alfa=4)
 

@@ -15,7 +15,7 @@ from timm_video_psn.layers.branches import SpatialBank, TemporalBank, group_widt
 from timm_video_psn.layers.clip import fold_clip, frames_to_rows, rows_to_frames, unfold_clip
 from timm_video_psn.layers.enhanced_residual import EnhancedResidual
 from timm_video_psn.layers.fusion import FUSIONS, block_norms
-from timm_video_psn.layers.registry import TEMPORAL_MODULES, temporal_module, temporal_settings
+from timm_video_psn.layers.registry import TEMPORAL_MODULES, temporal_modules, temporal_settings
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
 from timm_video_psn.layers.temporal_module import Placement, TemporalModule
 
@@ -42,7 +42,7 @@ __all__ = [
     "frames_to_rows",
     "group_widths",
     "rows_to_frames",
-    "temporal_module",
+    "temporal_modules",
     "temporal_settings",
     "unfold_clip",
 ]

@@ -1,4 +1,4 @@
-"""The temporal modules by name: one line here makes a file of this folder usable on every backbone."""
+"""The systems by name: one line here puts the temporal modules of a file into every backbone that has their places."""
 
 import difflib
 import inspect
@@ -20,29 +20,29 @@ from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
 from timm_video_psn.layers.temporal_module import TemporalModule
 
 # tsn (Wang et al., "Temporal Segment Networks", 2016) has no module: frames meet only in the average of their logits.
-TEMPORAL_MODULES: dict[str, type[TemporalModule] | None] = {
-    "tsn": None,
-    "tsm": TemporalShift,
-    "gst": GroupedSpatialTemporal,
-    "gsm": GateShift,
-    "tea": TemporalExcitationAggregation,
-    "tam": TemporalAdaptive,
-    "psn": ActionPerceptronSynthesizer,
-    "rf_s": ReceptiveFieldSmall,
-    "rf_l": ReceptiveFieldLarge,
-    "rf_l_inception": ReceptiveFieldInception,
-    "rf_l_inception_t": ReceptiveFieldInceptionTemporal,
+TEMPORAL_MODULES: dict[str, tuple[type[TemporalModule], ...]] = {
+    "tsn": (),
+    "tsm": (TemporalShift,),
+    "gst": (GroupedSpatialTemporal,),
+    "gsm": (GateShift,),
+    "tea": (TemporalExcitationAggregation,),
+    "tam": (TemporalAdaptive,),
+    "psn": (ActionPerceptronSynthesizer,),
+    "rf_s": (ReceptiveFieldSmall,),
+    "rf_l": (ReceptiveFieldLarge,),
+    "rf_l_inception": (ReceptiveFieldInception,),
+    "rf_l_inception_t": (ReceptiveFieldInceptionTemporal,),
 }
 
 
-def temporal_module(name: str) -> type[TemporalModule] | None:
-    """The class of a temporal module, None for `tsn`.
+def temporal_modules(name: str) -> tuple[type[TemporalModule], ...]:
+    """The classes that a system puts into a backbone, none for `tsn`.
 
     Args:
         name: a key of `TEMPORAL_MODULES`.
 
     Raises:
-        ValueError: the name is unknown; the message lists those known, nearest first.
+        ValueError: the name is unknown; the message lists the known ones, nearest first.
     """
     if name in TEMPORAL_MODULES:
         return TEMPORAL_MODULES[name]
@@ -52,11 +52,22 @@ def temporal_module(name: str) -> type[TemporalModule] | None:
 
 
 def temporal_settings(name: str) -> tuple[str, ...]:
-    """Names of the keyword arguments that a temporal module takes beside `channels` and `num_frames`."""
-    module = temporal_module(name)
-    if module is None:
-        return ()
-    return tuple(p for p in inspect.signature(module).parameters if p not in ("channels", "num_frames"))
+    """The keyword arguments that a system's modules take beside `channels` and `num_frames`.
+
+    Args:
+        name: a key of `TEMPORAL_MODULES`.
+    """
+    return tuple(_parameters(name))
+
+
+def settings_of(module: type[TemporalModule], settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that one of a system's modules takes.
+
+    Args:
+        module: class of the module.
+        settings: keyword arguments of the whole system.
+    """
+    return {key: value for key, value in settings.items() if key in inspect.signature(module).parameters}
 
 
 def check_settings(name: str, settings: dict[str, Any]) -> None:
@@ -64,13 +75,12 @@ def check_settings(name: str, settings: dict[str, Any]) -> None:
 
     Args:
         name: a key of `TEMPORAL_MODULES`.
-        settings: keyword arguments of the module.
+        settings: keyword arguments of its modules.
 
     Raises:
         ValueError: the settings of a wrong type, all of them, with what they take.
     """
-    module = temporal_module(name)
-    parameters = {} if module is None else inspect.signature(module).parameters
+    parameters = _parameters(name)
     wrong = [
         f"{key}={value!r} must be {_TYPES[declared][0]}"
         for key, value in settings.items()
@@ -78,6 +88,14 @@ def check_settings(name: str, settings: dict[str, Any]) -> None:
     ]
     if wrong:
         raise ValueError(f"settings of temporal={name!r}: " + "; ".join(wrong))
+
+
+def _parameters(name: str) -> dict[str, inspect.Parameter]:
+    """The settings of a system by name."""
+    found: dict[str, inspect.Parameter] = {}
+    for module in temporal_modules(name):
+        found |= inspect.signature(module).parameters
+    return {key: value for key, value in found.items() if key not in ("channels", "num_frames")}
 
 
 def _is_number(value: Any) -> bool:

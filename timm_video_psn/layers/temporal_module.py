@@ -16,9 +16,9 @@ class TemporalModule(nn.Module):
 
     - `level`: after each feature level but the last.
     - `residual_branch`: before the first convolution of each residual branch.
-    - `before_conv2`: before the second convolution of each residual branch.
-    - `replace_conv2`: in place of that convolution; the class then has a `replacing` of its own.
-    - `replace_conv2_norm_act`: in place of that convolution and of the norm and the activation after it.
+    - `before_conv2`: before the convolution of each residual branch that mixes space, a ResNet's second.
+    - `replace_conv2`: in place of this convolution; the class then has a `replacing` of its own.
+    - `replace_conv2_norm_act`: in place of this convolution and of the norm and the activation after it.
     - `after_last_conv`: after the last convolution of each residual branch, before its norm.
 
     Args:

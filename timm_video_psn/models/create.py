@@ -155,9 +155,12 @@ def _checked_keys(state_dict: dict[str, Any], model: VideoNet) -> dict[str, Any]
     timm loads strictly only as long as the classes are the same; with other classes it would leave whole layers at
     their initialisation and say so nowhere but in its log.
     """
-    head = model.pretrained_cfg.get("classifier") or ()
-    heads = tuple(f"{name}." for name in ([head] if isinstance(head, str) else head))
-    mismatch = find_mismatch(model.state_dict(), state_dict, optional=lambda name: name.startswith(heads))
+    heads = tuple(f"{name}." for name in _names(model.pretrained_cfg.get("classifier")))
+    own = model.state_dict()
+    # timm adapts the first convolution to other input channels afterwards.
+    stems = {f"{name}.weight" for name in _names(model.pretrained_cfg.get("first_conv"))} & own.keys()
+    found = {name: own[name] if name in stems else value for name, value in state_dict.items()}
+    mismatch = find_mismatch(own, found, optional=lambda name: name.startswith(heads))
     if mismatch:
         raise ValueError(
             f"the weights do not fit {model.pretrained_cfg['architecture']}: {mismatch}; build the model with the "
@@ -166,6 +169,11 @@ def _checked_keys(state_dict: dict[str, Any], model: VideoNet) -> dict[str, Any]
             "create_model(..., backbone_pretrained=True)"
         )
     return state_dict
+
+
+def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The names of a cfg's entry, which may be one, several or none."""
+    return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
 def create_named(variant: str, pretrained: bool, backbone: str, temporal: str, kwargs: dict[str, Any]) -> VideoNet:

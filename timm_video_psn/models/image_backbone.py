@@ -1,4 +1,4 @@
-"""The timm image model inside a VideoNet, and its image weights from a local file."""
+"""The timm image model inside a VideoNet: its creation, image weights from a local file, classifiers and dropout."""
 
 import difflib
 import logging
@@ -13,10 +13,10 @@ from timm.models import load_state_dict
 from torch import nn
 
 from timm_video_psn.layers.registry import temporal_settings
-from timm_video_psn.models.head import classifier_name
 from timm_video_psn.surgery import find_mismatch
 
 _logger = logging.getLogger(__name__)
+_HEADS = ("head", "head_drop", "head_dist", "pre_logits")  # where timm's families keep their dropout
 
 
 def create_backbone(
@@ -100,3 +100,61 @@ def load_image_weights(backbone: nn.Module, file: str) -> None:
     backbone.load_state_dict({**own, **fitting})
     left = f"; its classifier has other classes, so {', '.join(heads)} stays random" if ours != theirs else ""
     _logger.info(f"backbone  {len(fitting)} tensors of {file}{left}")
+
+
+def classifier_name(backbone: Any) -> str | tuple[str, ...]:
+    """The dotted name of the classifier, or of each of several.
+
+    Args:
+        backbone: a timm model.
+    """
+    classifier = backbone.get_classifier()
+    several = isinstance(classifier, (tuple, list))
+    names = tuple(
+        next(name for name, module in backbone.named_modules() if module is wanted)
+        for wanted in (classifier if several else [classifier])
+    )
+    return names if several else names[0]
+
+
+def drop_rate(backbone: Any) -> float:
+    """The dropout before the classifier: a module's rate, or the number that the model's forward reads.
+
+    Args:
+        backbone: a timm model.
+    """
+    dropouts = _dropouts(backbone)
+    return dropouts[0].p if dropouts else getattr(backbone, "drop_rate", 0.0)
+
+
+def set_drop_rate(backbone: Any, value: float) -> None:
+    """Change the dropout before the classifier.
+
+    Args:
+        backbone: a timm model.
+        value: the rate, in [0, 1).
+
+    Raises:
+        ValueError: the rate is out of range, or the head has no dropout that could be changed.
+    """
+    if not 0 <= value < 1:
+        raise ValueError(f"drop_rate={value} is not in [0, 1)")
+    dropouts = _dropouts(backbone)
+    if not dropouts and not hasattr(backbone, "drop_rate"):
+        raise ValueError(
+            f"drop_rate={value}: the head of {type(backbone).__name__} was built without a dropout; "
+            f"build the model with drop_rate={value}"
+        )
+    for module in dropouts:
+        module.p = value
+    if hasattr(backbone, "drop_rate"):
+        backbone.drop_rate = value
+
+
+def _dropouts(backbone: nn.Module) -> list[nn.Dropout]:
+    """The dropouts of the head, where it has modules for them."""
+    return [
+        module
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Dropout) and name.partition(".")[0] in _HEADS
+    ]

@@ -1,8 +1,11 @@
 """A place for a temporal module in a backbone."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from timm_video_psn.layers.views import MAPS, View
+
+Mode = Literal["before", "after", "instead"]
 
 
 @dataclass(frozen=True)
@@ -10,17 +13,22 @@ class InjectionPoint:
     """A place for a temporal module.
 
     Attributes:
-        site: the name that users know it by.
+        site: the name that users know it by, as `stem` or `layer1`.
         target: the child of the backbone that the module joins or replaces.
         channels: channels of the map there.
         view: the layout of what the target passes on.
+        mode: whether the module comes before, after or instead of its target.
         further: children right after the target that a replacing module takes the place of too.
         opens_stage: whether it is in the first block of a stage.
+        activated: whether the module sees the map after a ReLU that the backbone applies later. It must then give no
+            negative values, so that the backbone's own ReLU changes nothing.
     """
 
     site: str
     target: str
     channels: int
     view: View = MAPS
+    mode: Mode = "after"
     further: tuple[str, ...] = ()
     opens_stage: bool = False
+    activated: bool = False

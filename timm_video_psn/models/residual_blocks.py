@@ -1,91 +1,228 @@
-"""Where temporal modules belong inside the residual blocks of a timm ResNet, by kind of place."""
+"""Where temporal modules belong inside the residual branches of timm's convolutional families.
 
-from collections.abc import Callable
-from typing import Any, Literal
+A family says which blocks it has and which of their convolutions comes first, mixes space, and comes last. From these
+three follow the injection points of every placement, so that a new family is one function and one line of a table.
+"""
 
-from timm.models import ResNet
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
 from torch import nn
 
 from timm_video_psn.layers.temporal_module import Placement
+from timm_video_psn.layers.views import MAPS, View
 from timm_video_psn.models.injection_point import InjectionPoint
 
-STAGES = ("layer1", "layer2", "layer3", "layer4")
+_Backbone = Any  # a timm model: timm has no type for what they have in common
 
 
-def injection_mode(placement: Placement) -> Literal["before", "after", "instead"]:
-    """How a module of this placement joins its target."""
-    if placement in ("replace_conv2", "replace_conv2_norm_act"):
-        return "instead"
-    return "after" if placement in ("level", "after_last_conv") else "before"
+@dataclass(frozen=True)
+class _Block:
+    """A residual branch, or a branch of an Inception block, by the dotted names of its convolutions.
+
+    Attributes:
+        site: name of the stage.
+        kind: class name of the block, for messages.
+        first: the first convolution.
+        spatial: the convolutions that mix space, side by side; none where a family has no plain ones.
+        last: the last convolution, or the module that ends with it.
+        further: norm and activation after the spatial convolution, if a module may take their place too.
+        opens_stage: whether it is the first block of its stage.
+        last_view: the layout of what `last` passes on.
+        split: the norm after the first convolution, where what follows its ReLU is split among several convolutions.
+    """
+
+    site: str
+    kind: str
+    first: str
+    spatial: tuple[str, ...]
+    last: str
+    further: tuple[str, ...] = ()
+    opens_stage: bool = False
+    last_view: View = MAPS
+    split: str | None = None
 
 
 def block_points(backbone: nn.Module, placement: Placement) -> list[InjectionPoint]:
-    """The places of one kind in every residual block, in the order of the network.
+    """The injection points of one placement in every residual branch, in the order of the network.
 
-    Before the first convolution (`residual_branch`) they are as TSM's official `make_temporal_shift` chooses: every
-    block of every stage, or every second one where the third stage has 23 blocks or more (ResNet-101, -152). The
-    official codes of the other modules have no such rule.
+    Before the first convolution (`residual_branch`) of a ResNet they are as TSM's official `make_temporal_shift`
+    chooses: every block of every stage, or every second one where the third stage has 23 blocks or more (ResNet-101,
+    -152). The official codes of the other modules have no such rule. In MobileNets and EfficientNets, as in TSM's
+    official MobileNetV2, only blocks with an expansion and a shortcut count.
 
     Args:
-        backbone: a timm ResNet.
-        placement: the kind.
+        backbone: a timm model of one of the families below.
+        placement: the kind of place.
 
     Raises:
         ValueError: the backbone is of another family, or its blocks lack this place.
     """
-    if not isinstance(backbone, ResNet):
+    family = next((_FAMILIES[cls.__name__] for cls in type(backbone).__mro__ if cls.__name__ in _FAMILIES), None)
+    if family is None:
         raise ValueError(
-            f"{type(backbone).__name__} is not known to have residual branches with a first convolution conv1; "
-            "use a ResNet of timm (resnet*, resnext*, seresnet*, ...), or a temporal module that follows feature "
-            "levels, as temporal='psn'"
+            f"{type(backbone).__name__} is not known to have residual branches for temporal modules; use a backbone of "
+            f"timm's classes {', '.join(_FAMILIES)}, or a temporal module that follows feature levels, as "
+            "temporal='psn'"
         )
-    every = 2 if placement == "residual_branch" and len(backbone.layer3) >= 23 else 1
-    find = _FINDERS[placement]
+    every = 2 if placement == "residual_branch" and len(getattr(backbone, "layer3", ())) >= 23 else 1
+    points: list[InjectionPoint] = []
+    index, site = 0, ""
+    for block in family(backbone):
+        index, site = (index + 1, site) if block.site == site else (0, block.site)
+        if index % every == 0:
+            points += _points(backbone, block, placement)
+    if not points:
+        raise ValueError(
+            f"{type(backbone).__name__} has no block with a place for placement={placement!r}; use another backbone, "
+            "or a temporal module that follows feature levels, as temporal='psn'"
+        )
+    return points
+
+
+def _points(backbone: nn.Module, block: _Block, placement: Placement) -> list[InjectionPoint]:
+    """The injection points of a block."""
+
+    def conv(name: str) -> nn.Conv2d:
+        return _convolution(backbone, block, name)
+
+    site, opens = block.site, block.opens_stage
+    if placement == "residual_branch":
+        return [InjectionPoint(site, block.first, conv(block.first).in_channels, mode="before", opens_stage=opens)]
+    if placement == "before_conv2" and block.split:
+        channels = conv(block.first).out_channels
+        return [InjectionPoint(site, block.split, channels, opens_stage=opens, activated=True)]
+    if placement == "before_conv2":
+        return [
+            InjectionPoint(site, name, conv(name).in_channels, mode="before", opens_stage=opens)
+            for name in block.spatial
+        ]
+    if placement == "after_last_conv":
+        channels = _output_channels(backbone, block)
+        return [InjectionPoint(site, block.last, channels, block.last_view, opens_stage=opens)]
+    if placement == "replace_conv2_norm_act" and not block.further:
+        raise ValueError(
+            f"{block.first.rpartition('.')[0]} is a {block.kind}, which has no norm and activation between a spatial "
+            "and a last convolution; a module that replaces the middle of a block needs bottlenecks of three, as in "
+            "resnet26, resnet50 and larger"
+        )
+    further = block.further if placement == "replace_conv2_norm_act" else ()
     return [
-        InjectionPoint(stage, **find(block, f"{stage}.{i}"), opens_stage=i == 0)
-        for stage in STAGES
-        for i, block in enumerate(getattr(backbone, stage))
-        if i % every == 0
+        InjectionPoint(site, name, conv(name).in_channels, mode="instead", further=further, opens_stage=opens)
+        for name in block.spatial
     ]
 
 
-def _before_conv1(block: nn.Module, name: str) -> dict[str, Any]:
-    return {"target": f"{name}.conv1", "channels": _convolution(block, name, "conv1").in_channels}
-
-
-def _conv2(block: nn.Module, name: str) -> dict[str, Any]:
-    return {"target": f"{name}.conv2", "channels": _convolution(block, name, "conv2").in_channels}
-
-
-def _conv2_norm_act(block: nn.Module, name: str) -> dict[str, Any]:
-    if not hasattr(block, "conv3"):  # the activation after conv2 follows the sum with the shortcut
-        raise ValueError(
-            f"{name} is a {type(block).__name__}, whose second convolution is its last; a module that replaces the "
-            "middle of a block needs bottlenecks of three, as in resnet26, resnet50 and larger"
-        )
-    return {**_conv2(block, name), "further": (f"{name}.bn2", f"{name}.act2")}
-
-
-def _after_last_conv(block: nn.Module, name: str) -> dict[str, Any]:
-    last = "conv3" if hasattr(block, "conv3") else "conv2"
-    return {"target": f"{name}.{last}", "channels": _convolution(block, name, last).out_channels}
-
-
-_FINDERS: dict[Placement, Callable[[nn.Module, str], dict[str, Any]]] = {
-    "residual_branch": _before_conv1,
-    "before_conv2": _conv2,
-    "replace_conv2": _conv2,
-    "replace_conv2_norm_act": _conv2_norm_act,
-    "after_last_conv": _after_last_conv,
-}
-
-
-def _convolution(block: nn.Module, block_name: str, name: str) -> nn.Conv2d:
+def _convolution(backbone: nn.Module, block: _Block, name: str) -> nn.Conv2d:
     """A block's convolution of this name."""
-    conv = getattr(block, name, None)
+    parent, _, leaf = name.rpartition(".")
+    conv = getattr(backbone.get_submodule(parent), leaf, None)
     if not isinstance(conv, nn.Conv2d):
         raise ValueError(
-            f"{block_name} is a {type(block).__name__}, which has no plain convolution {name}; use a ResNet with plain "
+            f"{parent} is a {block.kind}, which has no plain convolution {leaf}; use a ResNet with plain "
             "blocks, as resnet50, or a temporal module that follows feature levels, as temporal='psn'"
         )
     return conv
+
+
+def _output_channels(backbone: nn.Module, block: _Block) -> int:
+    """Channels of what the last convolution passes on."""
+    last = backbone.get_submodule(block.last)
+    if isinstance(last, nn.Conv2d):
+        return last.out_channels
+    end = getattr(last, "fc2", None)  # of an MLP
+    if end is None:
+        return _convolution(backbone, block, block.last).out_channels
+    return int(getattr(end, "out_features", 0) or end.out_channels)
+
+
+def _resnet(backbone: _Backbone) -> Iterator[_Block]:
+    for stage in ("layer1", "layer2", "layer3", "layer4"):
+        for i, block in enumerate(getattr(backbone, stage)):
+            name, kind = f"{stage}.{i}", type(block).__name__
+            if kind == "Bottle2neck":  # of Res2Net: the middle is split among several convolutions
+                middle = tuple(f"{name}.convs.{k}" for k in range(len(block.convs)))
+                yield _Block(
+                    stage, kind, f"{name}.conv1", middle, f"{name}.conv3", opens_stage=i == 0, split=f"{name}.bn1"
+                )
+            else:
+                three = hasattr(block, "conv3")
+                further = (f"{name}.bn2", f"{name}.act2") if three else ()
+                last = f"{name}.conv3" if three else f"{name}.conv2"
+                yield _Block(stage, kind, f"{name}.conv1", (f"{name}.conv2",), last, further, opens_stage=i == 0)
+
+
+# The convolutions of EfficientNet's blocks with an expansion: first, spatial, last.
+_EXPANDED = {
+    "InvertedResidual": ("conv_pw", "conv_dw", "conv_pwl"),
+    "EdgeResidual": ("conv_exp", "conv_exp", "conv_pwl"),
+    "UniversalInvertedResidual": ("pw_exp.conv", "dw_mid.conv", "pw_proj.conv"),
+}
+
+
+def _efficientnet(backbone: _Backbone) -> Iterator[_Block]:
+    for s, stage in enumerate(backbone.blocks):
+        for i, block in enumerate(stage):
+            kind = type(block).__name__
+            if kind not in _EXPANDED or not block.has_skip:
+                continue
+            first, spatial, last = (f"blocks.{s}.{i}.{conv}" for conv in _EXPANDED[kind])
+            if kind == "UniversalInvertedResidual" and isinstance(block.dw_mid, nn.Identity):
+                spatial = ""  # MobileNetV4 leaves it out where another one comes first
+            yield _Block(f"blocks.{s}", kind, first, (spatial,) if spatial else (), last, opens_stage=i == 0)
+
+
+def _regnet(backbone: _Backbone) -> Iterator[_Block]:
+    for stage in ("s1", "s2", "s3", "s4"):
+        for i, (key, block) in enumerate(getattr(backbone, stage).named_children()):
+            first, spatial, last = (f"{stage}.{key}.conv{k}.conv" for k in (1, 2, 3))
+            if not hasattr(block.conv1, "conv"):  # with the activations first, the convolutions are bare
+                first, spatial, last = (f"{stage}.{key}.conv{k}" for k in (1, 2, 3))
+            yield _Block(stage, type(block).__name__, first, (spatial,), last, opens_stage=i == 0)
+
+
+def _convnext(backbone: _Backbone) -> Iterator[_Block]:
+    """The first convolution is the one that mixes space; the branch ends with an MLP, mostly with channels last."""
+    for s, stage in enumerate(backbone.stages):
+        for i, block in enumerate(stage.blocks):
+            name = f"stages.{s}.blocks.{i}"
+            view = MAPS if block.use_conv_mlp else View("NHWC")
+            conv = f"{name}.conv_dw"
+            yield _Block(
+                f"stages.{s}", "ConvNeXtBlock", conv, (conv,), f"{name}.mlp", opens_stage=i == 0, last_view=view
+            )
+
+
+# The convolution after which the official GSM gates, in the branch of each block that its configuration names.
+_GATED = {
+    "Mixed_5b": "branch1x1",
+    "Mixed_5c": "branch1x1",
+    "Mixed_5d": "branch1x1",
+    "Mixed_6a": "branch3x3dbl_1",
+    "Mixed_6b": "branch1x1",
+    "Mixed_6c": "branch1x1",
+    "Mixed_6e": "branch1x1",
+    "Mixed_7a": "branch3x3_1",
+    "Mixed_7b": "branch1x1",
+    "Mixed_7c": "branch1x1",
+}
+
+
+def _inception(backbone: _Backbone) -> Iterator[_Block]:
+    """Inception blocks have no shortcut: the branches that GSM gates stand for a residual branch."""
+    for name, branch in _GATED.items():
+        conv = f"{name}.{branch}.conv"
+        square = (f"{name}.branch3x3dbl_3.conv",) if name in ("Mixed_5b", "Mixed_5c", "Mixed_5d") else ()
+        yield _Block(name, type(getattr(backbone, name)).__name__, conv, square, conv)
+
+
+# Families by the class of the backbone.
+_FAMILIES: dict[str, Callable[[_Backbone], Iterator[_Block]]] = {
+    "ConvNeXt": _convnext,
+    "EfficientNet": _efficientnet,
+    "InceptionV3": _inception,
+    "MobileNetV3": _efficientnet,
+    "RegNet": _regnet,
+    "ResNet": _resnet,
+}

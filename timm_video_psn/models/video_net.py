@@ -5,16 +5,16 @@ It keeps timm's model API: what a timm ResNet answers for images, a VideoNet ans
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from timm_video_psn.layers.clip import fold_clip, split_frames
-from timm_video_psn.layers.registry import check_settings, temporal_module, temporal_settings
+from timm_video_psn.layers.registry import check_settings, temporal_settings
 from timm_video_psn.layers.temporal_module import TemporalModule
-from timm_video_psn.models.backbones import gives_tokens, injection_points
+from timm_video_psn.models.assembly import add_temporal_modules
+from timm_video_psn.models.backbones import gives_tokens
 from timm_video_psn.models.frames import (
     TracedFold,
     average,
@@ -24,12 +24,9 @@ from timm_video_psn.models.frames import (
     set_length,
     unfold_all,
 )
-from timm_video_psn.models.head import classifier_name, drop_rate, set_drop_rate
-from timm_video_psn.models.image_backbone import create_backbone
-from timm_video_psn.models.injection_point import InjectionPoint
+from timm_video_psn.models.image_backbone import classifier_name, create_backbone, drop_rate, set_drop_rate
 from timm_video_psn.models.layer_groups import group_by_layers
-from timm_video_psn.models.residual_blocks import injection_mode
-from timm_video_psn.surgery import inject, injected, replace
+from timm_video_psn.surgery import injected
 
 _PREFIX = "backbone."
 
@@ -89,45 +86,11 @@ class VideoNet(nn.Module):
         )
         self.traced_fold = TracedFold(self.backbone)
         self._fixed_frames = 0  # the one length that a scripted model takes, 0 for any
-        self.sites = {}
         sites = (sites,) if isinstance(sites, str) else sites
-        self._inject(temporal, None if sites is None else tuple(sites), settings)
+        chosen = None if sites is None else tuple(sites)
+        levels = add_temporal_modules(self.backbone, temporal, num_frames, chosen, settings)
+        self.sites = {site: _PREFIX + target for site, target in levels.items()}
         self.feature_info = [dict(info, module=_PREFIX + info["module"]) for info in self.backbone.feature_info]
-
-    def _inject(self, temporal: str, sites: tuple[str, ...] | None, settings: dict[str, Any]) -> None:
-        """Attach the temporal module at its injection points."""
-        module: Any = temporal_module(temporal)
-        if module is None:
-            if sites is not None:
-                raise ValueError(f"sites={sites} given, but temporal={temporal!r} has no module to put there")
-            return
-        by_target = {point.target: point for point in injection_points(self.backbone, module.placement, sites)}
-        where = injection_mode(module.placement)
-        if where == "instead":
-            self._replace(by_target, module, settings)
-        else:
-
-            def create(point: InjectionPoint) -> nn.Module:
-                return point.view.build(lambda channels: module(channels, self.num_frames, **settings), point.channels)
-
-            inject(self.backbone, list(by_target), partial(_build_at, by_target, create), where)
-        if module.placement == "level":
-            self.sites = {point.site: _PREFIX + target for target, point in by_target.items()}
-
-    def _replace(self, by_target: dict[str, InjectionPoint], module: Any, settings: dict[str, Any]) -> None:
-        """Put the temporal module in the place of the backbone's own, whose weights it makes use of."""
-
-        def create(point: InjectionPoint) -> TemporalModule:
-            old = tuple(self.backbone.get_submodule(name) for name in (point.target, *point.further))
-            return module.replacing(old, self.num_frames, point.opens_stage, **settings)
-
-        build = partial(_build_at, by_target, create)
-        further = {name for point in by_target.values() for name in point.further}
-        replace(
-            self.backbone,
-            [*by_target, *further],
-            lambda name, old: nn.Identity() if name in further else build(name, old),
-        )
 
     def set_num_frames(self, num_frames: int) -> None:
         """Set the number of frames that the model is meant for.
@@ -361,14 +324,3 @@ VideoNet.__jit_unused_properties__ = [key for key, value in vars(VideoNet).items
 def _check_num_frames(num_frames: int) -> None:
     if not isinstance(num_frames, int) or num_frames < 1:
         raise ValueError(f"num_frames={num_frames!r} must be a whole number, at least 1")
-
-
-def _build_at(
-    by_target: dict[str, InjectionPoint], create: Callable[[InjectionPoint], nn.Module], name: str, _: nn.Module
-) -> nn.Module:
-    """A temporal module for an injection point; an error in its settings names the point."""
-    point = by_target[name]
-    try:
-        return create(point)
-    except ValueError as error:
-        raise ValueError(f"at {point.site} ({point.channels} channels): {error}") from error

@@ -89,13 +89,38 @@ def test_channels_last_memory_stays():
     torch.testing.assert_close(nested, module(x))
 
 
+@pytest.mark.parametrize(("channels", "groups", "size"), [(12, 12, 3), (24, 3, 3), (16, 2, 5)])
+def test_grouped_convolutions_part_by_groups(channels, groups, size):
+    conv = nn.Conv2d(channels, channels, size, padding=size // 2, groups=groups).double()
+    module = GroupedSpatialTemporal.replacing((conv,), 3, False)
+    temporal = channels // groups * max(1, groups // 4)
+    clip = torch.randn(2, channels, 3, 6, 6).double()
+    found = unfold_clip(module(fold_clip(clip)), 3)
+    plain = unfold_clip(conv(fold_clip(clip)), 3)
+    torch.testing.assert_close(found[:, :-temporal], plain[:, :-temporal])
+    three = nn.Conv3d(
+        temporal, temporal, (3, size, size), padding=(1, size // 2, size // 2), groups=max(1, groups // 4), bias=False
+    ).double()
+    width = channels // groups
+    weight = three.weight.unflatten(0, (-1, width)).movedim(3, 1)  # (groups, 3, width, I, k, k)
+    module.temporal.weight.data = weight.flatten(0, 2).contiguous()
+    found = unfold_clip(module(fold_clip(clip)), 3)
+    torch.testing.assert_close(found[:, -temporal:], three(clip[:, -temporal:]))
+
+
+@pytest.mark.parametrize("channels", [9, 26])
+def test_channels_that_nothing_divides_are_parted_by_rounding_down(channels):
+    module = GroupedSpatialTemporal(channels, num_frames=2)
+    assert module(torch.randn(4, channels, 5, 5)).shape == (4, channels, 5, 5)
+    assert module.temporal.out_channels == 3 * (channels // 4)
+
+
 @pytest.mark.parametrize(
     ("channels", "settings", "text"),
     [
-        (64, {"alpha": 3}, "alpha=3 does not part channels=64; use a divisor"),
-        (64, {"alpha": 1}, "alpha=1 does not part channels=64"),
-        (64, {"beta": 4}, "beta=4 of channels=64 is not known; use 2, for an even number, or 1"),
-        (9, {"alpha": 3}, "beta=2 of channels=9 is not known"),
+        (64, {"alpha": 1}, "alpha=1 does not part channels=64; use 2 to 64, as 4"),
+        (3, {}, "alpha=4 does not part channels=3"),
+        (64, {"beta": 4}, "beta=4 of channels=64 is unknown; use 2 or 1"),
     ],
 )
 def test_wrong_parts_are_refused(channels, settings, text):
@@ -106,14 +131,10 @@ def test_wrong_parts_are_refused(channels, settings, text):
 @pytest.mark.parametrize(
     "conv",
     [
-        nn.Conv2d(16, 16, 3, padding=1, groups=2, bias=False),
         nn.Conv2d(16, 32, 3, padding=1, bias=False),
-        nn.Conv2d(16, 16, 1, bias=False),
-        nn.Conv2d(16, 16, 3, padding=1),
+        nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
     ],
 )
 def test_other_convolutions_are_not_replaced(conv):
-    with pytest.raises(
-        ValueError, match=r"GST takes the place of a 3x3 convolution .* found Conv2d\(16, .* as resnet50"
-    ):
+    with pytest.raises(ValueError, match=r"GST takes the place of a convolution .* found Conv2d\(16, .* as resnet50"):
         GroupedSpatialTemporal.replacing((conv,), 4, False)

@@ -10,7 +10,7 @@ from timm_video_psn import auxiliary_losses, interaction_map, ir_interactions
 from timm_video_psn.layers import (
     ActionPerceptronSynthesizer,
     fold_clip,
-    temporal_module,
+    temporal_modules,
     temporal_settings,
     unfold_clip,
 )
@@ -33,7 +33,7 @@ CHANNELS = 8
 
 def build(name: str, channels: int = CHANNELS, proportion: float = 1.0, **settings) -> nn.Module:
     """A float64 baseline in which no weight and no statistic is at its trivial initial value."""
-    module = temporal_module(name)(channels, 3, proportion=proportion, expand_init=1.0, **settings).double()
+    module = temporal_modules(name)[0](channels, 3, proportion=proportion, expand_init=1.0, **settings).double()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.uniform_(part.weight, 0.5, 1.5)
@@ -136,7 +136,7 @@ def test_rf_l_inception_is_the_synthesizer_with_channel_grouping(settings):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_starts_with_the_weights_of_the_same_rule_as_the_synthesizer(name):
-    module = temporal_module(name)(1024, expand_init=1.0)
+    module = temporal_modules(name)[0](1024, expand_init=1.0)
     for label, weight in module.named_parameters():
         if weight.ndim != 4:
             continue
@@ -153,7 +153,7 @@ def test_starts_with_the_weights_of_the_same_rule_as_the_synthesizer(name):
 @pytest.mark.parametrize("training", [True, False])
 def test_starts_as_exactly_the_identity(name, training):
     x = torch.randn(6, 64, 5, 4).to(memory_format=torch.channels_last)
-    out = temporal_module(name)(64, 3).train(training)(x)
+    out = temporal_modules(name)[0](64, 3).train(training)(x)
     assert torch.equal(out, x)
     assert out.stride() == x.stride()
 
@@ -203,14 +203,14 @@ def test_reaches_exactly_as_far_as_its_name_says(name, settings, reach):
     ("name", "channels"), [("rf_s", 42), ("rf_l", 32), ("rf_l_inception", 64), ("rf_l_inception_t", 64)]
 )
 def test_enhances_the_papers_share_of_the_channels(name, channels):
-    assert temporal_module(name)(256).reduce.out_channels == channels
+    assert temporal_modules(name)[0](256).reduce.out_channels == channels
 
 
 @pytest.mark.parametrize(
     ("name", "channels"), [("rf_s", 4), ("rf_l", 4), ("rf_l_inception", 16), ("rf_l_inception_t", 16)]
 )
 def test_narrow_levels_get_four_channels_a_branch_and_say_so(name, channels):
-    module = temporal_module(name)(64, 3, proportion=1 / 65)
+    module = temporal_modules(name)[0](64, 3, proportion=1 / 65)
     assert module.reduce.out_channels == channels
     assert module.note == f"64 channels * proportion leave 0 for {channels // 4} branches, which get 4 each"
 
@@ -244,7 +244,7 @@ def test_frames_of_a_clip_mix_and_clips_of_a_batch_do_not(name):
 )
 def test_a_wrong_setting_is_named_with_what_is_accepted(name, settings, text):
     with pytest.raises(ValueError, match=text):
-        temporal_module(name)(64, **settings)
+        temporal_modules(name)[0](64, **settings)
 
 
 def test_a_setting_of_another_module_is_named_with_those_it_takes():

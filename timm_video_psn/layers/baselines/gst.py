@@ -22,6 +22,10 @@ class GroupedSpatialTemporal(TemporalModule):
     the same sums, without a map in the layout of 3D convolutions. So `temporal.weight` is (3 * C/alpha, C/beta, 3, 3),
     first the kernels for the frame before, then those for the frame itself, then those for the frame after.
 
+    Paper silent on grouped and depthwise convolutions, as RegNet, EfficientNet and ConvNeXt have them: there the first
+    groups stay spatial and the last 1/alpha of them become temporal, each with its own inputs, so that beta does not
+    matter. A kernel of another size keeps its size in space.
+
     Args:
         channels: channels C, in and out.
         num_frames: frames T of a clip; any later value may be assigned to the attribute.
@@ -32,7 +36,7 @@ class GroupedSpatialTemporal(TemporalModule):
         x: (B*T, C, H, W) -> same, or (B*T, C, H', W') with the stride of a convolution that it replaces
 
     Raises:
-        ValueError: alpha or beta do not divide the channels.
+        ValueError: alpha or beta do not part the channels.
 
     Example:
         >>> GroupedSpatialTemporal(64, num_frames=8)(torch.zeros(16, 64, 7, 7)).shape
@@ -43,22 +47,39 @@ class GroupedSpatialTemporal(TemporalModule):
 
     def __init__(self, channels: int, num_frames: int = 8, alpha: int = 4, beta: int = 2):
         super().__init__(num_frames)
-        if alpha < 2 or channels % alpha:
-            raise ValueError(f"alpha={alpha} does not part channels={channels}; use a divisor of them from 2 on, as 4")
-        if beta not in (1, 2) or channels % beta:
-            raise ValueError(f"beta={beta} of channels={channels} is not known; use 2, for an even number, or 1")
-        self.beta = beta
-        inputs, temporal = channels // beta, channels // alpha
-        self.spatial = nn.Conv2d(inputs, channels - temporal, kernel_size=3, padding=1, bias=False)
-        self.temporal = nn.Conv2d(inputs, 3 * temporal, kernel_size=3, padding=1, bias=False)
-        for conv in (self.spatial, self.temporal):
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as the official network
+        if not 2 <= alpha <= channels:
+            raise ValueError(f"alpha={alpha} does not part channels={channels}; use 2 to {channels}, as 4")
+        if beta not in (1, 2) or channels < beta:
+            raise ValueError(f"beta={beta} of channels={channels} is unknown; use 2 or 1")
+        self.alpha, self.beta = alpha, beta
+        self._build(nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False, device="meta"))
+
+    def _build(self, conv: nn.Conv2d) -> None:
+        """Both convolutions, in the form of the one that they replace."""
+        channels, groups = conv.in_channels, conv.groups
+        if groups == 1:
+            temporal, halves = channels // self.alpha, (channels // 2, channels - channels // 2)
+            self.inputs = halves if self.beta == 2 else (channels, channels)
+        else:  # each group keeps its own inputs
+            temporal = channels // groups * max(1, groups // self.alpha)
+            self.inputs = (channels - temporal, temporal)
+        self.shares_inputs = sum(self.inputs) > channels
+        form: dict[str, Any] = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+
+        def part(inputs: int, outputs: int, frames: int, bias: bool) -> nn.Conv2d:
+            own = groups * outputs // channels if groups > 1 else 1
+            built = nn.Conv2d(inputs, frames * outputs, groups=own, bias=bias, **form)
+            nn.init.kaiming_normal_(built.weight, mode="fan_out", nonlinearity="relu")  # as the official network
+            return built
+
+        self.spatial = part(self.inputs[0], channels - temporal, 1, conv.bias is not None)
+        self.temporal = part(self.inputs[1], temporal, 3, False)
 
     @classmethod
     def replacing(
         cls, old: tuple[Any, ...], num_frames: int, opens_stage: bool, **settings: Any
     ) -> "GroupedSpatialTemporal":
-        """The module in place of a 3x3 convolution.
+        """The module in place of a convolution that mixes space.
 
         As the official loader does, the spatial convolution takes the weights of the first outputs and inputs of the
         old one, and the temporal convolution, which nothing in an image network matches, starts at random.
@@ -67,35 +88,50 @@ class GroupedSpatialTemporal(TemporalModule):
             old: the convolution alone.
             num_frames: frames T of a clip.
             opens_stage: makes no difference here.
-            **settings: as for the class.
+            **settings: settings of the class.
 
         Raises:
-            ValueError: the convolution is not a plain 3x3 one that keeps the number of channels.
+            ValueError: the convolution changes the number of channels, or pads with something else than zeros.
         """
         (conv,) = old
-        plain = conv.kernel_size == (3, 3) and conv.groups == 1 and conv.bias is None and conv.padding_mode == "zeros"
-        if not plain or conv.in_channels != conv.out_channels:
+        if conv.in_channels != conv.out_channels or conv.padding_mode != "zeros":
             raise ValueError(
-                f"GST takes the place of a 3x3 convolution of as many channels out as in, without groups and bias, and "
-                f"found {conv}; use a backbone with plain blocks, as resnet50"
+                f"GST takes the place of a convolution of as many channels out as in, padded with zeros, and found "
+                f"{conv}; use a backbone with plain blocks, as resnet50"
             )
-        module = cls(conv.in_channels, num_frames, **settings).to(conv.weight)
-        for part in (module.spatial, module.temporal):
-            part.stride, part.padding, part.dilation = conv.stride, conv.padding, conv.dilation
-        outputs, inputs = module.spatial.weight.shape[:2]
+        module = cls(conv.in_channels, num_frames, **settings)
+        module._build(conv)
+        module.to(conv.weight)
+        spatial: Any = module.spatial
+        outputs, inputs = spatial.weight.shape[:2]
         with torch.no_grad():
-            module.spatial.weight.copy_(conv.weight[:outputs, :inputs])
+            spatial.weight.copy_(conv.weight[:outputs, :inputs])
+            if spatial.bias is not None:
+                spatial.bias.copy_(conv.bias[:outputs])
         return module
 
     def forward(self, x: Tensor) -> Tensor:
         """Both convolutions, each on its part of the channels."""
         left, right = x, x
-        if self.beta == 2:
-            left, right = x.chunk(2, dim=1)
+        if not self.shares_inputs:
+            left, right = x[:, : self.inputs[0]], x[:, self.inputs[0] :]
         spatial = self.spatial(left)
-        taps = split_frames(self.temporal(right).flatten(2), self.num_frames).chunk(3, dim=2)  # (B, T, C/alpha, H'*W')
-        temporal = add_taps(list(taps)).flatten(0, 1).unflatten(2, spatial.shape[2:])
+        taps = [split_frames(tap, self.num_frames) for tap in self._by_tap(self.temporal(right).flatten(2))]
+        temporal = add_taps(taps).flatten(0, 1).unflatten(2, spatial.shape[2:])
         return torch.cat([spatial, temporal], dim=1)
+
+    def _by_tap(self, products: Tensor) -> list[Tensor]:
+        """The outputs of the three taps; a grouped convolution sorts them by its groups first.
+
+        Shape:
+            products: (B*T, 3 * C/alpha, H'*W') -> each (B*T, C/alpha, H'*W')
+        """
+        groups = self.temporal.groups
+        if groups == 1:
+            return list(products.chunk(3, dim=1))
+        batch, channels, pixels = products.shape
+        by_group = products.reshape(batch, groups, 3, channels // (3 * groups) * pixels)
+        return [by_group[:, :, k].reshape(batch, channels // 3, pixels) for k in range(3)]
 
 
 def temporal_kernel(weight: Tensor) -> Tensor:

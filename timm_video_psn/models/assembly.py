@@ -1,0 +1,98 @@
+"""The temporal modules of a system, put into a timm backbone."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from timm_video_psn.layers.registry import settings_of, temporal_modules
+from timm_video_psn.layers.temporal_module import TemporalModule
+from timm_video_psn.models.backbones import injection_points
+from timm_video_psn.models.injection_point import InjectionPoint, Mode
+from timm_video_psn.surgery import inject, injected, replace
+
+_logger = logging.getLogger(__name__)
+
+
+def add_temporal_modules(
+    backbone: nn.Module, temporal: str, num_frames: int, sites: tuple[str, ...] | None, settings: dict[str, Any]
+) -> dict[str, str]:
+    """Attach the temporal modules of a system at their injection points, or put them in the place of layers.
+
+    Args:
+        backbone: a timm model; changed in place.
+        temporal: name of the system.
+        num_frames: frames T of a clip.
+        sites: names of levels or stages; None for the modules' own choice.
+        settings: keyword arguments of the modules.
+
+    Returns:
+        Site -> the child that carries the module, for modules that follow levels; empty for all others.
+
+    Raises:
+        ValueError: a site or a setting is unknown, or does not fit the backbone.
+    """
+    modules = temporal_modules(temporal)
+    if not modules and sites is not None:
+        raise ValueError(f"sites={sites} given, but temporal={temporal!r} has no module to put there")
+    levels = {}
+    for module in modules:
+        points = injection_points(backbone, module.placement, sites)
+        own = settings_of(module, settings)
+        by_mode: dict[Mode, list[InjectionPoint]] = defaultdict(list)
+        for point in points:
+            by_mode[point.mode].append(point)
+        for mode, chosen in by_mode.items():
+            _add(backbone, module, num_frames, own, mode, chosen)
+        if module.placement == "level":
+            levels.update({point.site: point.target for point in points})
+    for item in injected(backbone):
+        if item.note:
+            _logger.info(f"{item.name}: {item.note}")
+    return levels
+
+
+def _add(
+    backbone: nn.Module,
+    module: Any,
+    num_frames: int,
+    settings: dict[str, Any],
+    mode: Mode,
+    points: list[InjectionPoint],
+) -> None:
+    """One kind of temporal module at points of one mode."""
+    by_target = {point.target: point for point in points}
+    if mode == "instead":
+
+        def replacement(point: InjectionPoint) -> TemporalModule:
+            old = tuple(backbone.get_submodule(name) for name in (point.target, *point.further))
+            return module.replacing(old, num_frames, point.opens_stage, **settings)
+
+        build = partial(_build_at, by_target, replacement)
+        further = {name for point in points for name in point.further}
+        replace(
+            backbone,
+            [*by_target, *further],
+            lambda name, old: nn.Identity() if name in further else build(name, old),
+        )
+        return
+
+    def attached(point: InjectionPoint) -> nn.Module:
+        built = point.view.build(lambda channels: module(channels, num_frames, **settings), point.channels)
+        return nn.Sequential(nn.ReLU(), built) if point.activated else built
+
+    inject(backbone, list(by_target), partial(_build_at, by_target, attached), mode)
+
+
+def _build_at(
+    by_target: dict[str, InjectionPoint], create: Callable[[InjectionPoint], nn.Module], name: str, _: nn.Module
+) -> nn.Module:
+    """A temporal module for an injection point; an error in its settings names the point."""
+    point = by_target[name]
+    try:
+        return create(point)
+    except ValueError as error:
+        raise ValueError(f"at {point.site} ({point.channels} channels): {error}") from error
