@@ -24,17 +24,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gesture_systems import REPEATED, SYSTEMS
+from evidence.systems import EPOCHS, REPEATED, SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "docs" / "gestures.csv"
 FOLDS = range(5)
-EPOCHS = 60
 COLUMNS = ["system", "fold", "seed", "top1", "protocol", "epochs", "seconds", "device", "settings", "version"]
 COLUMNS += ["truth", "predicted", "reversed", "shuffled", "train_loss", "train_top1", "val_top1"]
-RECIPE = ["--num-frames", "8", "--img-size", "112", "--hflip", "0", "--batch-size", "16", "--epochs", str(EPOCHS)]
-RECIPE += ["--opt", "adamw", "--lr", "5e-4", "--weight-decay", "0.05", "--sched", "cosine", "--warmup-epochs", "5"]
-RECIPE += ["--drop", "0.3", "--clip-grad", "5", "--val-interval", "10", "--best-hist", "6", "--workers", "0"]
 
 
 class Job(NamedTuple):
@@ -54,19 +50,19 @@ def main() -> int:
     """Run the command."""
     args = _parser().parse_args()
     if args.command == "prepare":
-        from gesture_data import prepare
+        from evidence.data import prepare
 
         prepare(args.clone, args.data_dir)
     elif args.command == "train":
         return train_all(args)
     elif args.command == "one":
-        from gesture_run import run
+        from evidence.run import run
 
         return run(args)
     elif args.command == "collect":
         print(f"{collect(args.output)} new rows in {ROWS}")
     if args.command in ("collect", "write"):
-        from gesture_page import write
+        from evidence.page import write
 
         write(read_rows())
     return 0

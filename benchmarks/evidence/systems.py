@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+EPOCHS = 60
+RECIPE = ["--num-frames", "8", "--img-size", "112", "--hflip", "0", "--batch-size", "16", "--epochs", str(EPOCHS)]
+RECIPE += ["--opt", "adamw", "--lr", "5e-4", "--weight-decay", "0.05", "--sched", "cosine", "--warmup-epochs", "5"]
+RECIPE += ["--drop", "0.3", "--clip-grad", "5", "--val-interval", "10", "--best-hist", "6", "--workers", "0"]
+
 
 @dataclass(frozen=True)
 class System:

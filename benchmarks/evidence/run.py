@@ -10,9 +10,6 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from gesture_data import hold, write_lists
-from gesture_systems import SYSTEMS
-from gestures import RECIPE
 
 import timm_video_psn
 from timm_video_psn.__main__ import train
@@ -26,6 +23,9 @@ from timm_video_psn.data import (
     read_index,
 )
 from timm_video_psn.files import write_text
+
+from .data import hold, write_lists
+from .systems import RECIPE, SYSTEMS
 
 SHUFFLES = 5  # orders of the order test
 

@@ -1,6 +1,8 @@
 """Videos of benchmarks/gestures.py: folds, and frames that are decoded once and then mapped into memory."""
 
 import re
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cache
@@ -13,6 +15,8 @@ from timm_video_psn.data import VideoIndex
 from timm_video_psn.files import atomic_path, write_text
 
 NUM_FOLDS = 5
+SHORT_SIDE = 128
+LEFT_OUT = ("square_18", "star_17", "star_18")  # the copy that the runs were made with lacked these three videos
 _SERIAL = re.compile(r"_h?(\d+)")
 
 
@@ -37,6 +41,52 @@ def write_lists(data_dir: Path, fold: int, folder: Path) -> tuple[Path, Path]:
     for tested, name in ((False, "train.txt"), (True, "val.txt")):
         write_text(folder / name, "\n".join(lines[tested]) + "\n")
     return folder / "train.txt", folder / "val.txt"
+
+
+def prepare(clone: Path, data_dir: Path) -> None:
+    """Make `<class>/*.mp4` with a short side of 128 from a clone of the public repository.
+
+    The gestures of `testvideo/` are named `<class>_<serial>`; those that only the history holds get the first digits
+    of their hash, `<class>_h<serial>_<hash>`, because later videos took over some of their serial numbers.
+    """
+    from timm_video_psn.__main__ import prepare as prepare_command
+
+    if data_dir.exists():
+        raise FileExistsError(f"{data_dir} exists; name a new folder, or delete this one")
+    with tempfile.TemporaryDirectory(prefix="gestures-") as temporary:
+        for blob, name in sorted(_videos(clone).items()):
+            if name in LEFT_OUT:
+                continue
+            target = Path(temporary, name.partition("_")[0], f"{name}.mp4")
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(_git(clone, "cat-file", "blob", blob))
+        argv = ["resize", "--data-dir", temporary, "--output", str(data_dir), "--short-side", str(SHORT_SIDE)]
+        if code := prepare_command(argv):
+            raise RuntimeError(f"resizing the videos ended with exit code {code}")
+
+
+def _videos(clone: Path) -> dict[str, str]:
+    """The name of each video's blob, in the newest commit and before it."""
+    names: dict[str, str] = {}
+    newest = _git(clone, "ls-tree", "-r", "HEAD", "testvideo").decode()
+    for blob, gesture, serial in re.findall(r"blob (\w+)\ttestvideo/testvideo_([a-z]+)_(\d+)\.mp4", newest):
+        if gesture != "unclassified":
+            names[blob] = f"{gesture}_{serial}"
+    history = _git(clone, "log", "--all", "--no-renames", "--raw", "--no-abbrev", "--format=", "--", "testvideo")
+    line = r":\d+ \d+ (\w+) (\w+) \w\ttestvideo/testvideo_([a-z]+)_(\d+)\.mp4"
+    for before, after, gesture, serial in re.findall(line, history.decode()):
+        for blob in (before, after):
+            if blob.strip("0") and gesture != "unclassified":
+                names.setdefault(blob, f"{gesture}_h{serial}_{blob[:6]}")
+    if not names:
+        raise ValueError(
+            f"{clone} has no testvideo/testvideo_<gesture>_<number>.mp4; clone the repository with history"
+        )
+    return names
+
+
+def _git(clone: Path, *command: str) -> bytes:
+    return subprocess.run(["git", "-C", str(clone), *command], check=True, stdout=subprocess.PIPE).stdout
 
 
 @dataclass(frozen=True, eq=False)
