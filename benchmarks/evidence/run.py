@@ -33,6 +33,7 @@ SHUFFLES = 5  # orders of the order test
 def run(args: argparse.Namespace) -> int:
     """Train, test and leave row.json in the run's folder; returns the exit code."""
     folder = args.output / f"{args.system}-fold{args.fold}-seed{args.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
     lists = write_lists(args.data_dir, args.fold, folder)
     cache = args.output / "frames"
     ANNOTATED["gestures"] = lambda *of: hold(ANNOTATED["list"](*of), cache)

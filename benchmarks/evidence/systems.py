@@ -7,6 +7,9 @@ RECIPE = ["--num-frames", "8", "--img-size", "112", "--hflip", "0", "--batch-siz
 RECIPE += ["--opt", "adamw", "--lr", "5e-4", "--weight-decay", "0.05", "--sched", "cosine", "--warmup-epochs", "5"]
 RECIPE += ["--drop", "0.3", "--clip-grad", "5", "--val-interval", "10", "--best-hist", "6", "--workers", "0"]
 
+COLUMNS = ["system", "fold", "seed", "top1", "protocol", "epochs", "seconds", "device", "settings", "version"]
+COLUMNS += ["truth", "predicted", "reversed", "shuffled", "train_loss", "train_top1", "val_top1"]
+
 
 @dataclass(frozen=True)
 class System:
