@@ -6,7 +6,8 @@ import timm
 import torch
 from torch import nn
 
-from timm_video_psn import inject, interaction_map, ir_interactions
+from timm_video_psn import drop_rate, flow_map, inject, interaction_map, ir_interactions
+from timm_video_psn.interactions import path_flows
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 
 
@@ -90,3 +91,70 @@ def test_resnet50_has_the_1856_interactions_of_the_paper():
     model = timm.create_model("psn_resnet50", receptive_field=(5, 5, 5))
     assert ir_interactions(model).total == 1856
     assert ir_interactions(model).irregular == 1856 * 3 // 4
+
+
+def trained_by_hand() -> ActionPerceptronSynthesizer:
+    """Two groups of four: strong regular paths, weak irregular ones, and a channel that reaches next to nothing."""
+    synthesizer = build(8, receptive_field=(3, 3, 3), pool="none")
+    with torch.no_grad():
+        synthesizer.fusion.weight.copy_(torch.block_diag(torch.full((4, 4), 1.0), torch.full((4, 4), 0.8)))
+        synthesizer.fusion.weight[:4, 4:] = 0.05  # from spatial group 1 to temporal group 0
+        synthesizer.fusion.weight[4:, 0] = -0.5  # from one channel of group 0: a mean of 0.125 in its rows
+        synthesizer.fusion.weight[:, 7] = 1e-4
+    return synthesizer
+
+
+@pytest.mark.parametrize(("threshold", "irregular", "total"), [(0, 8, 16), (0.1, 4, 12), (0.2, 0, 8), (0.7, 0, 4)])
+def test_a_threshold_counts_rows_by_their_share_of_the_strongest_block(threshold, irregular, total):
+    assert ir_interactions(nn.Sequential(trained_by_hand()), threshold) == (irregular, total)
+
+
+@pytest.mark.parametrize(("threshold", "rate"), [(0, 0), (0.01, 1 / 8), (0.9, 4 / 8)])
+def test_the_drop_rate_is_the_share_of_spatial_channels_that_reach_no_kernel(threshold, rate):
+    assert drop_rate(nn.Sequential(trained_by_hand()), threshold) == rate
+
+
+@pytest.mark.parametrize(("fusion", "rate"), [("dense", 0), ("grouping", 0), ("shuffle", 0), ("dropout", 0.75)])
+def test_drop_rates_of_table_2(fusion, rate):
+    assert drop_rate(nn.Sequential(build(16, fusion=fusion))) == rate
+
+
+@pytest.mark.parametrize("function", [ir_interactions, drop_rate])
+def test_a_threshold_out_of_range_is_named(function):
+    with pytest.raises(ValueError, match=r"threshold=1.5 is not in \[0, 1\): it is a share of the strongest block"):
+        function(nn.Sequential(build()), threshold=1.5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"pool": "avg"}, {"fusion": "channelwise"}, {"causal": True}])
+def test_the_flows_of_all_paths_add_up_to_v(settings):
+    synthesizer = build(16, expand_init=1.0, **settings).double().eval()
+    u = torch.randn(6, 16, 5, 4, dtype=torch.float64)
+    seen = []
+    synthesizer.fusion.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    v = synthesizer(u) - u
+    flows = {(i, j): flow for i, j, flow in path_flows(synthesizer, seen[0])}
+    assert len(flows) == 16
+    torch.testing.assert_close(sum(flows.values()), v)
+
+
+def test_the_flow_map_is_the_root_mean_square_over_all_clips():
+    model = timm.create_model("psn_test_resnet", expand_init=1.0, sites=("stem", "layer2")).eval()
+    with torch.no_grad():
+        model.backbone.layer2[-1].temporal.expand.weight.mul_(10)
+    clips = [torch.randn(2, 3, 4, 32, 32) for _ in range(2)]
+    found = flow_map(model, clips)
+    each = [flow_map(model, [clip]) for clip in clips]
+    for site, whole in interaction_map(model).items():
+        assert found[site].temporal_labels == whole.temporal_labels
+        mean_square = (each[0][site].norms ** 2 + each[1][site].norms ** 2) / 2
+        np.testing.assert_allclose(found[site].norms, mean_square**0.5, rtol=1e-5)
+        assert found[site].norms.min() > 0
+    assert found["layer2"].norms.mean() > 3 * found["stem"].norms.mean()
+
+
+def test_a_flow_map_needs_a_model_in_evaluation_mode_and_clips():
+    model = timm.create_model("psn_test_resnet")
+    with pytest.raises(ValueError, match=r"call model\.eval"):
+        flow_map(model.train(), [])
+    with pytest.raises(ValueError, match="was given none"):
+        flow_map(model.eval(), [])

@@ -11,7 +11,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from timm_video_psn.freezing import freeze_synthesizers, unfreeze_synthesizers
-from timm_video_psn.interactions import InteractionMap, Interactions, interaction_map, ir_interactions
+from timm_video_psn.interactions import (
+    InteractionMap,
+    Interactions,
+    drop_rate,
+    flow_map,
+    interaction_map,
+    ir_interactions,
+)
 from timm_video_psn.layers import TEMPORAL_MODULES
 from timm_video_psn.losses import auxiliary_losses
 from timm_video_psn.models import VideoNet
@@ -47,6 +54,8 @@ __all__ = [
     "create_loader",
     "create_transform",
     "detach",
+    "drop_rate",
+    "flow_map",
     "freeze_synthesizers",
     "inject",
     "interaction_map",

@@ -294,3 +294,20 @@ def test_pretrained_gives_the_backbone_timms_weights(hub, tmp_path):
     assert torch.equal(gray["backbone.fc.weight"], state["fc.weight"])
     assert tagged.keys() == {f"backbone.{name}" for name in state}
     assert all(torch.equal(tagged[f"backbone.{name}"], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize("name", ["psn_test_resnet", "psn_resnet50", "tsm_resnet101"])
+def test_a_cfg_keeps_what_timm_says_of_the_network_and_its_input(name):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+        size = model.default_cfg["input_size"]
+        features = model.forward_features(torch.empty(1, *size))
+    tag = {"psn_test_resnet": "test_resnet.r160_in1k"}.get(name, f"{name.partition('_')[2]}.tv_in1k")
+    stock = timm.get_pretrained_cfg(tag).to_dict()
+    of_weights = {"url", "hf_hub_id", "hf_hub_filename", "architecture", "tag", "license", "origin_url", "notes"}
+    named = {"first_conv", "classifier"}
+    kept = {key: value for key, value in stock.items() if key not in of_weights | named | {"custom_load", "paper_ids"}}
+    assert kept.items() <= model.default_cfg.items()
+    assert {f"backbone.{stock[key]}" for key in named} == {model.default_cfg[key] for key in named}
+    assert features.shape[-2:] == model.default_cfg["pool_size"]
+    assert not of_weights - {"architecture", "tag"} & model.default_cfg.keys()

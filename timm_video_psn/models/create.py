@@ -25,6 +25,12 @@ from timm_video_psn.models.published_weights import pin_weights
 from timm_video_psn.models.video_net import VideoNet
 from timm_video_psn.surgery import find_mismatch
 
+# What a timm cfg says of the network and its input, and not of where its weights are or what they were trained on.
+_STAYS_TRUE = (
+    *("input_size", "test_input_size", "min_input_size", "fixed_input_size", "pool_size", "test_pool_size"),
+    *("interpolation", "crop_pct", "test_crop_pct", "crop_mode", "mean", "std", "num_classes"),
+)
+
 
 def video_cfg(backbone: str, **kwargs: Any) -> dict[str, Any]:
     """The pretrained cfg of a video model without weights of its own: its backbone's preprocessing and names.
@@ -38,8 +44,7 @@ def video_cfg(backbone: str, **kwargs: Any) -> dict[str, Any]:
     cfg = get_pretrained_cfg(backbone)
     if cfg is None:
         return kwargs
-    keep = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes")
-    result = {key: getattr(cfg, key) for key in keep if getattr(cfg, key) is not None}
+    result = {key: getattr(cfg, key) for key in _STAYS_TRUE if getattr(cfg, key) is not None}
     for key in ("first_conv", "classifier"):
         names = getattr(cfg, key)
         if names is not None:
