@@ -160,3 +160,22 @@ def test_a_backbone_with_two_classifiers_names_both():
     names = model.get_classifier(name_only=True)
     assert names == ("backbone.head", "backbone.head_dist")
     assert [model.get_submodule(name) for name in names] == list(model.get_classifier())
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "levit_128s"])
+def test_a_classifier_starts_from_the_standard_deviation_that_is_asked_for(name):
+    model = timm.create_model("video_net", backbone=name, temporal="tsn", num_classes=500, classifier_std=0.001)
+    layers = model.get_classifier()
+    for layer in layers if isinstance(layers, tuple) else [layers]:
+        weight, bias = (
+            (layer.linear.weight, layer.linear.bias) if hasattr(layer, "linear") else (layer.weight, layer.bias)
+        )
+        assert float(weight.detach().std()) == pytest.approx(0.001, rel=0.1)
+        assert not bias.any()
+
+
+def test_a_wrong_start_of_the_classifier_is_named():
+    for settings, text in (({"num_classes": 0}, "ResNet has no classifier"), ({"num_classes": 3}, "is negative")):
+        std = 0.001 if settings["num_classes"] == 0 else -1
+        with pytest.raises(ValueError, match=text):
+            timm.create_model("tsn_test_resnet", classifier_std=std, **settings)

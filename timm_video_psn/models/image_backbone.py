@@ -117,6 +117,29 @@ def classifier_name(backbone: Any) -> str | tuple[str, ...]:
     return names if several else names[0]
 
 
+def init_classifier(backbone: Any, std: float) -> None:
+    """Start the classifier from N(0, std) and a bias of zero, as the official codes of TSM, GST, GSM, TEA and TAM do.
+
+    Args:
+        backbone: a timm model.
+        std: standard deviation; the official 0.001.
+
+    Raises:
+        ValueError: the model has no classifier, or the deviation is negative.
+    """
+    if std < 0:
+        raise ValueError(f"classifier_std={std} is negative; the official codes use 0.001")
+    classifier = backbone.get_classifier()
+    heads = classifier if isinstance(classifier, (tuple, list)) else [classifier]
+    layers = [layer for head in heads for layer in head.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    if not layers:
+        raise ValueError(f"classifier_std={std}: {type(backbone).__name__} has no classifier; give it num_classes")
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=std)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
 def drop_rate(backbone: Any) -> float:
     """The dropout before the classifier: a module's rate, or the number that the model's forward reads.
 

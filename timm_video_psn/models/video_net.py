@@ -24,7 +24,13 @@ from timm_video_psn.models.frames import (
     set_length,
     unfold_all,
 )
-from timm_video_psn.models.image_backbone import classifier_name, create_backbone, drop_rate, set_drop_rate
+from timm_video_psn.models.image_backbone import (
+    classifier_name,
+    create_backbone,
+    drop_rate,
+    init_classifier,
+    set_drop_rate,
+)
 from timm_video_psn.models.layer_groups import group_by_layers
 from timm_video_psn.surgery import injected
 
@@ -47,6 +53,8 @@ class VideoNet(nn.Module):
         sites: levels that get a temporal module, as `("layer2", "layer3")`; None for the module's own choice.
         backbone_pretrained: load timm's weights into the backbone.
         backbone_checkpoint: local file of image weights for the backbone, every name of which must fit.
+        classifier_std: start the classifier from N(0, classifier_std), as TSM's and GST's official codes do with 0.001;
+            None for timm's initialisation.
         cache_dir: where timm keeps what it downloads.
         **kwargs: settings of the temporal module; all others go to the backbone (`num_classes`, `in_chans`,
             `global_pool`, `drop_rate`, `drop_path_rate`, ...).
@@ -73,6 +81,7 @@ class VideoNet(nn.Module):
         sites: str | Sequence[str] | None = None,
         backbone_pretrained: bool = False,
         backbone_checkpoint: str | None = None,
+        classifier_std: float | None = None,
         cache_dir: str | None = None,
         **kwargs: Any,
     ):
@@ -84,6 +93,8 @@ class VideoNet(nn.Module):
         self.backbone = create_backbone(
             backbone, temporal, backbone_pretrained, backbone_checkpoint, cache_dir, **kwargs
         )
+        if classifier_std is not None:
+            init_classifier(self.backbone, classifier_std)
         self.traced_fold = TracedFold(self.backbone)
         self._fixed_frames = 0  # the one length that a scripted model takes, 0 for any
         sites = (sites,) if isinstance(sites, str) else sites
