@@ -139,9 +139,9 @@ def test_protocols_in_one_pass_equal_each_alone_and_decode_each_video_once(teste
     decoded = []
     original = VideoFile.__init__
 
-    def open_file(self, path):
+    def open_file(self, path, *args, **options):
         decoded.append(path)
-        original(self, path)
+        original(self, path, *args, **options)
 
     monkeypatch.setattr(VideoFile, "__init__", open_file)
     common = ["--model", str(run / "best"), "--data-dir", str(motion), "--workers", "0"]

@@ -73,13 +73,13 @@ def test_each_video_is_opened_once_and_each_frame_decoded_once(index, monkeypatc
     opened, read = [], []
     init, original = VideoFile.__init__, VideoFile.read
 
-    def open_file(self, path):
+    def open_file(self, path, *args, **options):
         opened.append(path)
-        init(self, path)
+        init(self, path, *args, **options)
 
-    def read_file(self, indices):
+    def read_file(self, indices, *args):
         read.append(list(indices))
-        return original(self, indices)
+        return original(self, indices, *args)
 
     monkeypatch.setattr(VideoFile, "__init__", open_file)
     monkeypatch.setattr(VideoFile, "read", read_file)

@@ -68,7 +68,7 @@ class TestErrors:
 
     def test_a_folder_of_other_images(self, tmp_path):
         write_images(tmp_path, pictures(0), "img_{:05d}.png")
-        with pytest.raises(DecodeError, match=r"holds no image 00001.png, as those of the data set are named"):
+        with pytest.raises(DecodeError, match=r"holds no image 00001.png, the name that the data set"):
             self.names.decode(tmp_path, lambda count: [0])
 
     def test_more_frames_stated_than_there_are(self, tmp_path):

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from timm_video_psn.data.datasets.index import VideoIndex
 from timm_video_psn.data.video.errors import DecodeError, in_plain_words
 from timm_video_psn.data.video.frame_folder import frame_names, is_folder, read_image
+from timm_video_psn.data.video.limits import CLIP_SIDE_PX
 from timm_video_psn.data.video.reader import VideoReader
 
 Member = tuple[str, bytes]  # what follows the key and a dot in its name, and its content
@@ -180,7 +181,8 @@ class PackedVideo:
             if first + max(length, 1) > reader.num_frames:
                 states = f"its annotation states {length or 'some'} from frame {first} on"
                 raise DecodeError(self.path, f"it has {reader.num_frames} frames; {states}")
-            return reader.read([first + index for index in choose(length or reader.num_frames - first)])
+            wanted = [first + index for index in choose(length or reader.num_frames - first)]
+            return reader.read(wanted, CLIP_SIDE_PX)
 
     def _source(self) -> Any:
         """What the reader reads from."""
@@ -206,17 +208,21 @@ class PackedFrames:
         self.num_frames = num_frames
         self.fps: float | None = None
 
-    def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
-        """Frames (H, W, 3) by index."""
+    def read(self, indices: Sequence[int], short_side: int | None = None) -> dict[int, np.ndarray]:
+        """Reads frames (H, W, 3), by index."""
         lost = [index for index in indices if index not in self._images]
         if lost:
             found = f"{len(self._images)} of the {self.num_frames} frames that its annotation states were there"
             raise DecodeError(self._path, f"frame {lost[0]} is missing: {found} when the shard was written")
-        return {index: read_image(self._path, f"{index:06d}", io.BytesIO(self._images[index])) for index in indices}
+        images = {index: io.BytesIO(self._images[index]) for index in indices}
+        return {
+            index: read_image(self._path, f"{index:06d}", image, short_side, len(images))
+            for index, image in images.items()
+        }
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """All frames (H, W, 3) in order."""
-        return (self.read([index])[index] for index in range(self.num_frames))
+    def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
+        """Yields all frames (H, W, 3) in order."""
+        return (self.read([index], short_side)[index] for index in range(self.num_frames))
 
     def close(self) -> None:
         """Nothing is held open."""

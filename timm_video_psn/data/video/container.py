@@ -1,84 +1,198 @@
-"""How long a video file says that it is: a file cut short decodes without error, as a shorter video."""
+"""Opens video files with FFmpeg: which formats are allowed, and which of several video streams is the video."""
 
 from __future__ import annotations
 
 import io
-import struct
+import logging
+import mmap
+from collections import Counter
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
-_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free")  # what an mp4 or mov file may begin with
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from timm_video_psn.data.video.errors import DecodeError, short_message
+from timm_video_psn.data.video.file_end import missing_bytes
 
 
-def missing_bytes(path: Path, content: bytes | None = None) -> int:
-    """Bytes that the outermost parts of a file declare beyond its end; 0 where all are there, or nothing is declared.
+class _OncePerNote(logging.Filter):
+    """Lets the first file through of those that are alike: a data set may hold a hundred thousand."""
 
-    Knows mp4 and mov (boxes), mkv and webm (EBML segment) and avi (RIFF chunk).
+    def __init__(self) -> None:
+        super().__init__()
+        self._noted: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        _, note = record.args if isinstance(record.args, tuple) else ("", "")
+        is_new = note not in self._noted
+        self._noted.add(str(note))
+        return is_new
+
+
+_logger = logging.getLogger(__name__)
+_logger.addFilter(_OncePerNote())
+
+# FFmpeg's names of the formats that videos come in. Everything else that FFmpeg opens stays shut, whatever the name of
+# the file: playlists and lists of other files (hls, dash, concat, sdp), single pictures, text drawn as a picture.
+VIDEO_FORMATS = (
+    *("apng", "asf", "av1", "avi", "dirac", "dv", "flv", "gif", "h261", "h263", "h264", "hevc", "ivf", "m4v"),
+    *("matroska", "mjpeg", "mov", "mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "rm", "swf", "vc1"),
+    *("vc1test", "vvc", "wtv", "yuv4mpegpipe"),
+)
+_LISTS = (b"ffconcat", b"#EXTM3U", b"<MPD", b"v=0", b"[playlist]", b"<?xml")  # what playlists and lists begin with
+_NO_VIDEOS = Disposition.attached_pic | Disposition.timed_thumbnails
+_IMPAIRED = Disposition.hearing_impaired | Disposition.visual_impaired
+_ENOUGH_FRAMES = 5  # a stream of as many frames is no still picture; FFmpeg's own number
+_PROBED_PACKETS = 2000  # that are read for it
+
+
+class OpenVideo(NamedTuple):
+    """A file that FFmpeg has opened."""
+
+    container: InputContainer
+    stream: VideoStream
+    note: str  # which of several video streams this is, empty where there is one
+
+
+def open_video(path: Path, content: bytes | None = None, max_pixels: int = 0) -> OpenVideo:
+    """Opens the video stream of a file that FFmpeg's rule for the best stream chooses.
 
     Args:
-        path: the file.
-        content: content of the file, if it is in memory and not at `path`.
+        path: video file.
+        content: bytes of the file, if it lies in memory and not at `path`.
+        max_pixels: largest frame that the decoder accepts; 0 for FFmpeg's own limit.
+
+    Raises:
+        DecodeError: The file is no video.
     """
-    actual = path.stat().st_size if content is None else len(content)
-    with path.open("rb") if content is None else io.BytesIO(content) as file:
-        head = file.read(12)
-        file.seek(0)
-        if head[4:8] in _BOXES:
-            declared = _end_of_boxes(file, actual)
-        elif head[:4] == _EBML:
-            declared = _end_of_segment(file)
-        elif head[:4] == b"RIFF":
-            declared = 8 + struct.unpack("<I", head[4:8])[0]
-        else:
-            declared = 0
-    return max(0, declared - actual)
+    if (path.stat().st_size if content is None else len(content)) == 0:
+        raise DecodeError(path, "the file is empty (0 bytes); copy or download it again")
+    container = _open_container(path, content)
+    try:
+        stream, note = choose_stream(path, container)
+        if note and _is_undecided(container):
+            frames = _count_packets(container)
+            container.close()
+            container = _open_container(path, content)
+            stream, note = choose_stream(path, container, frames)
+    except BaseException:
+        container.close()
+        raise
+    if note:
+        _logger.warning("%s: %s", path, note)
+    if max_pixels:
+        stream.codec_context.options = {"max_pixels": str(max_pixels)}
+    stream.codec_context.thread_count = 1  # workers are the parallelism, and threads would delay frames
+    return OpenVideo(container, stream, note)
 
 
-def is_timed(path: Path) -> bool:
-    """Whether a file is of a kind that stores when each frame is shown: mp4, mov, mkv or webm.
+def choose_stream(
+    path: str | Path, container: InputContainer, packets: Counter[int] | None = None
+) -> tuple[VideoStream, str]:
+    """Chooses the video stream of an open container as FFmpeg's `av_find_best_stream` does.
+
+    The default stream comes before others, then one with several frames, then the larger picture, then the first.
+    Cover pictures and thumbnails never count.
 
     Args:
-        path: the file.
+        path: video, for the error.
+        container: file or network stream.
+        packets: how many packets have been seen, by number of the stream; None to trust the header.
+
+    Returns:
+        The stream, and a note on the choice, which is empty where there is only one stream.
+
+    Raises:
+        DecodeError: There is no video stream, or none that FFmpeg decodes.
     """
-    with path.open("rb") as file:
-        head = file.read(8)
-    return head[4:] in _BOXES or head[:4] == _EBML
+    streams = [stream for stream in container.streams.video if not stream.disposition & _NO_VIDEOS]
+    if not streams:
+        raise DecodeError(path, "it holds no video, only sound, a cover picture or text; remove it from the data")
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if not known:
+        raise DecodeError(path, "FFmpeg has no decoder for its video codec; re-encode it, for example to H.264")
+
+    def rank(stream: VideoStream) -> tuple[int, int, int]:
+        disposition = stream.disposition
+        is_default = bool(disposition & Disposition.default) + (not disposition & _IMPAIRED)
+        frames = max(stream.frames, packets[stream.index] if packets else 0)
+        return is_default, min(frames, _ENOUGH_FRAMES), stream.width * stream.height
+
+    best = max(known, key=rank)  # the first of equals
+    if len(known) == 1:
+        return best, ""
+    listed = ", ".join(_describe(stream) for stream in known)
+    return best, f"it holds {len(known)} video streams ({listed}); stream {best.index} is read"
 
 
-def _end_of_boxes(file: BinaryIO, actual: int) -> int:
-    """Where the last box of an mp4 file ends: each begins with its size and its kind."""
-    end = 0
-    while end + 8 <= actual:
-        file.seek(end)
-        head = file.read(16)
-        size = int.from_bytes(head[:4], "big")
-        if size == 1 and len(head) == 16:  # a 64-bit size follows the kind
-            size = int.from_bytes(head[8:], "big")
-        if size < 8:  # 0: to the end of the file, whatever that is
-            return end
-        end += size
-    return end
+def _describe(stream: VideoStream) -> str:
+    default = ", default" if stream.disposition & Disposition.default else ""
+    return f"{stream.index}: {stream.codec.canonical_name} {stream.width}x{stream.height}{default}"
 
 
-def _end_of_segment(file: BinaryIO) -> int:
-    """Where the segment of a Matroska file ends, which follows a header."""
-    file.seek(4)
-    header = _element_size(file)
-    if header is None:
-        return 0
-    file.seek(header, 1)
-    if file.read(4) != _SEGMENT:
-        return 0
-    size = _element_size(file)
-    return 0 if size is None else file.tell() + size
+def _is_undecided(container: InputContainer) -> bool:
+    """Whether the header leaves open how many frames some video stream has."""
+    return any(not stream.frames for stream in container.streams.video)
 
 
-def _element_size(file: BinaryIO) -> int | None:
-    """EBML's number of variable length: leading zero bits say how many bytes; all ones mean unknown."""
-    first = file.read(1)
-    if not first or not first[0]:
-        return None
-    length = 9 - first[0].bit_length()
-    value = int.from_bytes(first + file.read(length - 1), "big") & ((1 << 7 * length) - 1)
-    return None if value == (1 << 7 * length) - 1 else value
+def _count_packets(container: InputContainer) -> Counter[int]:
+    """How many packets each video stream has, as far as that matters."""
+    found: Counter[int] = Counter()
+    streams = container.streams.video
+    try:
+        for number, packet in enumerate(container.demux(*streams)):
+            found[packet.stream.index] += packet.size > 0
+            enough = all(found[stream.index] >= _ENOUGH_FRAMES for stream in streams)
+            if enough or number >= _PROBED_PACKETS:
+                break
+    except av.FFmpegError:  # whoever reads the stream meets it again
+        pass
+    return found
+
+
+class _InMemory(io.BytesIO):
+    """Content of a file, with the file's name, whose ending helps FFmpeg to recognise the container."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def _open_container(path: Path, content: bytes | None) -> InputContainer:
+    # A local file may refer to nothing but itself, and content in memory to nothing at all.
+    options = {"format_whitelist": ",".join(VIDEO_FORMATS), "protocol_whitelist": "file" if content is None else "none"}
+    try:
+        source = f"file:{path}" if content is None else _InMemory(content, path.name)
+        return av.open(source, "r", metadata_errors="ignore", options=options)
+    except (av.FFmpegError, OSError) as error:
+        raise DecodeError(path, _why_unreadable(path, content, error)) from error
+
+
+def _why_unreadable(path: Path, content: bytes | None, error: Exception) -> str:
+    """Explains in plain words why FFmpeg could not open a file."""
+    if isinstance(error, PermissionError):
+        return "no permission to read it; change its access rights"
+    if content is None:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            reason = _what_is_wrong(mapped)
+    else:
+        reason = _what_is_wrong(content)
+    if reason:
+        return reason
+    if overhang := missing_bytes(path, content).size:
+        return f"it is cut short by {overhang:,} bytes; copy or download it again"
+    if isinstance(error, av.ArgumentError):  # FFmpeg's answer to a format that is not allowed
+        return "it is no video, or of a kind that is not accepted; re-encode it, for example as mp4"
+    return f"it is no video, or damaged from the start ({short_message(error)})"
+
+
+def _what_is_wrong(content: bytes | mmap.mmap) -> str:
+    """Explains what the first bytes of a file that FFmpeg does not open mean, if they mean anything."""
+    if content[4:8] == b"ftyp" and content.find(b"moov") < 0:
+        return "its table of contents (mp4 'moov') is missing: the file was cut short; copy or download it again"
+    if content[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_LISTS):
+        return "it is no video but a playlist or a list of other files; name the videos themselves"
+    return ""

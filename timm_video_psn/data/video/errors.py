@@ -1,4 +1,4 @@
-"""The error of a video that cannot be decoded, and the words for what libraries and file systems raise."""
+"""The error of a video that cannot be decoded, and plain words for what libraries and file systems raise."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 class DecodeError(ValueError):
-    """A video cannot be decoded, or not the frames that were asked for.
+    """A video cannot be decoded, or some frames that were asked for cannot.
 
     Args:
-        path: the video file or frame folder.
-        reason: what is wrong with it, in plain words.
+        path: video file or frame folder.
+        reason: explanation in plain words.
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
@@ -22,15 +22,16 @@ class DecodeError(ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"cannot decode {self.args[0]}: {self.reason}"  # as it was given: a path has no // as URLs have
+        return f"cannot decode {self.args[0]}: {self.reason}"  # the path as given, since Path would shorten a URL's //
 
 
 @contextmanager
 def in_plain_words(path: str | Path, reason: str, *library_errors: type[Exception]) -> Iterator[None]:
-    """Turns what a decoding library or the file system raises into a `DecodeError`."""
-    expected: tuple[type[Exception], ...] = (OSError, ValueError, *library_errors)
+    """Turns errors of a decoding library, of the file system and of a full memory into a `DecodeError`."""
+    expected: tuple[type[Exception], ...] = (ValueError, *library_errors)
     try:
-        yield
+        with no_file_errors(path, reason):
+            yield
     except DecodeError:
         raise
     except expected as error:
@@ -38,14 +39,16 @@ def in_plain_words(path: str | Path, reason: str, *library_errors: type[Exceptio
 
 
 @contextmanager
-def no_file_errors(path: Path) -> Iterator[None]:
-    """Turns what the file system raises, as where a network disk goes away, into a `DecodeError`."""
+def no_file_errors(path: str | Path, reason: str = "it cannot be read") -> Iterator[None]:
+    """Turns errors of the file system, as of a network disk that goes away, and a full memory into a `DecodeError`."""
     try:
         yield
+    except MemoryError as error:
+        raise DecodeError(path, "its frames need more memory than there is; make a smaller copy of it") from error
     except OSError as error:
-        raise DecodeError(path, f"it cannot be read ({short_message(error)})") from error
+        raise DecodeError(path, f"{reason} ({short_message(error)})") from error
 
 
 def short_message(error: Exception) -> str:
-    """Message of an error without its number and path."""
+    """Returns the message of an error without its number and path."""
     return getattr(error, "strerror", None) or str(error)

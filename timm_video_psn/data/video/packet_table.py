@@ -1,13 +1,18 @@
 """Which packet of a video file holds which frame, and which packets a decoder must see to give it.
 
-Pure bookkeeping on time stamps: nothing is decoded here, and nothing of FFmpeg is known.
+Pure bookkeeping on what packets and frames say about themselves: nothing is decoded here, and nothing of FFmpeg is
+known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import NamedTuple
+
+from timm_video_psn.data.video.picture_order import Picture
 
 
 class PacketMark(NamedTuple):
@@ -15,59 +20,171 @@ class PacketMark(NamedTuple):
 
     pts: int | None  # presentation time of its frame, in units of the stream's time base
     is_key: bool  # decoding may start here
-    is_shown: bool  # False where an edit list hides the frame
-    changes_format: bool  # carries new decoder parameters, without which later packets cannot be decoded
+    is_shown: bool = True  # False where an edit list hides the frame
+    changes_format: bool = False  # carries new decoder parameters, without which later packets cannot be decoded
+    is_whole: bool = True  # False where the container says that bytes are missing
+
+
+class DecodedFrame(NamedTuple):
+    """What a frame says about itself after a plain decode."""
+
+    position: int  # number of its packet
+    is_key: bool
 
 
 @dataclass(frozen=True)
 class PacketTable:
-    """Where the frames of a video lie: frame `i` is shown at time `pts[i]` and comes out of packet `positions[i]`.
+    """Where the frames of a video lie: frame `i` is shown at time `times[i]` and comes out of packet `positions[i]`.
 
     Packets are numbered in file order, which is decoding order; frames in presentation order.
 
     Args:
-        pts: presentation time of every frame, increasing.
+        times: presentation time of every frame, increasing.
         positions: number of the packet that holds the frame.
         keys: (packet number, presentation time) of every packet at which decoding may start, in file order.
+        references: for every packet, whether other frames may refer to its frame.
+        hidden: numbers of packets whose frames are not shown.
+        damaged: numbers of the damaged packets that are known without decoding, or from a decode of the whole file.
+        is_counted: the frames have been counted in a plain decode, since the packets alone do not tell them.
     """
 
-    pts: tuple[int, ...]
+    times: tuple[int, ...]
     positions: tuple[int, ...]
     keys: tuple[tuple[int, int], ...]
+    references: tuple[bool, ...] = ()
+    hidden: frozenset[int] = frozenset()
+    damaged: frozenset[int] = frozenset()
+    is_counted: bool = False
 
     @property
     def num_frames(self) -> int:
         """Number of frames that are shown."""
-        return len(self.pts)
+        return len(self.times)
 
     @classmethod
-    def from_marks(cls, marks: Sequence[PacketMark]) -> PacketTable | None:
-        """The table, or None where the packets do not tell the frames of the video.
+    def from_marks(cls, marks: Sequence[PacketMark], pictures: Sequence[Picture], held_back: int) -> PacketTable | None:
+        """Builds the table, or returns None if the packets do not tell the frames of the video.
 
-        That is so when a time stamp is missing or occurs twice, when the first packet is no key frame, when frames are
-        shown before it (a decoder drops them: their references were cut away), or when the format changes on the way.
+        They do not if a time stamp is missing or occurs twice, if the first packet is no key frame, if frames are shown
+        before it (a decoder drops them: their references were cut away), if the format changes on the way, if the times
+        contradict the order in which a decoder gives the frames, or if the decoder holds back fewer frames than that
+        order needs and so loses some.
+
+        Args:
+            marks: all packets, in file order.
+            pictures: what the stream itself says about each of them.
+            held_back: frames that the decoder waits for before it gives one.
         """
         times = [mark.pts for mark in marks if mark.pts is not None]
         if len(times) < len(marks) or len(set(times)) < len(times) or not times:
             return None
         if not marks[0].is_key or times[0] != min(times) or any(mark.changes_format for mark in marks[1:]):
             return None
-        shown = sorted((time, position) for position, time in enumerate(times) if marks[position].is_shown)
-        keys = tuple((position, time) for position, time in enumerate(times) if marks[position].is_key)
-        return cls(tuple(time for time, _ in shown), tuple(position for _, position in shown), keys)
+        by_time = sorted(range(len(times)), key=times.__getitem__)
+        if any(pictures[first].order >= pictures[second].order for first, second in pairwise(by_time)):
+            return None
+        waiting = (latest - shown for shown, latest in enumerate(accumulate(by_time, max)))
+        if max(waiting) > held_back:
+            return None
+        damaged = {position for position, mark in enumerate(marks) if not mark.is_whole}
+        damaged.update(_lost_before(marks, pictures, [times[position] for position in by_time]))
+        shown = [position for position in by_time if marks[position].is_shown]
+        return cls(
+            times=tuple(times[position] for position in shown),
+            positions=tuple(shown),
+            keys=tuple((position, time) for position, time in enumerate(times) if marks[position].is_key),
+            references=tuple(picture.is_reference for picture in pictures),
+            hidden=frozenset(position for position, mark in enumerate(marks) if not mark.is_shown),
+            damaged=frozenset(damaged),
+        )
+
+    @classmethod
+    def from_decode(cls, frames: Sequence[DecodedFrame], damaged: Collection[int]) -> PacketTable:
+        """Builds the table of a file whose frames have been counted.
+
+        Args:
+            frames: all frames in the order in which a plain decode gives them.
+            damaged: numbers of packets that could not be decoded, or not without errors.
+        """
+        keys = sorted((frame.position, time) for time, frame in enumerate(frames) if frame.is_key)
+        positions = tuple(frame.position for frame in frames)
+        times = tuple(range(len(frames)))
+        return cls(times, positions, tuple(keys), damaged=frozenset(damaged), is_counted=True)
+
+    def start_of(self, frame: int) -> int:
+        """Returns the packet from which a frame can be decoded: the last key frame before it, or else the first.
+
+        A key frame that is shown after the frame is too late even where it comes earlier in the file (the leading
+        frames of an open group of pictures refer to frames before it).
+        """
+        last = bisect_left(self.keys, (self.positions[frame] + 1,))
+        return next((key for key, time in reversed(self.keys[:last]) if time <= self.times[frame]), 0)
 
     def spans(self, frames: Iterable[int]) -> list[range]:
-        """Runs of packets to decode for some frames, in file order, disjoint.
+        """Lists the runs of packets to decode for some frames, in file order, disjoint.
 
-        Every run starts at a key frame, the last one from which its first frame can be decoded, and ends with the
-        packet of a wanted frame. A key frame that is shown after the wanted frame is too late even where it comes
-        earlier in the file (the leading frames of an open group of pictures refer to frames before it).
+        Every run starts at the key frame from which its first frame can be decoded, and ends with the packet of a
+        wanted frame.
         """
         runs: list[range] = []
-        for position, time in sorted((self.positions[frame], self.pts[frame]) for frame in frames):
-            start = max(key for key, key_time in self.keys if key <= position and key_time <= time)
-            if runs and start <= runs[-1].stop:
-                runs[-1] = range(runs[-1].start, max(runs[-1].stop, position + 1))
-            else:
-                runs.append(range(start, position + 1))
+        for position, frame in sorted((self.positions[frame], frame) for frame in frames):
+            run = range(self.start_of(frame), position + 1)
+            while runs and run.start <= runs[-1].stop:  # a leading frame may start before those that precede it
+                run = range(min(run.start, runs.pop().start), run.stop)
+            runs.append(run)
         return runs
+
+    def leading(self, start: int) -> set[int]:
+        """Finds the packets after a key frame whose frames are shown before it.
+
+        Args:
+            start: number of the key frame's packet.
+        """
+        _, key_time = self.keys[bisect_left(self.keys, (start,))]
+        found: set[int] = set()
+        for frame in range(bisect_left(self.times, key_time) - 1, -1, -1):
+            if self.positions[frame] < start:
+                break
+            found.add(self.positions[frame])
+        return found
+
+    def is_spoilt(self, frame: int, damaged: Collection[int]) -> bool:
+        """Whether a frame is damaged or may refer to a damaged one: nothing is good until the next key frame.
+
+        Args:
+            frame: number of the frame.
+            damaged: numbers of packets.
+        """
+        if not damaged:
+            return False
+        start, position = self.start_of(frame), self.positions[frame]
+        return any(start <= damage <= position for damage in damaged)
+
+    def judged_after(self) -> list[int]:
+        """Lists for each frame the last frame that comes out of an earlier packet, which it may refer to."""
+        latest = dict(zip(sorted(self.positions), accumulate(self._by_position(), max), strict=True))
+        return [latest[position] for position in self.positions]
+
+    def _by_position(self) -> list[int]:
+        return sorted(range(self.num_frames), key=self.positions.__getitem__)
+
+
+def _lost_before(marks: Sequence[PacketMark], pictures: Sequence[Picture], times: Sequence[int]) -> list[int]:
+    """Packets before which others are lost: a number is missing in the stream, and a time in the container.
+
+    Some encoders count in twos, and some leave pictures out, so that neither alone means anything.
+    """
+    gaps = [position for position, picture in enumerate(pictures) if picture.follows_a_gap]
+    if not gaps:
+        return []
+    steps = [second - first for first, second in pairwise(times)]
+    usual = sorted(steps)[len(steps) // 2]
+    holes = [end for step, end in zip(steps, times[1:], strict=True) if step > 1.5 * usual]
+    lost = []
+    for position in gaps:
+        group = range(max((key for key in range(position + 1) if marks[key].is_key), default=0), len(marks))
+        end = next((key for key in group[1:] if marks[key].is_key), len(marks))
+        shown = [mark.pts for mark in marks[group.start : end] if mark.pts is not None]
+        if any(min(shown) < hole <= max(shown) for hole in holes):
+            lost.append(position)
+    return lost

@@ -1,72 +1,83 @@
 """Reads wanted frames of one video file with FFmpeg, exactly and with little decoding.
 
 Decoding is most of the cost of training on videos, and a sparse sampler wants 8 of 300 frames. The packets of a file
-are read once without decoding; their time stamps say which packet is which frame (`packets.PacketTable`). Then only the
-packets from the last key frame before a wanted frame up to that frame go to the decoder, which drops the frames that
-nothing refers to, and only wanted frames are converted to RGB. A file whose time stamps do not tell its frames is
-decoded plainly from the start.
+are read once without decoding; their time stamps say which packet is which frame (`PacketTable`), provided that the
+stream's own order of pictures agrees (`picture_order`). Then only the packets from the last key frame before a wanted
+frame up to that frame go to the decoder, without those that nothing refers to, and only wanted frames are converted to
+RGB. Any other file is decoded plainly from the start, and its frames are counted.
+
+A plain decode of the whole file is the truth in either case. After a damaged frame nothing is good until the next key
+frame, whichever frames are asked for.
 """
 
 from __future__ import annotations
 
-import io
-import mmap
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from timm_video_psn.data.video.container import missing_bytes
-from timm_video_psn.data.video.errors import DecodeError, in_plain_words, short_message
+from timm_video_psn.data.video.container import OpenVideo, open_video
+from timm_video_psn.data.video.errors import DecodeError, in_plain_words
+from timm_video_psn.data.video.file_end import missing_bytes
+from timm_video_psn.data.video.limits import MAX_PIXELS, check_pixels, frame_limit
 from timm_video_psn.data.video.orientation import display_matrix, upright
-from timm_video_psn.data.video.packet_table import PacketMark, PacketTable
+from timm_video_psn.data.video.packet_table import DecodedFrame, PacketMark, PacketTable
+from timm_video_psn.data.video.picture_order import Picture, UnknownOrder, picture_reader
 
 # A packet table needs a container that stores when each frame is shown, and a codec with one frame in each packet.
 # AVI stores no such times, MPEG-4 part 2 may pack two frames into a packet, and VP8 has packets that are never shown.
 _TIMED_CONTAINERS = frozenset({"matroska", "mov", "mp4", "webm"})
-_FRAME_PER_PACKET_CODECS = frozenset({"av1", "h264", "hevc", "mjpeg", "vp9"})
-_WHOLE_FRAME_ORDERS = frozenset({0, 1})  # FFmpeg's "unknown" and "progressive"; interlaced packets may be half a frame
 # From PyAV 17 on, a scaler starts a thread for each CPU unless told otherwise. Workers are the parallelism, and threads
 # that stay behind in a fork hang the process that frees the scaler.
 _ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 _HELD_BYTES = 128 * 2**20  # compressed packets that one file keeps in memory; a larger file is read a second time
+_NOT_ALL = "the file is damaged, and not all of its frames come out of it"
+_OUT_OF_ORDER = "its time stamps contradict the order in which its frames come out of the decoder; re-encode it"
+
+if TYPE_CHECKING:
+    VideoPacket = Packet[VideoStream]
+    NumberedPackets = Iterable[tuple[int, VideoPacket]]
+    Convert = Callable[[VideoFrame], np.ndarray]
 
 
 class VideoFile:
-    """First video stream of a file, read by its packet table, or plainly where there is none.
+    """Best video stream of a file, read by its packet table.
 
     Args:
-        path: the file; it is opened at once and stays open until `close`.
-        content: content of the file, if it is in memory and not at `path`.
+        path: video file; it is opened at once and stays open until `close`.
+        content: bytes of the file, if it lies in memory and not at `path`.
+        max_pixels: most pixels that the frames of one `read` may have together.
 
     Raises:
-        DecodeError: the file is no video, or damaged.
+        DecodeError: The file is no video, or damaged, or its frames are too large.
     """
 
-    def __init__(self, path: Path, content: bytes | None = None) -> None:
+    def __init__(self, path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXELS) -> None:
         self._path = path
         self._content = content
-        self._container, self._stream = _open_stream(path, content)
+        self._max_pixels = max_pixels
+        self._video = self._open()
         try:
-            if missing := missing_bytes(path, content):
-                raise DecodeError(path, f"it is cut short by {missing:,} bytes; copy or download it again")
-            rate = self._stream.average_rate
+            self.note, self.stream_index = self._video.note, self._video.stream.index
+            self.size = (self._video.stream.codec_context.height, self._video.stream.codec_context.width)
+            rate = self._video.stream.average_rate
             self.fps = float(rate) if rate else None
+            self._check_pixels(1, None)
             with in_plain_words(path, "the file is damaged", av.FFmpegError):
-                self._table = self._scan_packets() if _stores_times(self._container, self._stream) else None
-                self.num_frames = self._table.num_frames if self._table else sum(1 for _ in self._decode_plainly())
-            if self.num_frames == 0:
+                self.table = self._scan_packets() or self._count_frames()
+            self.num_frames = self.table.num_frames
+            if all(self.table.is_spoilt(index, self.table.damaged) for index in range(self.num_frames)):
                 raise DecodeError(path, "not one of its frames can be decoded; the file is damaged or cut short")
         except BaseException:
             self.close()
@@ -74,173 +85,294 @@ class VideoFile:
 
     def close(self) -> None:
         """Closes the file."""
-        self._container.close()
+        self._video.container.close()
 
-    def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
-        """Frames (H, W, 3) by index; the indices are increasing and lie in the video."""
-        self._reformatter = VideoReformatter()  # one for all frames, since it keeps its tables
-        frames = self._read_by_table(indices, self._table) if self._table else {}
-        # What did not come out from its key frame on (x264's intra refresh; damage) a plain decode may still show.
-        missing = [index for index in indices if index not in frames]
-        return frames | self._read_plainly(missing) if missing else frames
+    def read(self, indices: Sequence[int], short_side: int | None = None) -> dict[int, np.ndarray]:
+        """Decodes frames.
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """All frames (H, W, 3) in order, decoded once from the start."""
-        self._reformatter = VideoReformatter()
-        due, reason = 0, "the file is damaged, and not all of its frames come out of it"
-        with in_plain_words(self._path, reason, av.FFmpegError):
-            for index, frame in self._numbered(self._decode_plainly()):
-                if index != due or frame.is_corrupt:
+        Args:
+            indices: increasing numbers of frames.
+            short_side: shorter side in pixels to which larger frames are shrunk as soon as they are decoded.
+
+        Returns:
+            The frames (H, W, 3) by index.
+
+        Raises:
+            DecodeError: A wanted frame is damaged, or the frames are too large.
+        """
+        self.check(indices, short_side)
+        convert = self._converter(len(indices), short_side)
+        with in_plain_words(self._path, "it cannot be read", av.FFmpegError):
+            if self.table.is_counted:
+                return self._read_by_counting(indices, convert)
+            found = self._read_spans(indices, convert)
+            # What does not come out from its key frame on may be damaged, or stand in x264's intra refresh, which has
+            # no key frames: a decode from the start settles it.
+            return self._read_from_start(indices, convert) if found is None else found
+
+    def check(self, indices: Sequence[int], short_side: int | None = None) -> None:
+        """Raises a `DecodeError` for frames that are known to be damaged, or too large.
+
+        Args:
+            indices: as for `read`.
+            short_side: as for `read`.
+        """
+        self._check_pixels(len(indices), short_side)
+        self._refuse([index for index in indices if self.table.is_spoilt(index, self.table.damaged)])
+
+    def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
+        """Yields all frames (H, W, 3) in order, decoded once from the start.
+
+        Args:
+            short_side: as for `read`.
+
+        Raises:
+            DecodeError: A frame is damaged; the frames before it have been given.
+        """
+        convert = self._converter(1, short_side)
+        return (convert(frame) for _, frame in self.timed_frames())
+
+    def timed_frames(self) -> Iterator[tuple[float | None, VideoFrame]]:
+        """Yields all frames in order as PyAV gives them, each with its time in seconds, or None if it has none.
+
+        Raises:
+            DecodeError: A frame is damaged; the frames before it have been given.
+        """
+        table, came, given, reason = self.table, 0, 0, _NOT_ALL
+        damaged, judged_after = set(table.damaged), table.judged_after()
+        waiting: deque[VideoFrame] = deque()  # for frames that they may refer to, and that may turn out damaged
+        with in_plain_words(self._path, reason, av.FFmpegError), self._from_start() as (decoder, packets):
+            for position, frame in _decode(decoder, packets):
+                if frame is None or frame.is_corrupt:
+                    damaged.add(position)
+                if frame is None:
+                    continue
+                if came == self.num_frames or position != table.positions[came]:
+                    reason = _NOT_ALL if damaged else _OUT_OF_ORDER
                     break
-                yield self._to_rgb(frame)
-                due += 1
-        if due < self.num_frames:
-            raise DecodeError(self._path, f"{reason}: {due} of {self.num_frames}")
+                waiting.append(frame)
+                came += 1
+                while waiting and judged_after[given] < came and not table.is_spoilt(given, damaged):
+                    yield self.seconds(given), waiting.popleft()
+                    given += 1
+                if waiting and judged_after[given] < came:
+                    break
+        if given < self.num_frames:
+            raise DecodeError(self._path, f"{reason}: {given} of {self.num_frames}")
+
+    def seconds(self, index: int) -> float | None:
+        """Returns the time at which a frame is shown, or None if the file does not state it.
+
+        Args:
+            index: number of the frame.
+        """
+        time, unit = self._times[self.table.positions[index]], self._video.stream.time_base
+        return None if time is None or unit is None else float(time * unit)
+
+    def _open(self) -> OpenVideo:
+        return open_video(self._path, self._content, frame_limit(self._max_pixels))
+
+    @contextmanager
+    def _from_start(self) -> Iterator[tuple[VideoCodecContext, NumberedPackets]]:
+        """A decoder that has seen nothing yet, and all packets for it."""
+        video = self._open()
+        with video.container:
+            packets = _demux(video) if self._held is None else self._held
+            yield video.stream.codec_context, _numbered(packets)
 
     def _scan_packets(self) -> PacketTable | None:
         """Reads all packets without decoding them, and keeps them unless they are too many."""
         marks: list[PacketMark] = []
-        held: list[Packet[VideoStream]] = []
-        held_bytes = 0
-        for packet in _demux(self._container, self._stream):
-            changes_format = packet.has_sidedata("new_extradata")
-            marks.append(PacketMark(packet.pts, packet.is_keyframe, not packet.is_discard, changes_format))
-            held_bytes += packet.size
-            if held_bytes <= _HELD_BYTES:
-                held.append(packet)
+        pictures: list[Picture] = []
+        held: list[VideoPacket] = []
+        held_bytes, failure = 0, None
+        read_picture = _picture_reader(self._video)
+        try:
+            for packet in _demux(self._video):
+                if len(pictures) == len(marks) and (picture := read_picture(memoryview(packet))) is not None:
+                    pictures.append(picture)
+                changes, is_whole = packet.has_sidedata("new_extradata"), not packet.is_corrupt
+                marks.append(PacketMark(packet.pts, packet.is_keyframe, not packet.is_discard, changes, is_whole))
+                held_bytes += packet.size
+                if held_bytes <= _HELD_BYTES:
+                    held.append(packet)
+        except av.FFmpegError as error:
+            failure = error
+        self._times = [mark.pts for mark in marks]
         self._held = held if held_bytes <= _HELD_BYTES else None
-        return PacketTable.from_marks(marks)
+        self._broken_packets = {position for position, mark in enumerate(marks) if not mark.is_whole}
+        overhang = missing_bytes(self._path, self._content)
+        if overhang.size and (overhang.is_proof or failure or self._broken_packets or self._ends_early()):
+            raise DecodeError(self._path, f"it is cut short by {overhang.size:,} bytes; copy or download it again")
+        if failure:
+            raise failure
+        depth = self._video.stream.codec_context.reorder_depth
+        return PacketTable.from_marks(marks, pictures, depth) if len(pictures) == len(marks) else None
 
-    def _packets(self) -> Iterator[Packet[VideoStream]]:
-        """All packets from the start, for the decoder of `self._stream`."""
-        if self._held is not None:
-            return iter(self._held)
-        self._container.close()
-        self._container, self._stream = _open_stream(self._path, self._content)
-        return _demux(self._container, self._stream)
+    def _ends_early(self) -> bool:
+        """Whether the last frame of a Matroska file is shown long before the end that the file states."""
+        container, stream = self._video.container, self._video.stream
+        if "matroska" not in container.format.name:
+            return False
+        times = [time for time in self._times if time is not None]
+        if not times or not container.duration or not stream.time_base:
+            return True
+        end = float(max(times) * stream.time_base) + 2 / (self.fps or 10)
+        return end < container.duration / av.time_base
 
-    def _read_by_table(self, indices: Sequence[int], table: PacketTable) -> dict[int, np.ndarray]:
-        """Decodes the wanted frames and what they refer to; leaves out frames that do not come out."""
-        index_of = {table.pts[index]: index for index in indices}
-        found: dict[int, np.ndarray] = {}
-        packets, position = self._packets(), 0
-        decoder = self._stream.codec_context
-        for span in table.spans(indices):
-            run = islice(packets, span.start - position, span.stop - position)
-            position = span.stop
-            with suppress(av.FFmpegError):  # `read` decodes plainly what is missing after an error
-                for frame in _decode_run(decoder, run, index_of):
-                    if frame.pts in index_of and not frame.is_corrupt:
-                        found[index_of[frame.pts]] = self._to_rgb(frame)
-            deque(run, maxlen=0)  # what an error left of the run
-            decoder.flush_buffers()
+    def _count_frames(self) -> PacketTable:
+        """Decodes the whole file with the decoder that has been opened for its packets, which has seen nothing yet."""
+        frames: list[DecodedFrame] = []
+        damaged = set(self._broken_packets)
+        if self._held is None:
+            self.close()
+            self._video = self._open()
+        packets = _demux(self._video) if self._held is None else self._held
+        for position, frame in _decode(self._video.stream.codec_context, _numbered(packets)):
+            if frame is None or frame.is_corrupt:
+                damaged.add(position)
+            if frame is not None:
+                frames.append(DecodedFrame(position, bool(frame.key_frame)))
+        return PacketTable.from_decode(frames, damaged)
+
+    def _read_by_counting(self, indices: Sequence[int], convert: Convert) -> dict[int, np.ndarray]:
+        """Decodes all frames from the start to the last wanted one, which is how they have been counted."""
+        found, wanted = {}, set(indices)
+        with self._from_start() as (decoder, packets):
+            came = (frame for _, frame in _decode(decoder, packets) if frame is not None)
+            for index, frame in enumerate(islice(came, indices[-1] + 1)):
+                if index in wanted:
+                    found[index] = convert(frame)
+        self._refuse([index for index in indices if index not in found])
         return found
 
-    def _read_plainly(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
-        """Decodes all frames from the start to the last wanted one."""
-        found: dict[int, np.ndarray] = {}
-        reason = "the file is damaged, and frames asked for do not come out of it"
-        with in_plain_words(self._path, reason, av.FFmpegError):
-            for index, frame in self._numbered(self._decode_plainly()):
-                if index in indices and not frame.is_corrupt:
-                    found[index] = self._to_rgb(frame)
-                if len(found) == len(indices):
-                    return found
-        missing = [index for index in indices if index not in found]
-        raise DecodeError(self._path, f"{reason}: {missing[:10]} of {self.num_frames}")
+    def _read_spans(self, indices: Sequence[int], convert: Convert) -> dict[int, np.ndarray] | None:
+        """Decodes the wanted frames and what they refer to, or returns None if anything is unusual."""
+        if self._held is not None:
+            return self._decode_spans(self._video.stream.codec_context, _numbered(self._held), indices, convert)
+        with self._from_start() as (decoder, packets):
+            return self._decode_spans(decoder, packets, indices, convert)
 
-    def _numbered(self, frames: Iterable[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
-        """Frames with their indices: by time where the table gives it, else by counting."""
-        if self._table is None:
-            return enumerate(frames)
-        index_of = {time: index for index, time in enumerate(self._table.pts)}
-        return ((index_of[frame.pts], frame) for frame in frames if frame.pts in index_of)
+    def _decode_spans(
+        self,
+        decoder: VideoCodecContext,
+        packets: NumberedPackets,
+        indices: Sequence[int],
+        convert: Convert,
+    ) -> dict[int, np.ndarray] | None:
+        table, found = self.table, {}
+        index_at = {table.positions[index]: index for index in indices}
+        packets, place = iter(packets), 0
+        for span in table.spans(indices):
+            run = islice(packets, span.start - place, span.stop - place)
+            place = span.stop
+            needed = [packet for packet in run if table.references[packet[0]] or packet[0] in index_at]
+            # A decoder that starts here does not know what leading frames refer to.
+            due = {position for position, _ in needed} - table.hidden - table.leading(span.start)
+            if decoder.is_open:
+                decoder.flush_buffers()
+            came: list[int] = []
+            for position, frame in _decode(decoder, needed):
+                if frame is None or (position in due and frame.is_corrupt):
+                    return None
+                if position in due:
+                    came.append(self._times[position] or 0)
+                    due.discard(position)
+                    if position in index_at:
+                        found[index_at[position]] = convert(frame)
+            if due or came != sorted(came):
+                return None
+        return found
 
-    def _decode_plainly(self) -> Iterator[VideoFrame]:
-        """All frames in the order in which a decoder that has seen nothing before gives them."""
-        container, stream = _open_stream(self._path, self._content)
-        with container:
-            for packet in _demux(container, stream):
-                yield from stream.codec_context.decode(packet)
-            yield from stream.codec_context.decode(None)
+    def _read_from_start(self, indices: Sequence[int], convert: Convert) -> dict[int, np.ndarray]:
+        """Decodes from the start what the wanted frames may refer to, and judges them by what comes out."""
+        table, found = self.table, {}
+        index_at = {table.positions[index]: index for index in indices}
+        damaged, due = set(table.damaged), set()
+        with self._from_start() as (decoder, packets):
+            upto = islice(packets, max(index_at) + 1)
+            needed = [packet for packet in upto if table.references[packet[0]] or packet[0] in index_at]
+            due = {position for position, _ in needed} - table.hidden
+            for position, frame in _decode(decoder, needed):
+                if frame is None or frame.is_corrupt:
+                    damaged.add(position)
+                else:
+                    due.discard(position)
+                    if position in index_at:
+                        found[index_at[position]] = convert(frame)
+        damaged |= due
+        self._refuse([index for index in indices if index not in found or table.is_spoilt(index, damaged)])
+        return found
 
-    def _to_rgb(self, frame: VideoFrame) -> np.ndarray:
-        """Pixels as players show them, (H, W, 3)."""
-        pixels = np.asarray(self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray())
-        return upright(pixels, display_matrix(frame))
+    def _refuse(self, damaged: Sequence[int]) -> None:
+        if damaged:
+            reason = "the file is damaged, and frames asked for do not come out of it"
+            raise DecodeError(self._path, f"{reason}: {list(damaged[:10])} of {self.num_frames}")
+
+    def _check_pixels(self, count: int, short_side: int | None) -> None:
+        check_pixels(self._path, self.size, count, short_side, self._max_pixels)
+
+    def _converter(self, count: int, short_side: int | None) -> Convert:
+        """A function from a decoded frame to its pixels as players show them, (H, W, 3)."""
+        reformatter = VideoReformatter()  # one for all frames, since it keeps its tables
+
+        def convert(frame: VideoFrame) -> np.ndarray:
+            size = (frame.height, frame.width)  # which the header of the file may state wrongly
+            height, width = check_pixels(self._path, size, count, short_side, self._max_pixels)
+            scaling: dict[str, Any] = (
+                {} if (height, width) == size else {"height": height, "width": width, "interpolation": "AREA"}
+            )
+            rgb = reformatter.reformat(frame, format="rgb24", **scaling, **_ONE_THREAD)
+            return upright(np.asarray(rgb.to_ndarray()), display_matrix(frame))
+
+        return convert
 
 
-class _InMemory(io.BytesIO):
-    """Content of a file, with the file's name, whose ending helps FFmpeg to recognise the container."""
-
-    def __init__(self, content: bytes, name: str) -> None:
-        super().__init__(content)
-        self.name = name
-
-
-def _open_stream(path: Path, content: bytes | None) -> tuple[InputContainer, VideoStream]:
-    """Opens a file for one decoder thread: workers are the parallelism, and threads would delay frames."""
-    if (path.stat().st_size if content is None else len(content)) == 0:
-        raise DecodeError(path, "the file is empty (0 bytes); copy or download it again")
+def _picture_reader(video: OpenVideo) -> Callable[[memoryview], Picture | None]:
+    """A function from a packet to its picture, or to None if the packets do not tell which frame is where."""
+    stream = video.stream
+    if _TIMED_CONTAINERS.isdisjoint(video.container.format.name.split(",")):
+        return lambda packet: None
     try:
-        if content is None:
-            container = av.open(f"file:{path}", metadata_errors="ignore")
-        else:  # a playlist from a stranger's shard shall open nothing else
-            options = {"protocol_whitelist": "none"}
-            container = av.open(_InMemory(content, path.name), "r", metadata_errors="ignore", options=options)
-    except (av.FFmpegError, OSError) as error:
-        raise DecodeError(path, _why_unreadable(path, content, error)) from error
-    # Cover pictures of audio files and FFmpeg's rendering of text as a terminal count as video streams, too.
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not streams or container.format.name == "tty":
-        container.close()
-        raise DecodeError(path, "it holds no video, only sound, a cover picture or text; remove it from the data")
-    if streams[0].codec_context is None:
-        container.close()
-        raise DecodeError(path, "FFmpeg has no decoder for its video codec; re-encode it, for example to H.264")
-    streams[0].codec_context.thread_count = 1
-    return container, streams[0]
+        reader = picture_reader(stream.codec.canonical_name, stream.codec_context.extradata)
+    except UnknownOrder:
+        return lambda packet: None
+
+    def read(packet: memoryview) -> Picture | None:
+        try:
+            return reader(packet)
+        except UnknownOrder:
+            return None
+
+    return read
 
 
-def _why_unreadable(path: Path, content: bytes | None, error: Exception) -> str:
-    """Reason why FFmpeg could not open a file, in plain words."""
-    if isinstance(error, PermissionError):
-        return "no permission to read it; change its access rights"
-    if _lacks_contents(path) if content is None else _is_without_moov(content):
-        return "its table of contents (mp4 'moov') is missing: the file was cut short; copy or download it again"
-    return f"it is no video, or damaged from the start ({short_message(error)})"
+def _demux(video: OpenVideo) -> Iterator[VideoPacket]:
+    """Packets with data."""
+    return (packet for packet in video.container.demux(video.stream) if packet.size)
 
 
-def _lacks_contents(path: Path) -> bool:
-    """Whether a file is an mp4 without its table of contents."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return _is_without_moov(content)
+def _numbered(packets: Iterable[VideoPacket]) -> Iterator[tuple[int, VideoPacket]]:
+    """Packets with their numbers, which the decoder passes on in place of their times."""
+    for position, packet in enumerate(packets):
+        packet.pts = position
+        yield position, packet
 
 
-def _is_without_moov(content: bytes | mmap.mmap) -> bool:
-    return content[4:8] == b"ftyp" and content.find(b"moov") < 0
+def _decode(decoder: VideoCodecContext, packets: NumberedPackets) -> Iterator[tuple[int, VideoFrame | None]]:
+    """Decodes packets and empties the decoder.
 
-
-def _stores_times(container: InputContainer, stream: VideoStream) -> bool:
-    """Whether the packets of the file tell which frame is where."""
-    field_order = getattr(stream.codec_context, "field_order", 0)  # PyAV tells it from version 18 on
-    return (
-        not _TIMED_CONTAINERS.isdisjoint(container.format.name.split(","))
-        and stream.codec.canonical_name in _FRAME_PER_PACKET_CODECS
-        and field_order in _WHOLE_FRAME_ORDERS
-    )
-
-
-def _demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Packets with data; one that the file breaks off in holds no whole frame and is left out."""
-    return (packet for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
-
-
-def _decode_run(
-    decoder: VideoCodecContext, run: Iterable[Packet[VideoStream]], wanted_times: Collection[int]
-) -> Iterator[VideoFrame]:
-    """Decodes a run of packets, dropping frames that are neither wanted nor referred to, and empties the decoder."""
-    for packet in run:
-        decoder.skip_frame = "DEFAULT" if packet.pts in wanted_times else "NONREF"
-        yield from decoder.decode(packet)
-    yield from decoder.decode(None)
+    Yields:
+        The number of a packet, and its frame, or None if the packet could not be decoded.
+    """
+    last = 0
+    for position, packet in chain(packets, [(None, None)]):
+        last = last if position is None else position
+        try:
+            frames = decoder.decode(packet)
+        except MemoryError:
+            raise
+        except av.FFmpegError:
+            yield last, None
+        else:
+            yield from ((last if frame.pts is None else frame.pts, frame) for frame in frames)

@@ -11,6 +11,7 @@ import numpy as np
 
 from timm_video_psn.data.video.errors import DecodeError, in_plain_words, no_file_errors
 from timm_video_psn.data.video.frame_folder import FrameFolder, is_folder
+from timm_video_psn.data.video.limits import CLIP_SIDE_PX, MAX_PIXELS
 
 VIDEO_EXTENSIONS = frozenset(
     {
@@ -29,18 +30,19 @@ class VideoReader:
     """Reads any frames of a video file, or of a folder of frame images, by index.
 
     Frame `i` is the i-th frame that a plain decode of the whole file shows, turned as the file asks players to turn it
-    (videos of a phone held upright). The images of a folder are frames in natural order (`frame9.jpg` before
-    `frame10.jpg`); `fps` of a folder is None.
+    (videos of a phone held upright). After a damaged frame no frame is read until the next key frame. The images of a
+    folder are frames in natural order (`frame9.jpg` before `frame10.jpg`); `fps` of a folder is None.
 
     Args:
-        path: video file (any container and codec that FFmpeg reads) or folder of jpg, jpeg or png images.
+        path: video file (the containers and codecs of docs/data.md) or folder of jpg, jpeg or png images.
         decoder: decoder of video files; "auto" is "pyav".
-        source: what to read frames from where nothing lies at `path`, which then is but the video's name.
+        source: what to read frames from if nothing lies at `path`, which then is only the video's name.
+        max_pixels: most pixels that the frames of one `read` may have together. A single frame may have a 16th of it.
 
     Raises:
-        DecodeError: the file is missing, damaged or no video.
-        ImportError: the decoder is not installed.
-        ValueError: the decoder is unknown.
+        DecodeError: The file is missing, damaged or no video, or its frames are too large.
+        ImportError: The decoder is not installed.
+        ValueError: The decoder is unknown.
 
     Example:
         >>> with VideoReader("clip.mp4") as reader:  # doctest: +SKIP
@@ -48,11 +50,15 @@ class VideoReader:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], decoder: Decoder = "auto", source: FrameSource | None = None
+        self,
+        path: str | os.PathLike[str],
+        decoder: Decoder = "auto",
+        source: FrameSource | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.path = Path(path)
         with no_file_errors(self.path):
-            self._source = _open_source(self.path, decoder) if source is None else source
+            self._source = _open_source(self.path, decoder, max_pixels) if source is None else source
         self.num_frames = self._source.num_frames
         self.fps = self._source.fps
 
@@ -62,46 +68,62 @@ class VideoReader:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    @property
+    def note(self) -> str:
+        """What is worth knowing about the file: which of several video streams is read; mostly empty."""
+        return getattr(self._source, "note", "")
+
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._source.close()
 
-    def read(self, indices: Iterable[int]) -> np.ndarray:
+    def read(self, indices: Iterable[int], short_side: int | None = None) -> np.ndarray:
         """Decodes frames.
 
         Args:
             indices: frame numbers from 0 to `num_frames - 1`, in any order, repeats allowed.
+            short_side: shorter side in pixels to which larger frames are shrunk as soon as each is decoded, so that
+                only small ones are held together; None for their own size.
 
         Returns:
             uint8 RGB array (number of indices, H, W, 3), in the order of `indices`.
 
         Raises:
-            IndexError: an index lies outside the video.
-            DecodeError: a wanted frame cannot be decoded; another frame is never given in its place.
+            IndexError: An index lies outside the video.
+            DecodeError: A wanted frame cannot be decoded (another frame never takes its place), or the frames are too
+                large.
         """
         wanted = [int(index) for index in indices]
         if not wanted:
-            raise ValueError(f"no frame of {self.path} asked for; give at least one index")
+            raise ValueError(f"no frame of {self.path} is asked for; give at least one index")
         outside = [index for index in wanted if not 0 <= index < self.num_frames]
         if outside:
             raise IndexError(
-                f"frame {outside[0]} of {self.path} asked for, but it has {self.num_frames} frames; "
+                f"frame {outside[0]} of {self.path} is asked for, but it has {self.num_frames} frames; "
                 f"use indices from 0 to {self.num_frames - 1}"
             )
         with no_file_errors(self.path):
-            frames = self._source.read(sorted(set(wanted)))
-        self._check_sizes({frame.shape[:2] for frame in frames.values()})
-        return np.stack([frames[index] for index in wanted])  # (number of indices, H, W, 3)
+            frames = self._source.read(sorted(set(wanted)), short_side)
+            shape = frames[wanted[0]].shape
+            self._check_sizes({frame.shape[:2] for frame in frames.values()})
+            clip = np.empty((len(wanted), *shape), np.uint8)
+            while frames:  # each is let go of as soon as it is copied
+                index, frame = frames.popitem()
+                clip[np.equal(wanted, index)] = frame
+        return clip  # (number of indices, H, W, 3)
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """All frames (H, W, 3) in order, with few of them in memory; the file is gone through once.
+    def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
+        """Yields all frames (H, W, 3) in order, with few of them in memory, in one pass through the file.
+
+        Args:
+            short_side: as for `read`.
 
         Raises:
-            DecodeError: a frame cannot be decoded; those before it have been given.
+            DecodeError: A frame cannot be decoded; the frames before it have been given.
         """
         size: tuple[int, ...] | None = None
         with no_file_errors(self.path):
-            for frame in self._source.frames():
+            for frame in self._source.frames(short_side):
                 self._check_sizes({size or frame.shape[:2], frame.shape[:2]})
                 size = frame.shape[:2]
                 yield frame
@@ -113,7 +135,11 @@ class VideoReader:
 
 
 def decode_clip(
-    path: str | os.PathLike[str], choose: Callable[[int], Iterable[int]], decoder: Decoder = "auto"
+    path: str | os.PathLike[str],
+    choose: Callable[[int], Iterable[int]],
+    decoder: Decoder = "auto",
+    short_side: int | None = CLIP_SIDE_PX,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Decodes the frames that `choose` picks once the length of the video is known.
 
@@ -121,26 +147,28 @@ def decode_clip(
         path: video file or frame folder.
         choose: gets the number of frames of the video, returns the indices of the wanted ones.
         decoder: as `VideoReader` takes it.
+        short_side: as `VideoReader.read` takes it.
+        max_pixels: as `VideoReader` takes it.
 
     Returns:
         uint8 RGB array (number of indices, H, W, 3).
 
     Raises:
-        DecodeError: as `VideoReader`.
+        DecodeError: As `VideoReader`.
     """
-    with VideoReader(path, decoder) as reader:
-        return reader.read(choose(reader.num_frames))
+    with VideoReader(path, decoder, max_pixels=max_pixels) as reader:
+        return reader.read(choose(reader.num_frames), short_side)
 
 
 def check_decoder(decoder: str) -> None:
     """Raises for a decoder that is unknown or cannot be loaded.
 
     Args:
-        decoder: its name.
+        decoder: name of the decoder.
 
     Raises:
-        ImportError: it is not installed, or does not load here.
-        ValueError: it is unknown.
+        ImportError: The decoder is not installed, or does not load here.
+        ValueError: The decoder is unknown.
     """
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder={decoder!r} is unknown; use one of {', '.join(get_args(Decoder))}")
@@ -151,42 +179,45 @@ def check_decoder(decoder: str) -> None:
 
 
 class FrameSource(Protocol):
-    """What `VideoReader` reads from: `FrameFolder`, `video_file.VideoFile` or `torchcodec_file.TorchcodecFile`."""
+    """What `VideoReader` reads from: `FrameFolder`, `VideoFile` or `TorchcodecFile`."""
 
     num_frames: int
     fps: float | None
 
-    def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
-        """Frames (H, W, 3) by index; the indices are increasing and lie in the video."""
+    def read(self, indices: Sequence[int], short_side: int | None = None) -> dict[int, np.ndarray]:
+        """Decodes frames (H, W, 3), by index; the indices are increasing and lie in the video."""
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """All frames (H, W, 3) in order."""
+    def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
+        """Yields all frames (H, W, 3) in order."""
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
 
 
-def _open_source(path: Path, decoder: Decoder) -> FrameSource:
+def _open_source(path: Path, decoder: Decoder, max_pixels: int) -> FrameSource:
     if decoder not in get_args(Decoder):
         check_decoder(decoder)
     if is_folder(path):
-        return FrameFolder(path)
+        return FrameFolder(path, max_pixels)
     if not is_there(path):
         raise DecodeError(path, "there is no such file or folder; check the name and the data folder")
     if decoder == "torchcodec":
         from timm_video_psn.data.video.torchcodec_backend import TorchcodecFile
 
-        return TorchcodecFile(path)
+        return TorchcodecFile(path, max_pixels)
     from timm_video_psn.data.video.pyav_backend import VideoFile  # loads FFmpeg, which frame folders do without
 
-    return VideoFile(path)
+    return VideoFile(path, max_pixels=max_pixels)
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file or folder of that name; a `DecodeError` where the file system does not tell.
+    """Whether a file or folder exists.
 
     Args:
-        path: path of the video.
+        path: video.
+
+    Raises:
+        DecodeError: The file system does not tell.
     """
     with in_plain_words(path, "it cannot be reached"):
         return path.exists()

@@ -6,21 +6,24 @@ that is still being recorded, needs no more memory than the frames somebody hold
 
 from __future__ import annotations
 
+import logging
 import platform
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from timm_video_psn.data.video.errors import DecodeError, in_plain_words, short_message
-from timm_video_psn.data.video.reader import VideoReader
+from timm_video_psn.data.video.errors import DecodeError, in_plain_words, no_file_errors, short_message
+from timm_video_psn.data.video.reader import VideoReader, is_there
 
+_logger = logging.getLogger(__name__)
 _URL = re.compile(r"^(rtsp|rtmp|rtp|udp|tcp|srt|https?)://", re.IGNORECASE)
-_USUAL_FPS = 25.0  # of sources that state no rate, for the length of their last frame alone
-# That a live source may take; FFmpeg waits for a segment of an HLS stream, often 10 s, and Python hears no interrupt.
+_LIVE_FORMATS = ("dash", "hls", "mpjpeg", "rtp", "rtsp", "sdp")  # beside those of files
+_USUAL_FPS = 25.0  # for sources that state no rate
+# Seconds that a live source may take; FFmpeg waits for a segment of an HLS stream, often 10 s, and hears no interrupt.
 _OPEN_SEC, _SILENT_SEC = 30.0, 20.0
 
 
@@ -28,7 +31,7 @@ class TimedFrame:
     """A decoded frame; its pixels are converted when somebody asks for them.
 
     Args:
-        time_sec: since the first frame of its source.
+        time_sec: seconds since the first frame of its source.
         source: PyAV's frame, or the pixels (H, W, 3).
     """
 
@@ -39,7 +42,7 @@ class TimedFrame:
         self._source = source
 
     def rgb(self) -> np.ndarray:
-        """Pixels as players show them, uint8 (H, W, 3)."""
+        """Returns the pixels as players show them, uint8 (H, W, 3)."""
         if isinstance(self._source, np.ndarray):
             return self._source
         from timm_video_psn.data.video.orientation import display_matrix, upright
@@ -50,13 +53,16 @@ class TimedFrame:
 class FrameStream:
     """All frames of a source, in order.
 
+    Of a file, the video stream that `VideoReader` reads; a damaged frame ends it. A live source goes on after one, with
+    the next key frame.
+
     Args:
         source: video file, folder of frame images, number of a camera ("0"), or URL of a stream.
         fps: frames per second of a folder of images, which does not tell its own.
 
     Raises:
-        DecodeError: the source cannot be opened.
-        ValueError: a folder of images without `fps`.
+        DecodeError: The source cannot be opened.
+        ValueError: A folder of images has no `fps`.
 
     Example:
         >>> with FrameStream("clip.mp4") as stream:  # doctest: +SKIP
@@ -69,25 +75,17 @@ class FrameStream:
         self._stack = ExitStack()
         self._frames: Iterator[TimedFrame]
         path = Path(self.source)
-        if not self.live and path.is_dir():
+        if self.live:
+            self.fps, frames = self._open_live()
+        elif path.is_dir():
             if not fps:
                 raise ValueError(f"{path} is a folder of images, which tells no frame rate; give one, as --fps 12")
             reader = self._stack.enter_context(VideoReader(path))
             self.fps = fps
-            self._frames = (TimedFrame(i / fps, reader.read([i])[0]) for i in range(reader.num_frames))
-            return
-        if not self.live:
-            with VideoReader(path):  # says in plain words what is wrong with a damaged file
-                pass
-        container = self._stack.enter_context(_open(self.source))
-        if not container.streams.video:
-            self._stack.close()
-            raise DecodeError(self.source, "it holds no video")
-        stream = container.streams.video[0]
-        if not self.live:
-            stream.thread_type = "AUTO"  # threads hold frames back, which a live source must not
-        self.fps = float(stream.average_rate or _USUAL_FPS)
-        self._frames = self._decode(container, stream)
+            frames = ((number / fps, frame) for number, frame in enumerate(reader.frames()))
+        else:
+            self.fps, frames = self._open_file(path)
+        self._frames = _on_one_clock(frames, self.fps)
 
     def __enter__(self) -> FrameStream:
         return self
@@ -98,19 +96,57 @@ class FrameStream:
     def __iter__(self) -> Iterator[TimedFrame]:
         return self._frames
 
-    def _decode(self, container: Any, stream: Any) -> Iterator[TimedFrame]:
-        """Every frame that the decoder gives, timed from the first."""
+    def _open_file(self, path: Path) -> tuple[float, Iterator[tuple[float | None, Any]]]:
+        from timm_video_psn.data.video.pyav_backend import VideoFile
+
+        with no_file_errors(path):
+            if not is_there(path):
+                raise DecodeError(path, "there is no such file or folder; check the name")
+            file = self._stack.enter_context(closing(VideoFile(path)))
+        return file.fps or _USUAL_FPS, file.timed_frames()
+
+    def _open_live(self) -> tuple[float, Iterator[tuple[float | None, Any]]]:
+        from timm_video_psn.data.video.container import choose_stream
+
+        container = self._stack.enter_context(_open(self.source))
+        try:
+            stream, note = choose_stream(self.source, container)
+        except DecodeError:
+            self._stack.close()
+            raise
+        if note:
+            _logger.warning("%s: %s", self.source, note)
+        return float(stream.average_rate or _USUAL_FPS), self._decode_live(container, stream)
+
+    def _decode_live(self, container: Any, stream: Any) -> Iterator[tuple[float | None, Any]]:
+        """Frames as they come; after a damaged one, those up to the next key frame are left out."""
         import av
 
-        first, latest = None, -1 / self.fps
-        reason = f"it broke off, or sent nothing for {_SILENT_SEC:g} s" if self.live else "it is damaged, or broke off"
+        reason, waits_for_key = f"it broke off, or sent nothing for {_SILENT_SEC:g} s", False
         with in_plain_words(self.source, reason, av.FFmpegError):
-            for frame in container.decode(stream):
-                first = frame.time if first is None else first
-                # a source without times, or one whose clock jumps back, is counted on at its rate
-                known = frame.time is not None and first is not None and frame.time - first > latest
-                latest = float(frame.time - first) if known else latest + 1 / self.fps
-                yield TimedFrame(latest, frame)
+            for packet in container.demux(stream):
+                try:
+                    frames = stream.codec_context.decode(packet if packet.size else None)
+                except av.InvalidDataError:
+                    waits_for_key = True
+                    continue
+                for frame in frames:
+                    waits_for_key = frame.is_corrupt or (waits_for_key and not frame.key_frame)
+                    if not waits_for_key:
+                        yield frame.time, frame
+
+
+def _on_one_clock(frames: Iterable[tuple[float | None, Any]], fps: float) -> Iterator[TimedFrame]:
+    """Every frame, timed from the first one on.
+
+    A source that has no times, or whose clock jumps back, is counted on at its rate.
+    """
+    first, latest = None, -1 / fps
+    for time, frame in frames:
+        first = time if first is None else first
+        known = time is not None and first is not None and time - first > latest
+        latest = time - first if known and time is not None and first is not None else latest + 1 / fps
+        yield TimedFrame(latest, frame)
 
 
 def is_live(source: str) -> bool:
@@ -123,17 +159,16 @@ def is_live(source: str) -> bool:
 
 
 def _open(source: str) -> Any:
-    """PyAV's container of a file, camera or stream."""
+    """Opens a camera or a network stream."""
     import av
 
-    where, form = source, None
-    timeout = (_OPEN_SEC, _SILENT_SEC) if is_live(source) else None
-    if not is_live(source):
-        where = f"file:{source}"
-    elif source.isdigit():
-        where, form = _camera(int(source))
+    from timm_video_psn.data.video.container import VIDEO_FORMATS
+
+    where, form = _camera(int(source)) if source.isdigit() else (source, None)
+    options = {} if form else {"format_whitelist": ",".join((*VIDEO_FORMATS, *_LIVE_FORMATS))}
     try:
-        return av.open(where, format=form, metadata_errors="ignore", timeout=timeout)
+        timeout = (_OPEN_SEC, _SILENT_SEC)
+        return av.open(where, format=form, metadata_errors="ignore", timeout=timeout, options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         kind = "camera" if form else "source"
         raise DecodeError(source, f"the {kind} cannot be opened as {where} ({short_message(error)})") from error

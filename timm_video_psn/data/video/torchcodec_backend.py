@@ -1,10 +1,10 @@
-"""Reads wanted frames of one video file with torchcodec, where that is installed.
+"""Reads wanted frames of one video file with torchcodec, where it is installed.
 
-The same frames as `video_file`, by another route: torchcodec scans the file in C++ and decodes from the last key frame
-on. It finds frames by their time stamps, and gives wrong ones where the container stores none (H.264 in avi). Such
-files, and frames that it gives up on, are read by `video_file` instead, so that both decoders know the same videos.
-Two differences remain, with torchcodec 0.17: it does not mirror where a display matrix asks for that, and after a seek
-into x264's intra refresh (no key frames) its pictures are damaged.
+It gives the same frames as PyAV by another route. PyAV opens the file first and says which stream is the video, which
+frame is shown when, and what is wrong; torchcodec, which finds frames by their time stamps alone, decodes only files
+whose time stamps are known to be right. Frames that it does not give come from PyAV. Three differences remain, with
+torchcodec 0.17: it does not mirror where a display matrix asks for that; after a seek into x264's intra refresh (no key
+frames) its pictures are damaged; and it does not say when a frame is damaged, unless nothing comes out at all.
 """
 
 from __future__ import annotations
@@ -12,22 +12,19 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from timm_video_psn.data.video.container import is_timed, missing_bytes
-from timm_video_psn.data.video.errors import DecodeError
+from timm_video_psn.data.video.limits import MAX_PIXELS
 from timm_video_psn.data.video.pyav_backend import VideoFile
 
 _logger = logging.getLogger(__name__)
 
 
 def decoder_class() -> Any:
-    """Torchcodec's `VideoDecoder`.
+    """Returns torchcodec's `VideoDecoder`.
 
     Raises:
         ImportError: torchcodec is not installed, or does not load here.
@@ -48,58 +45,51 @@ def decoder_class() -> Any:
 
 
 class TorchcodecFile:
-    """First video stream of a file.
+    """Best video stream of a file.
 
     Args:
-        path: the file.
+        path: video file.
+        max_pixels: most pixels that the frames of one `read` may have together.
 
     Raises:
-        DecodeError: the file is no video, or damaged.
+        DecodeError: The file is no video, or damaged, or its frames are too large.
         ImportError: torchcodec is not there.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._other: VideoFile | None = None
-        self._decoder: Any = None
+    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
         make = decoder_class()
+        self._path = path
+        self._file = VideoFile(path, max_pixels=max_pixels)
+        self.num_frames, self.fps, self.note = self._file.num_frames, self._file.fps, self._file.note
+        self._decoder: Any = None
+        if self._file.table.is_counted:
+            return
+        options = {"dimension_order": "NHWC", "num_ffmpeg_threads": 1, "seek_mode": "exact"}
         try:
-            if is_timed(path) and not missing_bytes(path):
-                self._decoder = make(str(path), dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
+            decoder = make(str(path), stream_index=self._file.stream_index, **options)
+            self._decoder = decoder if len(decoder) == self.num_frames else None
         except (RuntimeError, ValueError) as error:
             _logger.debug("torchcodec does not open %s: %s", path, error)
-        if self._decoder is None or not len(self._decoder):
-            self._decoder = None
-            self._other = VideoFile(path)  # which says what is wrong, if anything
-        source: Any = self._other or self._decoder.metadata
-        self.num_frames: int = source.num_frames
-        self.fps: float | None = source.fps if self._other else source.average_fps
 
     def close(self) -> None:
         """Closes the file."""
         self._decoder = None
-        if self._other:
-            self._other.close()
+        self._file.close()
 
-    def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
-        """Frames (H, W, 3) by index; the indices are increasing and lie in the video."""
-        if self._decoder is not None:
+    def read(self, indices: Sequence[int], short_side: int | None = None) -> dict[int, np.ndarray]:
+        """Decodes frames (H, W, 3), by index; the indices are increasing and lie in the video."""
+        self._file.check(indices, short_side)
+        if self._decoder is not None and (short_side is None or min(self._file.size) <= short_side):
             try:
                 batch = self._decoder.get_frames_at(indices=list(indices))
             except (RuntimeError, ValueError) as error:
                 _logger.debug("torchcodec does not read %s: %s", self._path, error)
             else:
-                times = batch.pts_seconds.tolist()
-                if all(first < second for first, second in pairwise(times)):
+                times = np.array([self._file.seconds(index) for index in indices], dtype=float)
+                if np.allclose(batch.pts_seconds.numpy(), times, rtol=0, atol=1e-4):
                     return dict(zip(indices, batch.data.numpy(), strict=True))
-        if self._other is None:
-            self._other = VideoFile(self._path)
-        if self._other.num_frames != self.num_frames:
-            counts = f"PyAV {self._other.num_frames}, torchcodec {self.num_frames}"
-            raise DecodeError(self._path, f"its decoders count different numbers of frames: {counts}; re-encode it")
-        return self._other.read(indices)
+        return self._file.read(indices, short_side)
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """All frames (H, W, 3) in order, from PyAV, whose way through a file is as short."""
-        with closing(VideoFile(self._path)) as file:
-            yield from file.frames()
+    def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
+        """Yields all frames (H, W, 3) in order, from PyAV, whose way through a file is as short."""
+        return self._file.frames(short_side)
