@@ -1,8 +1,5 @@
 """Small files with huge pictures, in files and folders: refused, or read in little memory."""
 
-import subprocess
-import sys
-
 import av
 import numpy as np
 import pytest
@@ -118,6 +115,9 @@ def test_a_full_memory_is_an_error_of_the_video(large, large_images, monkeypatch
 @pytest.mark.parametrize("kind", ["file", "folder", "numbered folder"])
 def test_a_clip_of_huge_frames_takes_little_memory(kind, tmp_path):
     """Eight frames of 6144 x 6144 pixels would be 900 MB, and twice that while they are put together."""
+    import subprocess
+    import sys
+
     path = tmp_path / "huge"
     if kind == "file":
         path = striped_video(tmp_path / "huge.mp4", 6144, 6144, 8)
