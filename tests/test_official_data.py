@@ -125,7 +125,7 @@ def test_a_missing_video_is_counted_and_named(run, tmp_path, capsys):
     row, _ = run("k400", root, "--max-unreadable", "0.3")
     assert (row["val_videos"], row["val_expected"]) == ("3", "4")
     output = capsys.readouterr()
-    assert "1 of 4 val videos of kinetics-400_val.csv are not there" in output.out
+    assert "1 of 4 val videos of kinetics-400_val.csv are missing" in output.out
     assert "there is no such file" in output.err
 
 

@@ -278,7 +278,7 @@ def test_what_is_missing_or_contradictory_is_said(run, motion, tmp_path, capsys)
         capsys, "--checkpoint", tmp_path / "w.pth", "--dataset", "motion", "--data-dir", motion
     )
     options = ("--model", best, "--data-dir", motion, "--output", tmp_path / "out")
-    assert "5 clips asked for of sampling 'twice', which has 2" in fails(
+    assert "5 clips asked for, but sampling 'twice' has 2" in fails(
         capsys, *options, "--views", "5x1", "--sampling", "twice"
     )
     assert "asked for more than once" in fails(capsys, *options, "--protocol", "1x1", "--protocol", "4x1x1 segments")

@@ -29,9 +29,9 @@ def in_parallel(work: Callable[[Any], Any], items: Sequence[Any], workers: int, 
 
     Args:
         work: function applied to each item; it and the items are sent to other processes.
-        items: to work on.
+        items: items to work on.
         workers: processes; this one alone for less than 2.
-        what: is done, for the bar.
+        what: name of the work, for the progress bar.
 
     Raises:
         ChildProcessError: a process died.

@@ -46,7 +46,7 @@ def read_index(
 
     Args:
         dataset: a name in `DATASETS`, `ANNOTATED` or `STREAMED`; the reader there says what layout it accepts.
-        data_dir: where the data set lies; None only for data sets that can do without (motion), or with files. For
+        data_dir: folder of the data set; None only for data sets that need none (motion), or with files. For
             data sets in `STREAMED` it may be a URL.
         split: "train" or "val"; "test" where the data set has such annotations, labels are -1 where they lack.
         files: annotation files by split, where they are not at an official place in `data_dir`.

@@ -132,11 +132,11 @@ def test_no_operation_of_the_policies_mirrors(name):
 
 @pytest.mark.parametrize("policy", ["rand-x3", "randm9", "rand-m9-foo", "augmix-n2", "v1", "original-m3", "", "rand-m"])
 def test_a_policy_that_timm_does_not_have_is_an_error(policy):
-    with pytest.raises(ValueError, match="is none of timm's; use rand, augmix, original"):
+    with pytest.raises(ValueError, match="is unknown to timm; use rand, augmix, original"):
         AutoAugment(policy, 32)
 
 
 @pytest.mark.parametrize("strength", [0, -1, float("nan"), float("inf")])
 def test_a_jitter_of_no_strength_is_an_error(strength):
-    with pytest.raises(ValueError, match=r"is no strength; use a number above 0, as 0\.4"):
+    with pytest.raises(ValueError, match=r"is out of range; use a number above 0, for example 0\.4"):
         ColorJitter(strength)

@@ -103,10 +103,10 @@ def test_smoothing_by_the_loss_is_timms():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mixup": -1}, "mixup=-1 is no alpha of a Beta distribution"),
-        ({"cutmix": float("nan")}, "cutmix=nan is no alpha"),
-        ({"prob": 1.5}, "mixup_prob=1.5 is no probability"),
-        ({"switch_prob": -0.1}, "mixup_switch_prob=-0.1 is no probability"),
+        ({"mixup": -1}, "mixup=-1 is out of range"),
+        ({"cutmix": float("nan")}, "cutmix=nan is out of range"),
+        ({"prob": 1.5}, "mixup_prob=1.5 is not a probability"),
+        ({"switch_prob": -0.1}, "mixup_switch_prob=-0.1 is not a probability"),
         ({"cutmix_minmax": (0.8, 0.2)}, r"cutmix_minmax=\(0.8, 0.2\) leaves no box to draw in a frame of 16 pixels"),
         ({"cutmix_minmax": (0.50, 0.51)}, "leaves no box to draw"),
         ({"cutmix_minmax": (0.5,)}, "leaves no box to draw"),

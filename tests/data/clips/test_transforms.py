@@ -91,14 +91,17 @@ class TestTrainTransform:
             ({"crop": "corner"}, "crop='corner' is unknown; use 'random', 'multiscale' or 'resized'"),
             (
                 {"scale": (0.5, 1)},
-                r"scale=\(0.5, 1\), ratio=None belong to crop='resized'; crop='random' was asked for",
+                r"scale=\(0.5, 1\) and ratio=None need crop='resized', but crop='random' was given",
             ),
-            ({"crop": "resized", "scale": (0.5, 2)}, r"scale=\(0.5, 2\) is no span; .* above 0 up to 1, the smaller"),
-            ({"crop": "resized", "ratio": (2, 0.5)}, r"ratio=\(2, 0.5\) is no span; use two numbers above 0, the"),
-            ({"crop": "resized", "ratio": (1,)}, r"ratio=\(1,\) is no span"),
-            ({"hflip": 2}, "hflip=2 is no probability"),
+            (
+                {"crop": "resized", "scale": (0.5, 2)},
+                r"scale=\(0.5, 2\) is not a range; .* above 0 up to 1, the smaller",
+            ),
+            ({"crop": "resized", "ratio": (2, 0.5)}, r"ratio=\(2, 0.5\) is not a range; use two numbers above 0, the"),
+            ({"crop": "resized", "ratio": (1,)}, r"ratio=\(1,\) is not a range"),
+            ({"hflip": 2}, "hflip=2 is not a probability"),
             ({"scales": (1.5,)}, r"scales=\(1.5,\) do not fit into a frame"),
-            ({"crop_pct": 0}, "crop_pct=0 is no share of the frame"),
+            ({"crop_pct": 0}, "crop_pct=0 is out of range"),
             ({"interpolation": "cubic"}, "interpolation='cubic' is unknown; use one of nearest, .*bicubic"),
         ],
     )

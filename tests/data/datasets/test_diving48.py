@@ -22,7 +22,7 @@ def test_videos_labels_and_version(tmp_path, prefix, version):
     assert val.labels.tolist() == [0, 1, 2]
     assert train.paths[0] == "rgb/_8Vy3dlHg2w_00000.mp4"
     assert (
-        f"labels {version} (Diving48_{prefix}train.json): results compare with those on {version} alone"
+        f"labels {version} (Diving48_{prefix}train.json): results are comparable only with other results on {version}"
         in train.notes[0]
     )
 
@@ -47,9 +47,7 @@ def test_the_number_of_videos_tells_the_version_of_a_renamed_file(tmp_path, monk
     assert read_index("diving48", root, "train").version == "V2"
     monkeypatch.setitem(diving48._OFFICIAL_SIZES, (9, "train"), "V1")
     root = miniatures.diving48(tmp_path, "V2_")
-    with pytest.raises(
-        ValueError, match=r"is named like V2, but its 9 videos are those of V1; give it its own name back"
-    ):
+    with pytest.raises(ValueError, match=r"is named like V2, but its 9 videos are the number of V1; rename it back"):
         read_index("diving48", root, "train")
 
 

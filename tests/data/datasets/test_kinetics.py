@@ -50,7 +50,7 @@ def test_missing_clips_stay_and_are_counted(tmp_path):
     (root / "train" / "abseiling" / "tr-_1abcd00_000000_000010.mp4").unlink()
     index = read_index("k400", root, "train")
     assert len(index) == 8
-    assert index.notes == ("1 of 8 train videos of kinetics-400_train.csv are not there",)
+    assert index.notes == ("1 of 8 train videos of kinetics-400_train.csv are missing",)
     missing = [path for path in index.paths if not (root / path).exists()]
     assert [path.rpartition("/")[2] for path in missing] == ["tr-_1abcd00_000000_000010.mp4"]
 
@@ -79,13 +79,13 @@ def test_validation_alone_tells_its_own_classes(tmp_path):
     (root / "kinetics-400_train.csv").unlink()
     index = read_index("k400", root, "val")
     assert (index.class_names, index.labels.tolist()) == (NAMES, expected.labels.tolist())
-    assert any("the classes are those of kinetics-400_val.csv" in note for note in index.notes)
+    assert any("kinetics-400_val.csv names the classes" in note for note in index.notes)
     assert not any("the classes are" in note for note in expected.notes)
     (root / "kinetics-400_val.csv").unlink()
     write_text(root / "val.csv", *(f"{path} {label}" for path, label in zip(index.paths, index.labels, strict=True)))
     index = read_index("k400", root, "val")
     assert (index.class_names, index.labels.tolist()) == (NAMES, expected.labels.tolist())
-    assert "there are no training annotations: the classes are those of val.csv, which may lack some" in index.notes
+    assert "there are no training annotations: val.csv names the classes, and it may lack some" in index.notes
     with pytest.raises(FileNotFoundError, match="has no annotations for the split 'train'"):
         read_index("k400", root, "train")
 

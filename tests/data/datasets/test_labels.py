@@ -91,7 +91,7 @@ class TestCheckClassNames:
             match=r"the 2 classes of the model .* 7 of the data; only in the model: 'b'; only in the data: 'c', ",
         ) as error:
             check_class_names(["a", "b"], ["a", *"cdefgh"], "the model", "the data")
-        assert "'g' and 1 more; labels of one" in str(error.value)
+        assert "'g' and 1 more; the same label" in str(error.value)
 
     def test_another_order_is_shown(self):
         with pytest.raises(ValueError, match="in another order: label 1 is 'b' and 'c', 2 is 'c' and 'b';"):

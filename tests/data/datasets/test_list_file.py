@@ -137,9 +137,7 @@ class TestForms:
         write_text(tmp_path / "val.txt", "run/a.mp4 1", "sit/b.mp4 0")
         index = read(touch(tmp_path, "run/a.mp4"), "val")
         assert index.class_names == ("sit", "run")
-        assert index.notes == (
-            "there are no training annotations: the classes are those of val.txt, which may lack some",
-        )
+        assert index.notes == ("there are no training annotations: val.txt names the classes, and it may lack some",)
         write_text(tmp_path / "test.txt", "run/a.mp4")
         with pytest.raises(FileNotFoundError, match="has no annotations for the split 'train'"):
             read(tmp_path, "test")

@@ -57,7 +57,7 @@ def test_what_is_wrong_is_said_by_file_and_line_twenty_at_once(dataset, tmp_path
     message = str(error.value).splitlines()
     named = [re.match(rf"  {re.escape(str(path))}:(\d+): \S", line) for line in message[1:21]]
     assert [int(match[1]) for match in named] == lines[:20]
-    assert message[21:] == ["  and 5 more", "mend or remove them"]
+    assert message[21:] == ["  and 5 more", "fix or remove them"]
 
 
 def mutations(content, rng):

@@ -128,7 +128,7 @@ class TestGoingOn:
         times = {path: path.stat().st_mtime_ns for path in out.glob("*.tar") if path.is_file()}
         assert [path.name for path in sorted(times)] == ["train-000000.tar", "train-000001.tar"]
         assert not (out / "shards.json").exists()
-        with pytest.raises(FileNotFoundError, match="its writing was begun: give the command again"):
+        with pytest.raises(FileNotFoundError, match="it is unfinished: run the command again"):
             read_index("shards", out, "train")
         (out / "train-000002.tar").rmdir()
         with (out / "shards.progress.jsonl").open("a") as file:

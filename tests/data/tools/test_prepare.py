@@ -318,7 +318,7 @@ class TestShow:
     def test_of_clips_that_a_sampling_does_not_have_is_an_error(self, small_videos, tmp_path, capsys):
         path = str(small_videos / "val" / "turn_left" / "0.mp4")
         assert main(["show", path, "--output", str(tmp_path / "s.png"), "--sampling", "tsm", "--test-clips", "2"]) == 2
-        assert "2 clips asked for of sampling 'tsm', which has 1" in capsys.readouterr().err
+        assert "2 clips asked for, but sampling 'tsm' has 1" in capsys.readouterr().err
         assert main(["show", path, "--output", str(tmp_path / "s.png"), "--num-frames", "0"]) == 2
         assert "a clip has at least 1 frame" in capsys.readouterr().err
 

@@ -31,12 +31,12 @@ class ColorJitter:
     As timm's `--color-jitter`: factors from 1 - strength to 1 + strength, no change of hue.
 
     Args:
-        strength: above 0; timm trains images with 0.4.
+        strength: strength of the change, above 0; timm trains images with 0.4.
     """
 
     def __init__(self, strength: float) -> None:
         if not (strength > 0 and math.isfinite(strength)):
-            raise ValueError(f"color_jitter={strength} is no strength; use a number above 0, as 0.4")
+            raise ValueError(f"color_jitter={strength} is out of range; use a number above 0, for example 0.4")
         self.strength = strength
 
     def __call__(self, clip: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -55,7 +55,7 @@ class AutoAugment:
     they are. What is moved in from outside the frame has the mean colour.
 
     Args:
-        policy: as timm's `--aa`: `rand-m9-mstd0.5-inc1`, `rand-m7-n4-mstd0.5-inc1`, `augmix-m5-w4-d2`, `original`,
+        policy: name of a policy, as in timm's `--aa`: `rand-m9-mstd0.5-inc1`, `augmix-m5-w4-d2`, `original`,
             `originalr`, `v0`, `v0r` or `3a`.
         img_size: side of the frames.
         mean: mean of the normalisation, in units of the full range.
@@ -74,8 +74,8 @@ class AutoAugment:
 
         if not _POLICY.fullmatch(policy):
             raise ValueError(
-                f"policy={policy!r} is none of timm's; use rand, augmix, original, originalr, v0, v0r or 3a, with "
-                "their settings after dashes, as rand-m9-n2-mstd0.5-inc1"
+                f"policy={policy!r} is unknown to timm; use rand, augmix, original, originalr, v0, v0r or 3a, with "
+                "settings after dashes, for example rand-m9-n2-mstd0.5-inc1"
             )
         settings = {  # as timm.data.create_transform makes them
             "translate_const": int(img_size * 0.45),

@@ -20,17 +20,17 @@ from timm_video_psn.data.video.reader import Decoder
 class VideoDataset(Dataset[Sample | UnreadableVideo]):
     """Clips of the videos in an index.
 
-    An item is asked for by its number, or by (number, epoch). What is drawn for a training clip depends on the seed,
-    the epoch and the number alone, not on the worker that draws it.
+    The key of an item is its number, or (number, epoch). The random choices of a training clip depend only on the seed,
+    the epoch and the number, not on the worker.
 
     Args:
         index: the videos.
         num_frames: frames T of a clip.
-        transform: from (T, H, W, 3) to (T, S, S, 3) uint8. For training called as `transform(clip, rng)` to give
-            (clip, mirrored), else as `transform(clip)`.
-        training: random frames and transform, or the fixed ones of testing.
+        transform: function from (T, H, W, 3) to (T, S, S, 3) uint8. Training calls `transform(clip, rng)`, which
+            returns (clip, mirrored); testing calls `transform(clip)`.
+        training: whether frames and transform are random, as in training, or fixed, as in testing.
         seed: seed of the random choices.
-        sampling: which frames; by default one from each of T equal parts of the video.
+        sampling: function that chooses the frames; by default one from each of T equal parts of the video.
         decoder: decoder of video files, as `VideoReader` takes it.
     """
 

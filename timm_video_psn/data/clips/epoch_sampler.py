@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (number, epoch) keys for `VideoDataset`.
 
-    The epoch travels with every key, so that workers that outlive an epoch need not be told about the next one.
+    Every key carries the epoch, so workers that outlive an epoch need no message about the next one.
 
     Several processes share the order: of each `batch_size * world_size` keys in a row, a process takes those at its
     rank and every `world_size`-th after it. Together they see the batches of one process with a batch size as large,
@@ -24,7 +24,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         seed: seed of the order.
         drop_last: leave out a last batch that is not full.
         rank: number of this process.
-        world_size: how many processes there are.
+        world_size: number of processes.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         """Chooses what the next passes go through.
 
         Args:
-            epoch: whose order and random choices it has.
-            start: batches of the epoch to leave out at its beginning, for a run that goes on within an epoch. The
-                length stays that of the whole epoch.
+            epoch: epoch that determines the order and the random choices.
+            start: number of batches to skip at the beginning of the epoch, for a run that resumes within it. The length
+                stays the length of the whole epoch.
         """
         if not 0 <= start <= len(self):
             raise ValueError(f"start={start} lies outside the epoch of {len(self)} batches; use 0 to {len(self)}")

@@ -11,12 +11,11 @@ from torch import Tensor
 class ClipMixup(Mixup):
     """timm's Mixup for batches of clips: one draw for a batch, one box for all frames of its clips.
 
-    What is drawn depends on the seed, the epoch and the first video of the batch alone, so that a run which goes on in
-    the middle of an epoch draws what it would have drawn, and each process of several draws its own. Label smoothing is
-    left to the loss.
+    The draw depends only on the seed, the epoch and the first video of the batch, so a resumed run draws what an
+    uninterrupted one would have drawn, and each process draws its own numbers. Label smoothing is left to the loss.
 
     Args:
-        num_classes: K.
+        num_classes: number K of classes.
         img_size: side of the frames.
         mixup: alpha of the Beta distribution of a blend; 0 for none.
         cutmix: alpha of the Beta distribution of a box; 0 for none.
@@ -39,17 +38,17 @@ class ClipMixup(Mixup):
     ):
         for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
             if not 0 <= alpha < np.inf:
-                raise ValueError(f"{name}={alpha} is no alpha of a Beta distribution; use 0 for none, or above, as 0.8")
+                raise ValueError(f"{name}={alpha} is out of range; use 0 for none, or a number above 0 such as 0.8")
         for name, share in (("mixup_prob", prob), ("mixup_switch_prob", switch_prob)):
             if not 0 <= share <= 1:
-                raise ValueError(f"{name}={share} is no probability; use 0 to 1")
+                raise ValueError(f"{name}={share} is not a probability; use 0 to 1")
         if cutmix_minmax is not None:
             _check_minmax(cutmix_minmax, img_size)
         super().__init__(mixup, cutmix, cutmix_minmax, prob, switch_prob, label_smoothing=0.0, num_classes=num_classes)
         self.seed = seed
 
     def mix(self, clip: Tensor, label: Tensor, epoch: int, first: int) -> tuple[Tensor, Tensor]:
-        """Clips mixed with those of the reversed batch, in place, and the shares of their classes.
+        """Mixes the clips with the clips of the reversed batch, in place; returns them and their mixed labels.
 
         Args:
             clip: normalised clips.

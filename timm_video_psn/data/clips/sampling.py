@@ -139,7 +139,7 @@ def dense_clip_indices(num_frames: int, num_segments: int, num_clips: int = 10) 
     Args:
         num_frames: length N of the video, at least 1. Up to 64 frames, all clips are the same.
         num_segments: frames T of a clip, at least 1.
-        num_clips: windows.
+        num_clips: number of windows.
 
     Returns:
         (num_clips, num_segments).
@@ -173,20 +173,20 @@ def segment_clip_indices(num_frames: int, num_segments: int, num_clips: int = 1)
 
 
 def sampling_name(text: str) -> str:
-    """The name of a sampling as `SAMPLINGS` and `TEST_SAMPLINGS` have it; `tsn` is another one of `segments`.
+    """The name of a sampling in `SAMPLINGS` and `TEST_SAMPLINGS`; `tsn` is an alias of `segments`.
 
     Args:
-        text: as the user writes it.
+        text: name as the user writes it.
     """
     return "segments" if text == "tsn" else text
 
 
 def check_test_sampling(sampling: str, num_clips: int | None = None) -> int:
-    """The number of clips of a test: the one asked for if the sampling has so many, its usual one if none is.
+    """The number of clips of a test: the given number if the sampling supports it, or else its usual one.
 
     Args:
         sampling: a name in `TEST_SAMPLINGS`.
-        num_clips: asked for, or None.
+        num_clips: number asked for, or None.
 
     Raises:
         ValueError: there is no such sampling, or it has no such number of clips.
@@ -198,7 +198,7 @@ def check_test_sampling(sampling: str, num_clips: int | None = None) -> int:
     only = TEST_SAMPLINGS[sampling].only_clips
     if num_clips < 1 or only not in (None, num_clips):
         raise ValueError(
-            f"{num_clips} clips asked for of sampling {sampling!r}, which has {only or '1 or more'}; "
+            f"{num_clips} clips asked for, but sampling {sampling!r} has {only or '1 or more'}; "
             "segments and dense take any number"
         )
     return num_clips

@@ -50,12 +50,12 @@ class TrainTransform:
         img_size: side S of the square output.
         crop_pct: share of the short side that a plain crop covers.
         crop: kind of crop.
-        hflip: probability of mirroring the clip. What that does to its label is the data set's business.
+        hflip: probability of mirroring the clip. The data set adjusts the label.
         interpolation: name of a torchvision interpolation mode.
         scales: sides of the multi-scale crop, relative to the short side.
         scale: smallest and largest share of the area, for the resized crop alone; None for 0.08 to 1.
         ratio: smallest and largest width / height, for the resized crop alone; None for 3/4 to 4/3.
-        augment: what follows, in this order: `data.clips.augment`, or functions of (clip, rng) that keep the shape.
+        augment: further steps in order: from `data.clips.augment`, or functions of (clip, rng) that keep the shape.
 
     Shape:
         clip: (T, H, W, 3) uint8 -> (T, S, S, 3) uint8, contiguous.
@@ -76,9 +76,9 @@ class TrainTransform:
         if crop not in ("random", "multiscale", "resized"):
             raise ValueError(f"crop={crop!r} is unknown; use 'random', 'multiscale' or 'resized'")
         if crop != "resized" and not (scale is ratio is None):
-            raise ValueError(f"scale={scale}, ratio={ratio} belong to crop='resized'; crop={crop!r} was asked for")
+            raise ValueError(f"scale={scale} and ratio={ratio} need crop='resized', but crop={crop!r} was given")
         if not 0 <= hflip <= 1:
-            raise ValueError(f"hflip={hflip} is no probability; use 0 to 1")
+            raise ValueError(f"hflip={hflip} is not a probability; use 0 to 1")
         if not scales or not all(0 < scale <= 1 for scale in scales):
             raise ValueError(f"scales={tuple(scales)} do not fit into a frame; use values above 0 and up to 1")
         self.img_size = img_size
@@ -233,7 +233,7 @@ def _resize_size(img_size: int, crop_pct: float) -> int:
     if img_size < 1:
         raise ValueError(f"img_size={img_size} leaves no pixel; use 1 or more")
     if not 0 < crop_pct <= 1:
-        raise ValueError(f"crop_pct={crop_pct} is no share of the frame; use a value above 0 and up to 1")
+        raise ValueError(f"crop_pct={crop_pct} is out of range; use a value above 0 and up to 1")
     return round(img_size / crop_pct)
 
 
@@ -241,7 +241,7 @@ def _span(name: str, values: Sequence[float], most: float = math.inf) -> tuple[f
     """The smallest and the largest of something."""
     if len(values) != 2 or not 0 < values[0] <= values[1] <= most:
         limit = "" if most == math.inf else f" up to {most:g}"
-        raise ValueError(f"{name}={tuple(values)} is no span; use two numbers above 0{limit}, the smaller one first")
+        raise ValueError(f"{name}={tuple(values)} is not a range; use two numbers above 0{limit}, the smaller first")
     return values[0], values[1]
 
 

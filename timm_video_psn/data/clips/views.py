@@ -26,7 +26,7 @@ _CENTRE_OF_THREE = 1
 
 
 class ViewPlan(NamedTuple):
-    """What a test shows of a video; the fields are those of `engine.protocol.Protocol`."""
+    """Which views of a video a test uses; `engine.protocol.Protocol` has the same fields."""
 
     num_frames: int
     num_clips: int
@@ -84,7 +84,7 @@ class MultiViewDataset(Dataset[VideoViews | UnreadableVideo]):
 
     Args:
         index: the videos.
-        plans: what is wanted of each.
+        plans: plans of the views that each protocol wants.
         interpolation: name of a torchvision interpolation mode.
         decoder: decoder of video files, as `VideoReader` takes it.
 

@@ -43,8 +43,8 @@ def read_diving48(data_dir: Path | None, split: str, files: Mapping[str, Path]) 
       `frames/`. They are cut already: end_frame is no reliable length, and is not used.
 
     The version is told by the number of videos where it is an official one, else by the name of the file; it is in
-    `VideoIndex.version` and in the notes, because results on the two cannot be compared. Labels are those of the file,
-    class names the four parts of a dive ("Back 15som 05Twis FREE").
+    `VideoIndex.version` and in the notes, because results on the two cannot be compared. The labels come from the file;
+    a class name has the four parts of a dive ("Back 15som 05Twis FREE").
 
     Args:
         data_dir: folder of the data set.
@@ -79,7 +79,7 @@ def read_diving48(data_dir: Path | None, split: str, files: Mapping[str, Path]) 
         root=root,
         images=place.images,
         version=version,
-        notes=(f"{what} labels {version} ({path.name}): results compare with those on {version} alone",),
+        notes=(f"{what} labels {version} ({path.name}): results are comparable only with other results on {version}",),
     )
 
 
@@ -89,7 +89,7 @@ def _version(path: Path, split: str, count: int) -> str:
     by_count = _OFFICIAL_SIZES.get((count, split), by_name)
     if by_count != by_name and "_v" in path.stem.lower():
         raise ValueError(
-            f"{path} is named like {by_name}, but its {count} videos are those of {by_count}; give it its own name back"
+            f"{path} is named like {by_name}, but its {count} videos are the number of {by_count}; rename it back"
         )
     return by_count
 

@@ -25,7 +25,7 @@ class PathTable(Sequence[str]):
 
     Args:
         buffer: all paths one after the other, as the file system encodes them.
-        offsets: where each begins in the buffer, and where the last one ends; (n + 1,).
+        offsets: beginning of each path in the buffer, and the end of the last one; (n + 1,).
     """
 
     def __init__(self, buffer: bytes, offsets: npt.NDArray[np.int64]) -> None:
@@ -57,18 +57,19 @@ class VideoIndex:
 
     Args:
         paths: paths of the videos, relative to `root`; files or frame folders.
-        labels: class of each video, (n,); -1 where a test split does not tell.
-        class_names: in label order.
+        labels: class of each video, (n,); -1 if unknown, as in test splits.
+        class_names: class names in label order.
         root: folder of the data set.
-        shared_split: whether training and validation are the same videos, because the data set does not part them.
-        reversal_pairs: labels of two classes that only the order of the frames tells apart.
-        images: how the images of frame folders are named; None where any image of a folder is a frame, or all videos
-            are files.
-        first_frames: frames at the beginning of each folder or file that are not of the video, (n,); None for 0 in all.
-        lengths: frames of each video that its annotation states, (n,), 0 where it does not; None for 0 in all.
-        named: whether the classes have names, not just numbers.
+        shared_split: whether training and validation use the same videos, because the data set does not separate them.
+        reversal_pairs: pairs of labels that only the order of the frames distinguishes.
+        images: names of the images in frame folders; None if every image of a folder is a frame, or all videos are
+            files.
+        first_frames: number of frames before the video in each folder or file, (n,); None for 0 in all.
+        lengths: number of frames that the annotation of each video states, (n,), 0 if it states none; None for 0 in
+            all.
+        named: whether the classes have names and not only numbers.
         version: version of the annotations, if there are several; it belongs beside every result.
-        notes: what the user should know about the data, a line each.
+        notes: remarks on the data for the user, one line each.
     """
 
     paths: PathTable
@@ -92,7 +93,7 @@ class VideoIndex:
         return [self.class_names[label] for label in np.setdiff1d(np.arange(len(self.class_names)), self.labels)]
 
     def fingerprint(self) -> str:
-        """Tells these videos, in this order and with these labels, from others."""
+        """A digest that identifies these videos, their order and their labels."""
         digest = hashlib.sha256(self.paths.buffer + self.labels.tobytes())
         for column in (self.first_frames, self.lengths):
             if column is not None:
@@ -106,7 +107,7 @@ class VideoIndex:
 
         Args:
             number: number of the video.
-            choose: gets the number of its frames, returns the indices of the wanted ones.
+            choose: function from the number of frames to the indices of the wanted ones.
             decoder: decoder of video files, as `VideoReader` takes it.
 
         Returns:
@@ -136,7 +137,7 @@ class VideoIndex:
 
 
 def videos_of_both(train: VideoIndex, val: VideoIndex) -> list[str]:
-    """Paths of the validation videos that are training videos, too; parts of one file count as videos of their own.
+    """Paths of the validation videos that are also training videos; parts of one file count as separate videos.
 
     Args:
         train: the training videos.

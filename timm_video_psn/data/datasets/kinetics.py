@@ -65,7 +65,7 @@ def read_k400(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
       lies in a folder whose name has "replacement" in it takes the place of its damaged namesake. Clips that are not
       there stay in the index and are reported when they are read, so that accuracies say "n of N videos".
 
-    Where there are no training annotations, those of validation name the classes, so that they can be tested on alone.
+    Without training annotations, the validation annotations name the classes, so that a model can be tested on them.
     Labels follow the sorted class names, also where a list numbers them otherwise; folders of a list that write them
     with underscores are taken for the classes of the csv.
 
@@ -89,7 +89,7 @@ def read_k400(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     train = rows if train_path == path else _read_csv(train_path, labelled=True)
     class_names = tuple(sorted(set(train.names)))
     paths, images, missing = _find_clips(root, rows)
-    notes = [f"{missing} of {len(rows.ids)} {split} videos of {path.name} are not there"] if missing else []
+    notes = [f"{missing} of {len(rows.ids)} {split} videos of {path.name} are missing"] if missing else []
     if split != "train" and train_path == path:
         notes.append(note_of_names(path))
     return VideoIndex(
@@ -103,7 +103,7 @@ def read_k400(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
 
 
 def _names_path(root: Path, path: Path, split: str, files: Mapping[str, Path]) -> Path:
-    """The csv that names the classes: that of training, which the validation videos alone can do without."""
+    """The csv that names the classes: the training csv, or the validation csv if there is no other."""
     try:
         return path if split == "train" else _annotation(root, "train", files)
     except NoAnnotationsError:
@@ -234,8 +234,8 @@ def _read_path_list(root: Path, path: Path, split: str, files: Mapping[str, Path
             "orders)"
         )
     check_labels(rows, len(names))
-    names = [name.replace("_", " ") for name in names]  # folders often have underscores, no class of the csv has
+    names = [name.replace("_", " ") for name in names]  # folders often have underscores; the csv's classes have none
     order = sorted(names)
-    canonical = np.array([*(order.index(name) for name in names), -1], dtype=np.int64)  # the last is that of label -1
+    canonical = np.array([*(order.index(name) for name in names), -1], dtype=np.int64)  # the last one is for label -1
     labels = canonical[np.array(rows.labels, dtype=np.int64)]
     return index_of_list(root, rows, tuple(order), labels, split, named=True, notes=tuple(notes))

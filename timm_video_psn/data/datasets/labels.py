@@ -65,22 +65,22 @@ def _unsided(name: str, label_of: Mapping[str, int]) -> int:
 
 
 def label_fingerprint(class_names: Sequence[str]) -> str:
-    """Tells a list of classes, in this order, from others; models, results and shards carry it.
+    """A digest that identifies class names in their order; models, results and shards carry it.
 
     Args:
-        class_names: in label order.
+        class_names: class names in label order.
     """
     return hashlib.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def check_class_names(expected: Sequence[str], found: Sequence[str], expected_of: str, found_of: str) -> None:
-    """Raises where two lists of class names differ, since the label of one would mean something else in the other.
+    """Raises if two lists of class names differ, because the same label would mean different classes.
 
     Args:
         expected: names in label order.
         found: names in label order.
-        expected_of: what has the first.
-        found_of: what has the second.
+        expected_of: owner of the first list, for the message.
+        found_of: owner of the second list, for the message.
 
     Raises:
         ValueError: the names or their order differ; the message shows how.
@@ -101,7 +101,7 @@ def check_class_names(expected: Sequence[str], found: Sequence[str], expected_of
         parts = [f"the same names in another order: label {shown}"]
     raise ValueError(
         f"the {len(expected)} classes of {expected_of} are not the {len(found)} of {found_of}; {'; '.join(parts)}; "
-        "labels of one would mean other classes in the other"
+        "the same label would mean different classes"
     )
 
 

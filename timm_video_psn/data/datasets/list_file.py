@@ -113,11 +113,11 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     check_labels(rows, len(class_names))
     if not named:
         notes.append(
-            f"the classes have no names (looked for {NAME_FILES[0]} and the like): clips are not mirrored, since left "
-            "and right classes could not be swapped"
+            f"the classes have no names (looked for {NAME_FILES[0]} and similar files): clips are not mirrored, "
+            "because left and right classes could not be swapped"
         )
     if split != "test" and min(rows.labels) > 0:
-        notes.append(f"the smallest label in {path.name} is {min(rows.labels)}: labels are taken to begin at 0")
+        notes.append(f"the smallest label in {path.name} is {min(rows.labels)}, but labels are assumed to start at 0")
     labels = np.array(rows.labels, dtype=np.int64)
     return index_of_list(root, rows, class_names, labels, split, named, tuple(notes))
 
@@ -154,10 +154,10 @@ def training_rows(
 
     Args:
         root: folder of the data set.
-        split: that is read, "val" or "test".
+        split: split that is read, "val" or "test".
         files: list files that lie elsewhere.
-        folders: in which lists may lie.
-        what: the data set.
+        folders: folders in which lists may lie.
+        what: name of the data set, for messages.
         rows: parsed lines of the split.
     """
     try:

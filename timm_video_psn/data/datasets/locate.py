@@ -1,4 +1,4 @@
-"""Where videos lie: all those below a folder, found by the one walk, or those of a list, tried at official places."""
+"""Where videos lie: all videos below a folder, found by one walk, or the videos of a list, tried at official places."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def locate_videos(root: Path, names: Sequence[str], folders: Sequence[str], offi
     Args:
         root: folder of the data set.
         names: names of the videos, without folder and ending.
-        folders: in which they may lie, from `root`, the official one first; all folders in `root` are tried after them.
+        folders: folders to try first, below `root`, the official one first; all folders in `root` follow.
         official: ending of the official videos, tried before others; an empty one stands for frame folders.
         what: the data set.
 

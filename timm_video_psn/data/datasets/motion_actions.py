@@ -53,7 +53,7 @@ def tent(before: int, out: int, hold: int, back: int, curve: float) -> np.ndarra
     """0 for `before` frames, up in `out` steps, `hold` further frames at 1, down in `back` steps, then 0; (T,).
 
     On a cyclic time axis this is: a rest at 0, a way up, a rest at 1, a way down. Seen upside down (1 - tent) the rests
-    and the ways change places. So the frames of 1 - tent(before, out, hold, back) are, in another order, those of
+    and the ways change places. So 1 - tent(before, out, hold, back) has, in another order, the frames of
     tent(before', back, rest, out) with rest = T - out - hold - back, for any before' up to hold.
     """
     up = _ease(np.arange(out) / out, curve)
@@ -90,7 +90,7 @@ def draw_tent(rng: np.random.Generator) -> np.ndarray:
     """A change and its return; (T,).
 
     Both ways, and the rests at 0 and at 1, have exchangeable lengths. With what `tent` says about its frames, the
-    frames of draw_tent and those of 1 - draw_tent are equally distributed: neither end is more often seen.
+    frames of draw_tent and of 1 - draw_tent have the same distribution: neither end is seen more often.
     """
     moving = _duration(rng, 2 * _LEAST_LEG)
     out, back = _split(rng, moving, 2, _LEAST_LEG)

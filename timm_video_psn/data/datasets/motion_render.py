@@ -36,7 +36,7 @@ def render(
     """Draws a clip; shape, angle, colours, textures, camera sway and noise come from `rng`.
 
     Args:
-        trajectory: where the shape is, and how large.
+        trajectory: position and size of the shape.
         rng: source of everything else.
         colour: mean colour of the shape, grey levels of red, green and blue; None for any.
 

@@ -43,12 +43,12 @@ class ParseErrors:
         more = f"\n  and {self.count - AT_MOST} more" if self.count > AT_MOST else ""
         lines = "malformed line" if self.count == 1 else "malformed lines"
         raise ValueError(
-            f"{self.count} {lines} in {self.path}:\n  " + "\n  ".join(self._lines) + more + "\nmend or remove them"
+            f"{self.count} {lines} in {self.path}:\n  " + "\n  ".join(self._lines) + more + "\nfix or remove them"
         )
 
 
 def data_folder(data_dir: Path | None, files: Mapping[str, Path], what: str) -> Path:
-    """The folder of the data set; that of the first annotation file where no folder was given.
+    """The folder of the data set; without one, the folder of the first annotation file.
 
     Raises:
         ValueError: neither was given.
@@ -94,8 +94,8 @@ def annotation_of(
 
 
 def note_of_names(path: Path) -> str:
-    """What is to be said where the annotations of a split had to name the classes themselves."""
-    return f"there are no training annotations: the classes are those of {path.name}, which may lack some"
+    """The note for a split whose own annotations had to name the classes."""
+    return f"there are no training annotations: {path.name} names the classes, and it may lack some"
 
 
 def read_text(path: Path) -> str:

@@ -41,39 +41,39 @@ def matching_releases(dataset: str, split: str, count: int) -> list[str]:
     """Releases of a data set whose split has that many videos.
 
     Args:
-        dataset: name of the data set; one that is not known has no releases.
+        dataset: name of the data set; an unknown one has no releases.
         split: "train", "val" or "test".
-        count: videos.
+        count: number of videos.
     """
     return [release for release, sizes in SPLIT_SIZES.get(dataset, {}).items() if sizes.get(split) == count]
 
 
 def label_order_digest(class_names: Sequence[str]) -> str:
-    """Tells a list of class names and its order from others, whether names are written with blanks or underscores.
+    """A digest that identifies class names in their order; blanks and underscores count as the same.
 
     Args:
-        class_names: in label order.
+        class_names: class names in label order.
     """
     text = "\n".join(name.replace("_", " ") for name in class_names)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def known_label_order(class_names: Sequence[str]) -> str | None:
-    """What order of which data set the class names are in; None where it is none of the known ones.
+    """The known data set and order that the class names follow; None if there is none.
 
     Args:
-        class_names: in label order.
+        class_names: class names in label order.
     """
     known = _LABEL_ORDERS.get(label_order_digest(class_names))
     return known[1] if known else None
 
 
 def is_canonical_order(dataset: str, class_names: Sequence[str]) -> bool | None:
-    """Whether the class names are those of a data set in the order of its readers; None for one without such an order.
+    """Whether the class names are in the order of the data set's reader; None for a data set without such an order.
 
     Args:
         dataset: name of the data set.
-        class_names: in label order.
+        class_names: class names in label order.
     """
     if dataset not in NUM_CLASSES:
         return None

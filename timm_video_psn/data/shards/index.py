@@ -53,7 +53,7 @@ class ShardedIndex(VideoIndex):
     Args:
         dataset: name of the data set that was packed.
         location: folder or URL of the shards.
-        shards: that hold the videos.
+        shards: shards that hold the videos.
         held: videos that have come out of a shard and wait to be decoded, by number.
     """
 
@@ -100,8 +100,8 @@ def read_shards(location: str | os.PathLike[str] | None, split: str) -> ShardedI
     """
     if location is None:
         raise ValueError(
-            "the data set 'shards' was asked for without data_dir; name the folder that `python -m "
-            "timm_video_psn.timm-video-psn prepare shards` has written, or its URL"
+            "the data set 'shards' was asked for without data_dir; name the folder that `timm-video-psn prepare "
+            "shards` has written, or its URL"
         )
     place = os.fspath(location).removesuffix(INDEX_NAME).rstrip("/") or "/"
     content = _fetch(place) if is_url(place) else _load(Path(place))
@@ -126,7 +126,7 @@ def holds_shards(location: str | os.PathLike[str]) -> bool:
     """Whether `read_shards` is the one to read a location: a URL, or a folder with the index of shards.
 
     Args:
-        location: as `read_shards` takes it.
+        location: folder or URL, as for `read_shards`.
     """
     place = os.fspath(location).removesuffix(INDEX_NAME) or "."
     return is_url(place) or (Path(place) / INDEX_NAME).is_file()
@@ -138,7 +138,7 @@ def _load(folder: Path) -> bytes:
         return (folder / INDEX_NAME).read_bytes()
     except FileNotFoundError as error:
         begun = (folder / PROGRESS_NAME).exists()
-        hint = "; its writing was begun: give the command again to finish it" if begun else ""
+        hint = "; it is unfinished: run the command again to complete it" if begun else ""
         raise FileNotFoundError(
             f"no shard index {folder / INDEX_NAME}{hint}; data_dir is the folder, or the http(s):// URL of the "
             "folder, that `timm-video-psn prepare shards --out` has written"
@@ -182,7 +182,7 @@ def _from_json(index: Mapping[str, Any], split: Mapping[str, Any], location: str
         named=bool(index["named"]),
         version=str(index["version"]),
         notes=(
-            f"shards of {index['dataset']} in {location}; to train by its recipe, name that with --recipe",
+            f"shards of {index['dataset']} in {location}; name its recipe with --recipe",
             *index["notes"],
         ),
         dataset=str(index["dataset"]),

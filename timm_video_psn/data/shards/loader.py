@@ -117,9 +117,9 @@ class ShardOrder:
         """Chooses what the next passes go through.
 
         Args:
-            epoch: whose order and random choices it has.
-            start: batches of the epoch to leave out at its beginning, for a run that goes on within an epoch. The
-                length stays that of the whole epoch.
+            epoch: epoch that determines the order and the random choices.
+            start: number of batches to skip at the beginning of the epoch, for a run that resumes within it. The length
+                stays the length of the whole epoch.
         """
         if not 0 <= start <= len(self):
             raise ValueError(f"start={start} lies outside the epoch of {len(self)} batches; use 0 to {len(self)}")
@@ -160,8 +160,7 @@ class ShardLoader:
         if workers > lanes:
             shards = len(batches.index.shards)
             _logger.warning(
-                "%d of %d workers are used: %d shards in %s are read by at most so many; write smaller shards to use "
-                "more",
+                "%d of %d workers are used, the most that can read %d shards in %s; write smaller shards to use more",
                 *(lanes, workers, shards, batches.index.location),
             )
         busy = max(1, min(workers, lanes))

@@ -82,8 +82,8 @@ class ShardPlan:
         """The videos of one lane in an epoch.
 
         Args:
-            epoch: whose order it is.
-            lane: from 0 to `lanes - 1`.
+            epoch: epoch that determines the order.
+            lane: number of the lane, from 0 to `lanes - 1`.
 
         Returns:
             Positions in the order in which they are read, and in the order in which they fill batches.
@@ -127,9 +127,9 @@ def mixed_order(count: int, buffer: int, rng: np.random.Generator) -> Positions:
     """A random order that a buffer of some videos can give to videos that arrive in order.
 
     Args:
-        count: videos.
+        count: number of videos.
         buffer: number of items held at any time; the next one to leave is drawn from these.
-        rng: draws.
+        rng: random generator.
 
     Returns:
         The order; entry `i` is less than `i + buffer`.

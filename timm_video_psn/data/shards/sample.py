@@ -119,7 +119,7 @@ class PackedVideo:
         path: path of the video in its data set; the file need not exist.
         video: content of a video file; None for frames.
         frames: images by frame number.
-        num_frames: how many there should be.
+        num_frames: expected number of frames.
         part: frames that precede the video, and its length, 0 for all that follow.
         reason: why there is no video; None if there is one.
     """
@@ -166,7 +166,7 @@ class PackedVideo:
         """Decodes frames, the same ones as from the file or folder that was packed.
 
         Args:
-            choose: gets the number of frames, returns the indices of the wanted ones.
+            choose: function from the number of frames to the indices of the wanted ones.
 
         Returns:
             RGB frames (number of indices, H, W, 3).
@@ -198,8 +198,8 @@ class PackedFrames:
 
     Args:
         path: path of the frame folder that they come from.
-        images: by frame number.
-        num_frames: how many there should be.
+        images: images by frame number.
+        num_frames: expected number of frames.
     """
 
     def __init__(self, path: Path, images: Mapping[int, bytes], num_frames: int) -> None:

@@ -52,7 +52,7 @@ def read_videos(index: ShardedIndex, positions: npt.NDArray[np.int64]) -> Iterat
     """Reads videos from the shards.
 
     Args:
-        index: whose shards they are in.
+        index: index of the videos and their shards.
         positions: positions of the videos, counted over all shards; increasing within a shard, one shard after the
             other.
 
@@ -74,7 +74,7 @@ def read_shard(index: ShardedIndex, shard: Shard, places: Sequence[int]) -> Iter
     """Reads videos of one shard.
 
     Args:
-        index: that the shard belongs to.
+        index: index that the shard belongs to.
         shard: the tar file.
         places: positions of the videos in the shard, increasing.
 

@@ -2,7 +2,7 @@
 
 `packed_video` says what a shard holds of a video, `shard_index` what the index holds. The videos of a split are packed
 in a fixed random order, so that every shard is a fair sample of the classes. What is written depends on the data set
-and the limits alone; a command that was stopped goes on after the last whole shard when it is given again.
+and the limits alone; an interrupted command resumes after the last complete shard.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ShardLimits(NamedTuple):
 
 @dataclass
 class Written:
-    """What became of a data set."""
+    """What has been written of a data set."""
 
     new: int = 0  # shards
     kept: int = 0  # shards that were there already
@@ -51,9 +51,9 @@ def write_shards(dataset: str, splits: Mapping[str, VideoIndex], out: Path, limi
     """Writes the shards of a data set and their index.
 
     Args:
-        dataset: its name.
-        splits: its videos; all splits have the same classes.
-        out: folder to write to, made if need be.
+        dataset: name of the data set.
+        splits: videos of each split; all splits have the same classes.
+        out: folder to write to, created if necessary.
         limits: size limits of a shard.
 
     Returns:
