@@ -1,4 +1,4 @@
-"""The command: `timm-video-psn train | validate | predict | prepare | insights`, or `python -m timm_video_psn ...`."""
+"""The command: `timm-video-psn train | validate | predict | ...`, or `python -m timm_video_psn ...`."""
 
 import sys
 from collections.abc import Sequence
@@ -13,6 +13,8 @@ commands:
   predict    label videos, folders, a camera or a stream
   prepare    check, resize, extract, pack or look at a data set
   insights   look into a trained model
+  publish    publish a trained model on the Hugging Face Hub
+  convert    bring weights of TSM, GST, torchvision or timm into the form of a model folder
 
 timm-video-psn COMMAND --help lists the options of a command.
 """
@@ -95,7 +97,39 @@ def insights(argv: Sequence[str] | None = None) -> int:
     return main(argv)
 
 
-_COMMANDS = {function.__name__: function for function in (train, validate, predict, prepare, insights)}
+def publish(argv: Sequence[str] | None = None) -> int:
+    """Publishes a trained model on the Hugging Face Hub; the work of hub/publish.py.
+
+    Args:
+        argv: arguments; None for the arguments of the process.
+
+    Returns:
+        The exit code: 0, 2 for an error, 130 when it was interrupted.
+    """
+    from timm_video_psn.publish.command import parse_publish_options, publish
+
+    options = parse_publish_options(argv)
+    return run_command("publish.py", lambda: publish(options))
+
+
+def convert(argv: Sequence[str] | None = None) -> int:
+    """Brings weights of others into the form of a model folder; the work of hub/convert.py.
+
+    Args:
+        argv: arguments; None for the arguments of the process.
+
+    Returns:
+        The exit code: 0, or 2 for an error.
+    """
+    from timm_video_psn.publish.convert import convert, parse_convert_options
+
+    options = parse_convert_options(argv)
+    return run_command("convert.py", lambda: convert(options), options.debug)
+
+
+_COMMANDS = {
+    function.__name__: function for function in (train, validate, predict, prepare, insights, publish, convert)
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

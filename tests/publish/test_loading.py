@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save
 from timm.models import save_for_hf
 
 import timm_video_psn
-from tests.hub import clients
-from tests.hub.loopback_hub import USER, Fault
+from tests.publish import clients
+from tests.publish.loopback_hub import USER, Fault
 from timm_video_psn.data.video.write_video import write_video
 from timm_video_psn.files import file_sha256
 

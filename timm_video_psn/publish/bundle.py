@@ -9,20 +9,22 @@ from typing import Any
 
 import timm
 import torch
-from model_card import CardFacts, write_card
-from results import read_results
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.models import split_model_name_tag
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-import timm_video_psn
 from timm_video_psn.data import label_fingerprint
+from timm_video_psn.engine.model_source import CONFIG, architecture_of
 from timm_video_psn.files import file_sha256
 from timm_video_psn.insights.kernel_map import draw_kernel_maps, kernel_maps
+from timm_video_psn.interactions import interaction_map
+from timm_video_psn.models import VideoNet
+from timm_video_psn.publish.model_card import CardFacts, write_card
+from timm_video_psn.publish.results import read_results
 
-WEIGHTS, CONFIG, CARD, EXAMPLE = "model.safetensors", "config.json", "README.md", "test_io.safetensors"
+WEIGHTS, CARD, EXAMPLE = "model.safetensors", "README.md", "test_io.safetensors"
 REQUIRED = (WEIGHTS, CONFIG, CARD, EXAMPLE, "labels.json")
 COPIED = ("summary.csv", "curves.png", "conversion.csv")  # those of them that training or convert.py left
 OPTIONAL = (*COPIED, "interactions.png")
@@ -65,8 +67,8 @@ def build_bundle(
         model = timm.create_model(f"local-dir:{best}", pretrained=True).eval()
     except (RuntimeError, TypeError, AttributeError, SafetensorError) as error:
         raise ValueError(f"{best / WEIGHTS} and {CONFIG} beside it do not make a model: {error}") from error
-    if not isinstance(model, timm_video_psn.VideoNet):
-        raise ValueError(f"{best} holds a {type(model).__name__}; publish.py is for the video models of timm_video_psn")
+    if not isinstance(model, VideoNet):
+        raise ValueError(f"{best} holds a {type(model).__name__}; only video models of timm_video_psn can be published")
     labels = list(config.get("label_names") or [])
     if len(labels) != model.num_classes:
         raise ValueError(
@@ -139,7 +141,7 @@ def check_model(source: str, example: Example, cache_dir: Path | None = None) ->
         raise ValueError(f"{source} gives other logits than the model that was to be published, by up to {difference}")
 
 
-def run_example(model: timm_video_psn.VideoNet) -> Example:
+def run_example(model: VideoNet) -> Example:
     """One clip of noise, the same for every model of this size, and its logits.
 
     Args:
@@ -160,22 +162,18 @@ def draw_interactions(model: torch.nn.Module, name: str, path: Path) -> None:
         name: of the model, beside the maps.
         path: the PNG file.
     """
-    if timm_video_psn.interaction_map(model):
+    if interaction_map(model):
         draw_kernel_maps({name: kernel_maps(model)}, path)
 
 
 def _read_config(best: Path) -> dict[str, Any]:
     """The config.json of a model folder."""
-    missing = [name for name in (CONFIG, WEIGHTS) if not (best / name).is_file()]
-    if missing:
-        hint = f"; did you mean {best / 'best'}?" if (best / "best" / CONFIG).is_file() else ""
-        raise FileNotFoundError(f"{best} has no {' and no '.join(missing)}; use the best/ folder of a run{hint}")
-    try:
-        config = json.loads((best / CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{best / CONFIG} is damaged: {error}; use a folder that is whole") from error
-    if not isinstance(config, dict) or not {"architecture", "pretrained_cfg"} <= config.keys():
-        raise ValueError(f"{best / CONFIG} is not in timm's form: it lacks architecture or pretrained_cfg")
+    if not (best / WEIGHTS).is_file():
+        raise FileNotFoundError(f"{best} has no {WEIGHTS}; use the folder of a run, or its best/")
+    architecture_of(best)
+    config: dict[str, Any] = json.loads((best / CONFIG).read_text(encoding="utf-8"))
+    if "pretrained_cfg" not in config:
+        raise ValueError(f"{best / CONFIG} is not in timm's form: it lacks pretrained_cfg")
     return config
 
 

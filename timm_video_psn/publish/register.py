@@ -8,8 +8,7 @@ import torch
 from safetensors import safe_open
 from timm.models import split_model_name_tag
 
-import timm_video_psn  # noqa: F401 - registers the models
-from timm_video_psn.files import atomic_path
+from timm_video_psn.files import write_text
 from timm_video_psn.models.published_weights import Published, read_manifest
 
 
@@ -54,8 +53,7 @@ def register(folder: Path, where: Published, manifest: Path) -> str:
     name = _name(folder)
     entries = json.loads(manifest.read_text(encoding="utf-8"))
     entries[name] = where._asdict()
-    with atomic_path(manifest) as temporary:
-        temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    write_text(manifest, json.dumps(entries, indent=2) + "\n")
     return name
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from results import DATASETS, Dataset, Measured, dataset_of, measured
 from timm.models import split_model_name_tag
 
 from timm_video_psn.models.published_weights import find_published, read_manifest
+from timm_video_psn.publish.results import DATASETS, Dataset, Measured, dataset_of, measured
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TASK = "video-classification"

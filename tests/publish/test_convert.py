@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import importlib.util
 import json
 import os
 import pickle
@@ -10,9 +9,8 @@ import re
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -23,11 +21,12 @@ from torch import Tensor, nn
 from torchvision.models import ResNet, resnet18
 from torchvision.models.resnet import Bottleneck
 
-import timm_video_psn  # noqa: F401  # registers the models
-from tests.hub import clients
+from tests.publish import clients
+from timm_video_psn.__main__ import convert as convert_main
 from timm_video_psn.data import write_video
 from timm_video_psn.engine.load_model import load
 from timm_video_psn.files import file_sha256
+from timm_video_psn.publish.convert import check_classes, read_class_names
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 4
@@ -139,23 +138,12 @@ def official_file(path: Path, official: nn.Module, legacy: bool = False, **entri
     return path
 
 
-@pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    """The script as a module, since a process for every case would take seconds."""
-    spec = importlib.util.spec_from_file_location("convert", ROOT / "hub" / "convert.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["convert"] = module  # where its dataclass looks
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["convert"]
-
-
 @pytest.fixture
-def convert(script, capsys) -> Callable[..., tuple[int, str]]:
-    """Runs the script; its exit code, and what it said."""
+def convert(capsys) -> Callable[..., tuple[int, str]]:
+    """Runs the command; its exit code, and what it said."""
 
     def run(*arguments: object) -> tuple[int, str]:
-        code = script.main([str(argument) for argument in arguments])
+        code = convert_main([str(argument) for argument in arguments])
         said = capsys.readouterr()
         return code, said.err if code else said.out
 
@@ -193,7 +181,7 @@ def assert_same(folder: Path, official: Callable[[Tensor], Tensor], clip: Tensor
 
 def six(*arguments: object, out: Path) -> list[object]:
     """Arguments that all of these share."""
-    return [*arguments, "--num-frames", FRAMES, "--dataset", "six", "--out", out]
+    return [*arguments, "--num-frames", FRAMES, "--dataset", "six", "--output", out]
 
 
 def test_an_official_tsm_checkpoint_becomes_a_folder_that_predicts_and_can_be_published(tmp_path, names, clip, client):
@@ -346,20 +334,20 @@ def test_what_is_not_explained_is_an_error_and_leaves_nothing(case, message, tmp
         (["a", "a"], "k400", "names classes twice: a"),
     ],
 )
-def test_class_names_in_another_order_are_refused(lines, dataset, message, tmp_path, script):
+def test_class_names_in_another_order_are_refused(lines, dataset, message, tmp_path):
     path = tmp_path / "names.txt"
     path.write_text("\n".join(lines))
     with pytest.raises(ValueError, match=message):
-        script.read_class_names(path, dataset)
+        read_class_names(path, dataset)
 
 
-def test_the_official_labels_of_something_something_are_refused_unsorted_and_taken_sorted(tmp_path, script):
+def test_the_official_labels_of_something_something_are_refused_unsorted_and_taken_sorted(tmp_path):
     labels = ROOT / "tests" / "data" / "datasets" / "something_something_v1_labels.csv"
     with pytest.raises(ValueError, match="numbered alphabetically"):
-        script.read_class_names(labels, "sthv1")
+        read_class_names(labels, "sthv1")
     path = tmp_path / "category.txt"
     path.write_text("\n".join(sorted(labels.read_text().splitlines())))
-    assert len(script.read_class_names(path, "sthv1")) == 174
+    assert len(read_class_names(path, "sthv1")) == 174
 
 
 @pytest.mark.parametrize(
@@ -369,9 +357,9 @@ def test_the_official_labels_of_something_something_are_refused_unsorted_and_tak
         (3, "mine", ["a", "b"], "the checkpoint has 3 classes, but --class-names lists 2"),
     ],
 )
-def test_numbers_of_classes_that_differ_are_refused(classes, dataset, names, message, script):
+def test_numbers_of_classes_that_differ_are_refused(classes, dataset, names, message):
     with pytest.raises(ValueError, match=message):
-        script.check_classes(classes, dataset, names)
+        check_classes(classes, dataset, names)
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path, convert):

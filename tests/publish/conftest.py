@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.hub import clients
-from tests.hub.loopback_hub import TOKEN, USER, LoopbackHub
+from tests.publish import clients
+from tests.publish.loopback_hub import TOKEN, USER, LoopbackHub
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data.datasets.motion import prepare_motion
 

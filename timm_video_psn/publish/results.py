@@ -51,7 +51,8 @@ def dataset_of(entries: dict[str, Any]) -> Dataset:
     """
     name = entries.get("dataset")
     own = name is None or name in OWN
-    short, title = DATASETS.get(str(name), ("own-videos", "videos of the publisher's own") if own else (name, name))
+    named = ("own-videos", "videos of the publisher's own") if own else (str(name), str(name))
+    short, title = DATASETS.get(str(name), named)
     version = entries.get("dataset_version")
     return Dataset(short, f"{title} {version}" if version and str(version) not in title else title)
 

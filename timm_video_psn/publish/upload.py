@@ -54,18 +54,18 @@ class HubRepository:
         limit_waiting()
         self._check_login()
         try:
-            info = patiently(lambda: self.api.repo_info(self.repo_id))
+            info = retry(lambda: self.api.repo_info(self.repo_id))
             if private and not info.private:
                 raise ValueError(
                     f"{self.repo_id} is there and is public, but --private was given; make it private in its settings "
                     "on the Hub, or use another --repo-id"
                 )
         except RepositoryNotFoundError:
-            patiently(lambda: self.api.create_repo(self.repo_id, private=private, exist_ok=True))
+            retry(lambda: self.api.create_repo(self.repo_id, private=private, exist_ok=True))
             self.made.append(f"the repository {self.repo_id}")
-        refs = patiently(lambda: self.api.list_repo_refs(self.repo_id))
+        refs = retry(lambda: self.api.list_repo_refs(self.repo_id))
         if self.revision not in {branch.name for branch in refs.branches}:
-            patiently(lambda: self.api.create_branch(self.repo_id, branch=self.revision, exist_ok=True))
+            retry(lambda: self.api.create_branch(self.repo_id, branch=self.revision, exist_ok=True))
             self.made.append(f"the branch {self.revision}")
         self.before = self.head()
         taken = {item.name: item.target_commit for item in refs.tags}
@@ -77,7 +77,7 @@ class HubRepository:
 
     def _check_login(self) -> None:
         try:
-            user = patiently(self.api.whoami)["name"]
+            user = retry(self.api.whoami)["name"]
         except HfHubHTTPError as error:
             if error.response is None or error.response.status_code not in (401, 403):
                 raise
@@ -91,7 +91,7 @@ class HubRepository:
 
     def head(self) -> str:
         """The commit of the branch now."""
-        return str(patiently(lambda: self.api.repo_info(self.repo_id, revision=self.revision)).sha)
+        return str(retry(lambda: self.api.repo_info(self.repo_id, revision=self.revision)).sha)
 
     def changes(self, folder: Path, optional: tuple[str, ...] = ()) -> list[str]:
         """Names of the files of a folder that the branch has not, or otherwise, and of those it has too many.
@@ -102,7 +102,7 @@ class HubRepository:
         """
         there = {
             item.path: item
-            for item in patiently(lambda: list(self.api.list_repo_tree(self.repo_id, revision=self.revision)))
+            for item in retry(lambda: list(self.api.list_repo_tree(self.repo_id, revision=self.revision)))
             if isinstance(item, RepoFile)
         }
         changed = [path.name for path in folder.iterdir() if not _is_same(path, there.get(path.name))]
@@ -141,8 +141,13 @@ class HubRepository:
                 for name in changed
             ]
             try:
-                where = {"revision": self.revision, "parent_commit": self.before}
-                return self.api.create_commit(self.repo_id, operations, commit_message=message, **where).oid
+                return self.api.create_commit(
+                    self.repo_id,
+                    operations,
+                    commit_message=message,
+                    revision=self.revision,
+                    parent_commit=self.before,
+                ).oid
             except FAILURES as error:
                 now = self.head()
                 if now != self.before and not self.changes(folder, optional):
@@ -161,7 +166,7 @@ class HubRepository:
             tag: the name; no harm if the commit has it already.
         """
         if self._tags.get(tag) != self.after:
-            patiently(lambda: self.api.create_tag(self.repo_id, tag=tag, revision=self.after, exist_ok=True))
+            retry(lambda: self.api.create_tag(self.repo_id, tag=tag, revision=self.after, exist_ok=True))
 
     def download(self, cache_dir: Path) -> Path:
         """Download the files of our commit.
@@ -172,8 +177,7 @@ class HubRepository:
         Returns:
             The folder with the files.
         """
-        where = {"revision": self.after, "cache_dir": cache_dir}
-        return Path(patiently(lambda: self.api.snapshot_download(self.repo_id, **where)))
+        return Path(retry(lambda: self.api.snapshot_download(self.repo_id, revision=self.after, cache_dir=cache_dir)))
 
     def what_is_there(self) -> str:
         """What the Hub holds, for somebody whose upload has failed."""
@@ -200,12 +204,12 @@ class HubRepository:
 def limit_waiting() -> None:
     """Let the Hub's client give up on a server that is silent for `SILENCE_SEC`; by default it waits without end."""
     client = get_session()
-    settings = {"event_hooks": client.event_hooks, "follow_redirects": True, "timeout": SILENCE_SEC}
-    set_client_factory(lambda: type(client)(**settings))
+    hooks = client.event_hooks
+    set_client_factory(lambda: type(client)(event_hooks=hooks, follow_redirects=True, timeout=SILENCE_SEC))
 
 
-def patiently(action: Callable[[], Result]) -> Result:
-    """Do something that may be repeated, and repeat it where the connection or the server failed for the moment.
+def retry(action: Callable[[], Result]) -> Result:
+    """Does something that may be repeated, and repeats it where the connection or the server failed for the moment.
 
     Args:
         action: what to do.

@@ -31,7 +31,6 @@ def set_up(settings: dict[str, str]) -> None:
         del os.environ[key]
     os.environ.update(settings)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with it ignored
-    sys.path.insert(0, str(ROOT / "hub"))  # as `python hub/publish.py` has it
 
 
 def call(function: Callable[..., Any], arguments: tuple[Any, ...], environment: dict[str, str]) -> Outcome:
@@ -65,9 +64,9 @@ def call(function: Callable[..., Any], arguments: tuple[Any, ...], environment: 
 
 def publish(*arguments: str) -> int:
     """hub/publish.py."""
-    import publish
+    from timm_video_psn.__main__ import publish as publish_main
 
-    return publish.main(arguments)
+    return publish_main(arguments)
 
 
 def publish_from(folder: str, *arguments: str) -> int:
@@ -82,7 +81,7 @@ def publish_from(folder: str, *arguments: str) -> int:
 
 def publish_impatiently(*arguments: str) -> int:
     """hub/publish.py that waits for no silent server."""
-    import upload
+    from timm_video_psn.publish import upload
 
     before, upload.SILENCE_SEC = upload.SILENCE_SEC, 3
     try:

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 
 import timm_video_psn  # noqa: F401 - registers the models
-from tests.hub import clients
-from tests.hub.loopback_hub import TOKEN, USER, Fault
+from tests.publish import clients
+from tests.publish.loopback_hub import TOKEN, USER, Fault
 
 REPO = f"{USER}/psn-motion"
 FILES = {
@@ -264,21 +264,17 @@ def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent
 @pytest.mark.parametrize(
     ("what", "text"),
     [
-        ("no config", "has no config.json; use the best/ folder of a run"),
-        ("run folder", r"did you mean .*best\?"),
+        ("no config", "is no model folder: it has no config.json; use the folder of a run"),
         ("labels", "names 11 classes, but the model has 12"),
         ("order of labels", "are not the classes that the model was trained on"),
-        ("image model", "holds a ResNet; publish.py is for the video models"),
-        ("half a config", r"best.config\.json is damaged: Unterminated string"),
+        ("image model", "holds a ResNet; only video models of timm_video_psn can be published"),
+        ("half a config", r"best.config\.json is damaged or not in timm's form: .*Unterminated string"),
         ("half the weights", r"best.model\.safetensors and config\.json beside it do not make a model: .*header"),
         ("unknown model", r"do not make a model: Unknown model \(psn_unheard_of\)"),
     ],
 )
 def test_what_cannot_be_published_is_said(hub, publish, best, tmp_path, what, text):
-    folder = best.parent
-    if what != "run folder":
-        folder = tmp_path / "best"
-        shutil.copytree(best, folder)
+    folder = shutil.copytree(best, tmp_path / "best")
     config = json.loads((best / "config.json").read_text())
     if what == "no config":
         (folder / "config.json").unlink()
@@ -449,6 +445,11 @@ def test_a_private_repository_stays_private_and_is_never_published_by_mistake(hu
     assert outcome.value == 2
     assert "is public, but --private was given" in outcome.output
     assert len(hub.repositories[REPO].commits) == 2
+
+
+def test_a_run_stands_for_its_best_model(publish, best, tmp_path):
+    assert publish("--dry-run", str(tmp_path / "dry"), folder=best.parent).value == 0
+    assert {path.name for path in (tmp_path / "dry").iterdir()} == FILES
 
 
 def test_a_folder_given_as_a_dot_is_the_best_of_its_run_too(client, best, tmp_path):
