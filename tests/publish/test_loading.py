@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -74,8 +75,6 @@ def test_frames_classes_and_channels_may_be_others(published, load, bundle, sour
 
 
 def test_labels_come_along_and_predict_video_uses_them(published, client, bundle, tmp_path):
-    import numpy as np
-
     video = tmp_path / "noise.mp4"
     frames = np.random.default_rng(0).integers(0, 255, (8, 48, 48, 3), dtype=np.uint8)
     write_video(video, frames)
@@ -92,12 +91,17 @@ def test_labels_come_along_and_predict_video_uses_them(published, client, bundle
 
 def test_the_code_on_the_card_runs(published, client, bundle, tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (bundle / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
+    frames = np.random.default_rng(0).integers(0, 255, (8, 48, 48, 3), dtype=np.uint8)
+    write_video(tmp_path / "some.mp4", frames)
+    blocks[0] = blocks[0].replace("some.mp4", str(tmp_path / "some.mp4"))
     script = tmp_path / "card.py"
     script.write_text("\n".join(blocks))
     outcome = client(clients.run_script, str(script), token="")
     assert outcome.error == ""
-    assert any(line in json.loads((bundle / "labels.json").read_text()) for line in outcome.output.splitlines())
+    labels, lines = json.loads((bundle / "labels.json").read_text()), outcome.output.splitlines()
+    assert any(line in labels for line in lines)
+    assert sum(line.strip().partition("%  ")[2] in labels for line in lines) == 5  # of the video
 
 
 def test_without_our_package_timm_says_what_to_import(published, settings, bundle):

@@ -164,7 +164,7 @@ def test_the_card_has_every_number_with_its_protocol_and_valid_metadata(hub, pub
         f"| parameters | {model_size / 1e6:.2f} M |",
         "import timm, timm_video_psn",
         f'timm.create_model("hf-hub:{REPO}", pretrained=True)',
-        f"python predict_video.py some.mp4 --model hf-hub:{REPO}",
+        f"timm-video-psn predict some.mp4 --model hf-hub:{REPO}",
         "Tian, Yuan and Zhai, Guangtao and Gao, Zhiyong",
         "opt: muon",
         "![Learning curves](curves.png)",
