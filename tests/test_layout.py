@@ -26,7 +26,7 @@ SHARDS = {"data/shards", *CLIPS}
 DATA = {"data", "data/registry", "data/loaders", *SHARDS}
 LAYERS = {"layers", *GROUND}
 MODELS = {"models", "surgery", *LAYERS}
-ENGINE = {"engine", "interactions", "losses", "freezing", *MODELS, *DATA}
+ENGINE = {"engine", "deploy", "interactions", "losses", "freezing", *MODELS, *DATA}
 ALLOWED = {
     "version": set(),
     "files": set(),
@@ -47,7 +47,8 @@ ALLOWED = {
     "interactions": LAYERS,
     "freezing": LAYERS,
     "models": MODELS,
-    "top": {"losses", "interactions", "freezing", "engine", *MODELS, *DATA},  # timm_video_psn/__init__.py
+    "deploy": MODELS,
+    "top": {"losses", "interactions", "freezing", "deploy", "engine", *MODELS, *DATA},  # timm_video_psn/__init__.py
     "engine": ENGINE,
     "engine/evaluate": ENGINE,
     "engine/train": {"engine/evaluate", *ENGINE},
@@ -67,6 +68,8 @@ COVERED_BY = {
     "publish/results": "publish/test_publish",
     "publish/upload": "publish/test_publish",
     "data/clips/create_transform": "engine/test_python_page",
+    "deploy/residual": "deploy/test_fold",
+    "deploy/routing": "deploy/test_fold",
     "surgery/report": "surgery/test_inject",
     "layers/enhanced_residual": "layers/baselines/test_receptive_field",
     "layers/recording": "layers/test_synthesizer",

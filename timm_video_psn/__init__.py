@@ -10,6 +10,7 @@ Example:
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from timm_video_psn.deploy.fold import fold
 from timm_video_psn.freezing import freeze_synthesizers, unfreeze_synthesizers
 from timm_video_psn.interactions import (
     InteractionMap,
@@ -56,6 +57,7 @@ __all__ = [
     "detach",
     "drop_rate",
     "flow_map",
+    "fold",
     "freeze_synthesizers",
     "inject",
     "interaction_map",
