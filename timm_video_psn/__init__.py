@@ -10,7 +10,6 @@ Example:
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from timm_video_psn.deploy.fold import fold
 from timm_video_psn.freezing import freeze_synthesizers, unfreeze_synthesizers
 from timm_video_psn.interactions import (
     InteractionMap,
@@ -28,6 +27,7 @@ from timm_video_psn.version import __version__
 
 if TYPE_CHECKING:
     from timm_video_psn.data import VideoDataset, create_loader, create_transform, normalize_clip, read_index
+    from timm_video_psn.deploy.fold import fold
     from timm_video_psn.engine.load_model import load
     from timm_video_psn.engine.trained_model import TrainedModel
 
@@ -36,6 +36,7 @@ _LAZY = {  # imported when somebody asks for them: they load decoders and more
     "VideoDataset": "data",
     "create_loader": "data",
     "create_transform": "data",
+    "fold": "deploy.fold",
     "load": "engine.load_model",
     "normalize_clip": "data",
     "read_index": "data",
