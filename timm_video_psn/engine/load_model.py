@@ -21,7 +21,7 @@ from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.files import file_sha256
 from timm_video_psn.models import VideoNet
 from timm_video_psn.models.create import check_model_name
-from timm_video_psn.models.published_weights import read_manifest
+from timm_video_psn.models.published_weights import read_manifest, shipped_folder
 
 _logger = logging.getLogger(__name__)
 _MISFIT = (RuntimeError, AttributeError, TypeError, SafetensorError)  # what timm and torch raise for wrong weights
@@ -33,7 +33,8 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
 
     Args:
         source: the folder of a run, its `best/` or another model folder (`local-dir:` before it is accepted); a
-            repository on the Hub, as `hf-hub:user/name`; or the name of a model with published video weights.
+            repository on the Hub, as `hf-hub:user/name`; or the name of a model with published video weights, of which
+            `psn_test_resnet.motion` comes with the package.
         device: where the model runs; `auto` for the GPU, or the CPU where there is no GPU.
 
     Raises:
@@ -48,7 +49,7 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
     sha256 = None
     if is_on_hub(source):
         timm_name = source
-    elif is_model(source.partition(".")[0]) and not Path(source).exists():
+    elif is_model(source.partition(".")[0]) and not Path(source).exists() and shipped_folder(source) is None:
         timm_name = _published_name(source)
     else:
         folder = find_folder(source)

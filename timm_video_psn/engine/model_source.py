@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 
 from timm_video_psn.models import VideoNet
+from timm_video_psn.models.published_weights import shipped_folder
 
 _HUB = ("hf-hub:", "hf_hub:")
 _LOCAL = "local-dir:"
@@ -27,13 +28,13 @@ def find_folder(source: str) -> Path:
     """The model folder that a source names.
 
     Args:
-        source: a folder with `config.json`, with or without `local-dir:` before it; or a run's folder, which stands
-            for its `best/`.
+        source: a folder with `config.json`, with or without `local-dir:` before it; a run's folder, which stands for
+            its `best/`; or a name whose weights come with the package.
 
     Raises:
         FileNotFoundError: there is no model.
     """
-    folder = Path(source.removeprefix(_LOCAL))
+    folder = shipped_folder(source) or Path(source.removeprefix(_LOCAL))
     for place in (folder, folder / "best"):
         if (place / CONFIG).is_file():
             return place

@@ -8,6 +8,7 @@ from typing import Any
 from timm.models import generate_default_cfgs, register_model
 
 from timm_video_psn.models.create import create_named, video_cfg
+from timm_video_psn.models.published_weights import shipped_cfg, shipped_settings
 from timm_video_psn.models.video_net import VideoNet
 
 default_cfgs = generate_default_cfgs(
@@ -17,7 +18,8 @@ default_cfgs = generate_default_cfgs(
         "psn_resnet50": video_cfg("resnet50.tv_in1k"),
         "psn_resnet101": video_cfg("resnet101.tv_in1k"),
         "psn_resnet152": video_cfg("resnet152.tv_in1k"),
-        "psn_test_resnet": video_cfg("test_resnet.r160_in1k"),
+        "psn_test_resnet.motion": shipped_cfg("psn_test_resnet.motion"),
+        "psn_test_resnet.*": video_cfg("test_resnet.r160_in1k"),  # without a tag: image weights, as for the others
     }
 )
 
@@ -54,5 +56,7 @@ def psn_resnet152(pretrained: bool = False, **kwargs: Any) -> VideoNet:
 
 @register_model
 def psn_test_resnet(pretrained: bool = False, **kwargs: Any) -> VideoNet:
-    """PSN on timm's tiny test_resnet, for tests and the demo."""
+    """PSN on timm's tiny test_resnet; the tag `motion` has weights that come with the package."""
+    if kwargs.get("pretrained_cfg") == "motion":
+        kwargs = shipped_settings("psn_test_resnet.motion", kwargs)
     return create_named("psn_test_resnet", pretrained, "test_resnet.r160_in1k", "psn", kwargs)

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from timm.models import PretrainedCfg, load_model_config_from_hf, split_model_name_tag
+from timm.models._hub import load_model_config_from_path  # not among timm's public names
 
 from timm_video_psn.files import file_sha256
 
 MANIFEST = Path(__file__).with_name("zoo.json")
+SHIPPED = Path(__file__).parents[1] / "weights"  # a folder for each name whose weights come with the package
 NAMESPACE_VARIABLE = "TIMM_VIDEO_PSN_HUB"
 WEIGHTS_NAME = "model.safetensors"
 _logger = logging.getLogger(__name__)
@@ -109,6 +111,37 @@ def saved_settings(name: str, published: Published, cache_dir: str | None) -> tu
             f"create_model('hf-hub:{published.hub_id}', pretrained=True)"
         )
     return cfg, dict(model_args)
+
+
+def shipped_folder(name: str) -> Path | None:
+    """The model folder that comes with the package for a name, or None.
+
+    Args:
+        name: a model with a tag, as `psn_test_resnet.motion`.
+    """
+    folder = SHIPPED / name
+    return folder if re.fullmatch(r"\w+\.\w+", name) and folder.is_dir() else None
+
+
+def shipped_cfg(name: str) -> dict[str, Any]:
+    """The cfg of weights that come with the package.
+
+    Args:
+        name: a model with a tag.
+    """
+    cfg, _, _ = load_model_config_from_path(SHIPPED / name)
+    return dict(cfg)
+
+
+def shipped_settings(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a model whose weights come with the package: the saved ones, and those that replace them.
+
+    Args:
+        name: a model with a tag.
+        kwargs: arguments of the caller.
+    """
+    cfg, _, model_args = load_model_config_from_path(SHIPPED / name)
+    return {**model_args, **kwargs, "pretrained_cfg": cfg, "pretrained_model_args": model_args}
 
 
 def pin_weights(

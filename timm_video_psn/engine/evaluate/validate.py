@@ -40,6 +40,7 @@ from timm_video_psn.engine.precision import find_device, resolve_device
 from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.engine.view_scores import Floats, ViewScorer, fuse
+from timm_video_psn.models.published_weights import shipped_folder
 from timm_video_psn.version import package_versions
 
 _logger = logging.getLogger(__name__)
@@ -246,7 +247,8 @@ def validate(options: argparse.Namespace) -> list[Result]:
 def _load(options: argparse.Namespace, device: str) -> tuple[TrainedModel, VideoIndex]:
     """The model and the videos, of the same classes."""
     given = options.model or ""
-    if not options.checkpoint and is_model(given.partition(".")[0]) and not Path(given).exists():
+    is_name = is_model(given.partition(".")[0]) and shipped_folder(given) is None
+    if not options.checkpoint and is_name and not Path(given).exists():
         raise ValueError(
             f"--model {given} is the name of a model, which says nothing of trained weights; add --checkpoint FILE, or "
             "give the best/ folder of a run or hf-hub:user/name"
