@@ -22,11 +22,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from evidence.systems import COLUMNS, EPOCHS, REPEATED, SYSTEMS
+from evidence.systems import COLUMNS, EPOCHS, MAIN, MORE, REPEATED, SEEDS, SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "docs" / "gestures.csv"
@@ -106,13 +105,12 @@ def train_all(args: argparse.Namespace) -> int:
     return bool(failed)
 
 
-def planned(args: argparse.Namespace) -> Iterator[Job]:
-    """All runs in the order of their worth: a first fold of all systems, further folds, further seeds."""
-    for seed in args.seeds:
-        for fold in args.folds:
-            for system in args.systems:
-                if seed == 0 or system in REPEATED:
-                    yield Job(system, fold, seed)
+def planned(args: argparse.Namespace) -> list[Job]:
+    """The wanted runs in the order of their worth: the main systems, their further seeds, the other systems."""
+    jobs = [Job(system, fold, seed) for seed in SEEDS for fold in FOLDS for system in MAIN]
+    jobs = [job for job in jobs if job.seed == 0 or job.system in REPEATED]
+    jobs += [Job(system, fold, 0) for fold in FOLDS for system in MORE]
+    return [job for job in jobs if job.system in args.systems and job.fold in args.folds and job.seed in args.seeds]
 
 
 def start(job: Job, args: argparse.Namespace) -> subprocess.Popen:
@@ -161,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train what is missing")
     train.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), metavar="SYSTEM")
     train.add_argument("--folds", nargs="+", type=int, choices=FOLDS, default=list(FOLDS), metavar="FOLD")
-    train.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
+    train.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=list(SEEDS), metavar="SEED")
     train.add_argument("--jobs", type=int, default=1, help="runs at a time")
     train.add_argument("--threads", type=int, default=1, help="CPU threads of a run")
     train.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; runs resume later")

@@ -41,29 +41,39 @@ def _psn(title: str, paper_top1: float | None, *settings: str, alpha: float = 0,
     return _system(title, paper_top1, "psn", *common, *settings, alpha=alpha, beta=beta)
 
 
+_ZERO = ("fusion=dense", "fusion_init=0.0", "expand_init=1.0")  # instead of fusion_init=1, expand_init=0
 # The backbone's levels have 16 to 112 channels, a quarter to a tenth of a ResNet-50's, so that every proportion of the
 # paper is taken four times: 1 for PSN's 1/4, 2/3 for RF-S's 1/6, 1/2 for RF-L's 1/8.
 MAIN = {
     "tsn": _system("TSN", 14.90, "tsn"),
+    "tsm": _system("TSM", 42.11, "tsm"),
     "grouping": _psn("PSN, channel grouping", 43.84, "fusion=grouping"),
     "dense": _psn("PSN, dense", 45.44, "fusion=dense"),
-    "dropout": _psn("PSN, channel dropout", 44.64, "fusion=dropout"),
     "shuffle": _psn("PSN, channel shuffling", 45.01, "fusion=shuffle"),
+    "dropout": _psn("PSN, channel dropout", 44.64, "fusion=dropout"),
     "rf_s": _system("RF-S", 43.72, "rf_s", "proportion=0.6667"),
+    "dense_both": _psn("PSN, dense, both losses", 46.41, "fusion=dense", alpha=0.01, beta=0.001),
+    "zero": _psn("PSN, dense, T = 0 at the start", None, *_ZERO),
+    "zero_both": _psn("PSN, dense, T = 0 at the start, both losses", None, *_ZERO, alpha=0.01, beta=0.001),
     "dense_interaction": _psn("PSN, dense, interaction loss", 46.12, "fusion=dense", alpha=0.01),
     "dense_capacity": _psn("PSN, dense, capacity loss", 45.88, "fusion=dense", beta=0.001),
-    "dense_both": _psn("PSN, dense, both losses", 46.41, "fusion=dense", alpha=0.01, beta=0.001),
     "rf_l": _system("RF-L", 43.67, "rf_l", "proportion=0.5"),
     "rf_l_inception_t": _system("RF-L-Inception-T", 44.23, "rf_l_inception_t", "proportion=1.0", "dilated=true"),
 }
 MORE = {
+    "zero_interaction": _psn("PSN, dense, T = 0 at the start, interaction loss", None, *_ZERO, alpha=0.01),
+    "zero_capacity": _psn("PSN, dense, T = 0 at the start, capacity loss", None, *_ZERO, beta=0.001),
+    "quarter": _psn("PSN, dense, a quarter of the channels", 44.00, "fusion=dense", "proportion=0.25"),
     "field_755": _psn("PSN, dense, receptive field (7, 5, 5)", None, "fusion=dense", "receptive_field=(7,5,5)"),
     "avg_pool": _psn("PSN, dense, average pool", 45.42, "fusion=dense", "pool=avg"),
+    "no_pool": _psn("PSN, dense, no pool", 44.19, "fusion=dense", "pool=identity"),
     "no_inter_relu": _psn("PSN, dense, no inter-ReLU", 44.65, "fusion=dense", "inter_act=false"),
     "plain_kernels": _psn("PSN, dense, kernels without dilation", 45.54, "fusion=dense", "dilated=false"),
     "conv_1p1p1": _psn("PSN, dense, 1+1+1D kernels", 45.17, "fusion=dense", "spatial_conv=1+1d"),
+    "unit_conv": _psn("PSN, dense, 1x1x1 kernels in place of the identity", None, "fusion=dense", "unit=conv"),
     "early_sites": _psn("PSN, dense, first two levels only", None, "fusion=dense", "sites=('blocks.0','blocks.1')"),
     "late_sites": _psn("PSN, dense, last two levels only", None, "fusion=dense", "sites=('blocks.2','blocks.4')"),
 }
 SYSTEMS = {**MAIN, **MORE}
 REPEATED = ("grouping", "dropout", "shuffle", "dense", "dense_interaction", "dense_capacity", "dense_both")
+SEEDS = range(3)  # of the repeated systems; all others have the first alone
