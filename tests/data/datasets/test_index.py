@@ -1,5 +1,6 @@
 """Paths packed into one buffer, and what a million of them cost."""
 
+import errno
 import os
 import pickle
 import subprocess
@@ -9,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from timm_video_psn.data.clips.dataset import VideoDataset
+from timm_video_psn.data.clips.transforms import EvalTransform
+from timm_video_psn.data.clips.views import MultiViewDataset, ViewPlan
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex, videos_of_both
+from timm_video_psn.data.shards.sample import pack
+from timm_video_psn.data.tools.check import check_video, listed_videos
+from timm_video_psn.data.tools.reencode import resize_video
+from timm_video_psn.data.video.frame_folder import ImageNames
 
 
 class TestPathTable:
@@ -24,6 +32,10 @@ class TestPathTable:
     def test_takes_any_iterable(self):
         assert list(PathTable.from_paths(Path(name) for name in ("a", "b"))) == ["a", "b"]
         assert list(PathTable.from_paths([])) == []
+
+    def test_of_half_a_character_is_an_error_that_shows_it(self):
+        with pytest.raises(ValueError, match=r"'a\\ud83d.mp4' can be the name of no file"):
+            PathTable.from_paths(["a\ud83d.mp4"])
 
     @pytest.mark.parametrize("index", [2, -3])
     def test_outside_is_an_error(self, index):
@@ -118,3 +130,47 @@ def test_a_forked_workers_memory_does_not_grow_while_it_iterates(tmp_path):
         os._exit(0)
     os.waitpid(pid, 0)
     assert float(os.read(read_end, 100)) < 2  # the paths are 12 MB; as a list of str they would grow by all of them
+
+
+NAMES = {
+    "a link to itself": "loop.mp4",
+    "a name that is too long": "x" * 300 + ".mp4",
+    "a path through a file": "file.txt/a.mp4",
+    "a folder without frames": "folder.mp4",
+    "a name with a null": "a\0b.mp4",
+    "a path that is too long": "a/" * 3000 + "b.mp4",
+    "a pipe": "pipe.mp4",
+    "nothing": "gone.mp4",
+    "a disk that fails": "fails.mp4",
+}
+
+
+@pytest.fixture
+def strange_files(tmp_path, monkeypatch):
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    (tmp_path / "file.txt").touch()
+    (tmp_path / "folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "fails.mp4").write_bytes(b"some")
+    opened = Path.open
+
+    def open_unless_failing(path, *args, **options):
+        if path.name == "fails.mp4":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", open_unless_failing)
+    return tmp_path
+
+
+@pytest.mark.parametrize("images", [None, ImageNames("{:05d}.jpg", 1)])
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_what_the_file_system_answers_for_a_video_is_the_error_of_that_video(strange_files, name, images):
+    index = VideoIndex(PathTable.from_paths([name]), np.array([0]), ("a",), strange_files, images=images)
+    clips = VideoDataset(index, 2, EvalTransform(8), training=False)
+    views = MultiViewDataset(index, [ViewPlan(2, 1, 1, 8, 8, "segments")])
+    (video,) = listed_videos(index)
+    reasons = [clips[0].reason, views[0].reason, check_video(video).reason, pack(index, 0)[1]]
+    if images is None:
+        reasons.append(resize_video((strange_files / name, strange_files / "copy.mp4"), 8, 20).error)
+    assert all(isinstance(reason, str) and reason for reason in reasons), reasons

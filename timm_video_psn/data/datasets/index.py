@@ -37,7 +37,10 @@ class PathTable(Sequence[str]):
         """Packs paths; the iterable is walked once, and no path is kept as an object."""
         buffer, ends = bytearray(), array("q", [0])
         for path in paths:
-            buffer += os.fsencode(path)
+            try:
+                buffer += os.fsencode(path)
+            except UnicodeEncodeError as error:  # half a character of JSON's \\ud83d, or of UTF-16
+                raise ValueError(f"{os.fspath(path)!r} can be the name of no file: {error.reason}") from error
             ends.append(len(buffer))
         return cls(bytes(buffer), np.array(ends, dtype=np.int64))
 

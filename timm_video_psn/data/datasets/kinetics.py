@@ -15,12 +15,14 @@ from timm_video_psn.data.datasets.labels import plain_name
 from timm_video_psn.data.datasets.list_file import (
     LIST_FOLDERS,
     check_labels,
+    count_from_0,
     find_list,
     index_of_list,
-    parse_list,
+    named_by_file,
+    names_by_folder,
     training_rows,
 )
-from timm_video_psn.data.datasets.list_names import named_by_file, names_by_folder
+from timm_video_psn.data.datasets.list_rows import parse_list
 from timm_video_psn.data.datasets.locate import walk_videos
 from timm_video_psn.data.datasets.parsing import (
     NoAnnotationsError,
@@ -29,6 +31,7 @@ from timm_video_psn.data.datasets.parsing import (
     find_file,
     note_of_names,
     read_text,
+    text_encoding,
     unknown_name,
 )
 from timm_video_psn.data.video.frame_folder import ImageNames
@@ -122,7 +125,7 @@ def _annotation(root: Path, split: str, files: Mapping[str, Path]) -> Path:
 
 def _is_official(path: Path) -> bool:
     """Whether a file begins with the header of the official csv."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    with path.open(encoding=text_encoding(path), errors="replace") as file:
         return "youtube_id" in file.readline()
 
 
@@ -221,12 +224,15 @@ def _clips(root: Path) -> Iterator[tuple[str, str]]:
 def _read_path_list(root: Path, path: Path, split: str, files: Mapping[str, Path]) -> VideoIndex:
     """A list `path label`, its labels renumbered in the order of the sorted class names."""
     rows = parse_list(path, labelled=split != "test")
-    names = named_by_file(root, path, LIST_FOLDERS)
-    notes = []
-    if names is None:
+    listed = named_by_file(root, path, LIST_FOLDERS)
+    notes = [*rows.notes]
+    if listed is not None:
+        names: list[str] | None = listed.names
+        notes += count_from_0(rows, listed)
+    else:
         train = rows if split == "train" else training_rows(root, split, files, _FOLDERS, _WHAT, rows)
         names = names_by_folder(train.paths, train.labels)
-        notes = [note_of_names(path)] if split != "train" and train is rows else []
+        notes += [note_of_names(path)] if split != "train" and train is rows else []
     if names is None:
         raise ValueError(
             f"{path} numbers the classes of {_WHAT}, and nothing names them: the videos do not lie in a folder for "

@@ -3,54 +3,39 @@
 from __future__ import annotations
 
 import os
-import re
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
-from timm_video_psn.data.datasets.list_names import NAME_FILES, named_by_file, names_by_folder
+from timm_video_psn.data.datasets.labels import plain_name
+from timm_video_psn.data.datasets.list_rows import Rows, parse_list
 from timm_video_psn.data.datasets.locate import evenly, list_folder
 from timm_video_psn.data.datasets.parsing import (
+    NamesFile,
     NoAnnotationsError,
     ParseErrors,
     annotation_of,
     data_folder,
     find_file,
     note_of_names,
+    read_names_file,
 )
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.frame_folder import ImageNames
-from timm_video_psn.data.video.reader import VIDEO_EXTENSIONS, VideoReader
+from timm_video_psn.data.video.reader import VideoReader
 from timm_video_psn.files import first_names
 
 LIST_FOLDERS = ("", "annotations", "labels", "lists")
-_LINE = re.compile(r"(?P<path>.+?)(?P<numbers>(?:[ \t,]+-?\d+)*)[ \t]*$")
+NAME_FILES = (
+    *("classes.txt", "category.txt", "categories.txt", "label_map.txt", "labels.txt", "class_names.txt"),
+    *("classInd.txt", "classes.csv", "labels.json", "classes.json", "classids.json", "kinetics_classnames.json"),
+)
 _BASES = ("", "videos", "rawframes", "frames", "img")  # folders in which the listed paths may begin
-_COLUMNS = {  # numbers after the path -> what they are, for files and for frame folders
-    True: {0: "path", 1: "path label", 2: "path frames label", 3: "path first_frame frames label"},
-    False: {0: "path", 1: "path label", 2: "path frames label", 3: "path first_frame frames label"},
-}
-_MOST = 2**31 - 1
 _PROBES = 9  # videos that are looked at
-
-
-@dataclass
-class Rows:
-    """What a list file holds, as columns."""
-
-    path: Path
-    paths: PathTable = field(default_factory=lambda: PathTable.from_paths(()))
-    labels: array[int] = field(default_factory=lambda: array("q"))
-    lengths: array[int] = field(default_factory=lambda: array("i"))
-    first_frames: array[int] = field(default_factory=lambda: array("i"))
-    lines: array[int] = field(default_factory=lambda: array("i"))
-    are_files: bool = True  # else frame folders
-    form: str = "path"  # of all lines
 
 
 def list_names(split: str) -> tuple[str, ...]:
@@ -64,7 +49,9 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     """Reads list files: a video a line, its path first and its label last.
 
     The numbers are parted from the path and from each other by blanks, tabs or a comma; the path itself may hold
-    blanks. All lines of a file have the same form, one of
+    blanks. A table of pandas or Excel is read, too: a first line such as `path,label` names the columns (`path`,
+    `label`, and maybe `frames` and `first_frame`, each also under other usual names), fields may be quoted and parted
+    by commas, semicolons or tabs, and the file may be UTF-16. All lines of a file have the same form, one of
 
     - `path.mp4 label` for video files (mmaction, SlowFast, VideoMAE);
     - `folder frames label` for frame folders (TSM, GSM, GST, TEA, mmaction);
@@ -82,10 +69,11 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     data folder, in the folder of the list, or in a folder of the data folder such as `videos/` or `rawframes/`.
 
     How images are named is read off the first frame folders that are there. Class names come from a file with a name a
-    line (`classes.txt`, `category.txt`, `label_map.txt`, ...; or JSON `{name: label}`) beside the list or in the data
-    folder; else from the folders of the videos, if each label has one folder of its own; else classes are numbers, and
-    are never mirrored, because nothing tells which of them speak of left and right. The training list tells the
-    classes; where there is none, a validation list tells its own, to test a model on it alone.
+    line, with its number before it or without (`classes.txt`, `category.txt`, `label_map.txt`, ...; or JSON
+    `{name: label}`), beside the list or in the data folder; else from the folders of the videos, if each label has one
+    folder of its own; else classes are numbers, and are never mirrored, because nothing tells which of them speak of
+    left and right. The training list tells the classes; where there is none, a validation list tells its own, to test
+    a model on it alone.
 
     Args:
         data_dir: folder of the data set.
@@ -99,10 +87,13 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     what = "the list data set"
     root = data_folder(data_dir, files, what)
     path = find_list(root, split, files, LIST_FOLDERS, what)
-    names = named_by_file(root, path, LIST_FOLDERS)
+    listed = named_by_file(root, path, LIST_FOLDERS)
     rows = parse_list(path, labelled=split != "test")
-    notes = []
-    if names is None:
+    notes = [*rows.notes]
+    if listed is not None:
+        names: list[str] | None = listed.names
+        notes += count_from_0(rows, listed)
+    else:
         # Validation may lack classes, so that the training list says what there is, wherever there is one.
         train = rows if split == "train" else training_rows(root, split, files, LIST_FOLDERS, what, rows)
         names = names_by_folder(train.paths, train.labels)
@@ -168,106 +159,18 @@ def training_rows(
         return rows
 
 
-def parse_list(path: Path, labelled: bool) -> Rows:
-    """Columns of a list file.
+def count_from_0(rows: Rows, listed: NamesFile) -> list[str]:
+    """Takes 1 from the labels where the file of class names counts from 1 and no label is 0; returns a note of it.
 
     Args:
-        path: the file.
-        labelled: whether a video without a label is malformed.
-
-    Raises:
-        ValueError: malformed lines, by number.
+        rows: lines of the list.
+        listed: class names and the number of the first.
     """
-    rows, errors = Rows(path), ParseErrors(path)
-    rows.paths = PathTable.from_paths(_parse_lines(rows, errors, labelled))
-    errors.raise_if_any()
-    if not len(rows.paths):
-        raise ValueError(f"{path} lists no videos; expected a line `path label` for each")
-    return rows
-
-
-def _parse_lines(rows: Rows, errors: ParseErrors, labelled: bool) -> Iterator[str]:
-    """The paths one by one, while the numbers go into the columns."""
-    form: str | None = None
-    separator, columns = " ", 0  # of the first line
-    with rows.path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            parsed = _split_like(line, separator, columns, rows.are_files) if columns else None
-            if parsed is None:
-                if line.isspace():
-                    continue
-                parsed = _split(line)
-            path, is_file, numbers = parsed
-            this = _COLUMNS[is_file].get(len(numbers))
-            if form is None:
-                form, rows.are_files, rows.form = this, is_file, this or ""
-                separator, columns = "\t" if "\t" in line else " ", len(numbers)
-            if this is None or (labelled and not numbers):
-                errors.add(number, _misfit(line, is_file, numbers))
-            elif this != form or is_file != rows.are_files:
-                kind = "files" if rows.are_files else "frame folders"
-                errors.add(number, f"{line.strip()[:80]!r} is not `{form}` for {kind}, as the lines before it are")
-            else:
-                reason = _append(rows, numbers, number, is_total=not labelled and not is_file and len(numbers) == 1)
-                if reason:
-                    errors.add(number, reason)
-                yield path
-
-
-def _split_like(line: str, separator: str, columns: int, is_file: bool) -> tuple[str, bool, list[int]] | None:
-    """Path and numbers of a line of the form of those before it; None where that is not plain to see.
-
-    A million lines go this way, so it is the fast one.
-    """
-    path, *texts = line.rsplit(separator, columns)
-    if len(texts) != columns or _is_file(path) != is_file or (separator in path and not is_file):
-        return None
-    try:
-        return path, is_file, [int(text) for text in texts]
-    except ValueError:
-        return None
-
-
-def _split(line: str) -> tuple[str, bool, list[int]]:
-    """Path, whether it is a video file, and the numbers after it, of any line that is not blank."""
-    match = _LINE.match(line)
-    assert match is not None
-    path = match["path"].strip()
-    return path, _is_file(path), [int(text) for text in match["numbers"].replace(",", " ").split()]
-
-
-def _is_file(path: str) -> bool:
-    return path[path.rfind(".") :].lower() in VIDEO_EXTENSIONS
-
-
-def _append(rows: Rows, numbers: list[int], line: int, is_total: bool) -> str:
-    """Takes the numbers of a line into the columns; returns what is wrong with them, or nothing."""
-    first, length, label = 0, 0, -1
-    if is_total:
-        length = numbers[0]
-    elif numbers:
-        *before, label = numbers
-        first, length = (0, 0, *before)[-2:]
-    if len(numbers) > 1 and length < 1:
-        return f"{length} frames leave nothing to look at"
-    if numbers and not is_total and label < 0:
-        return f"label {label} is negative"
-    if first < 0 or max(numbers, default=0) > _MOST:
-        return f"numbers {numbers} are out of range"
-    rows.labels.append(label)
-    rows.lengths.append(length)
-    rows.first_frames.append(first)
-    rows.lines.append(line)
-    return ""
-
-
-def _misfit(line: str, is_file: bool, numbers: list[int]) -> str:
-    shown = repr(line.strip()[:80])
-    if not numbers:
-        return f"{shown} has no label; expected `path label`"
-    if is_file:
-        return f"{shown} has {len(numbers)} numbers after a video file: several labels? expected `path label`"
-    return f"{shown} has {len(numbers)} numbers; expected one of {', '.join(list(_COLUMNS[False].values())[1:])}"
+    if listed.first != 1 or min((label for label in rows.labels if label >= 0), default=0) < 1:
+        return []
+    for place, label in enumerate(rows.labels):
+        rows.labels[place] = label - (label > 0)
+    return [f"the labels of {rows.path.name} are counted from 1, as the class names are: 1 is {listed.names[0]!r}"]
 
 
 def check_labels(rows: Rows, num_classes: int) -> None:
@@ -333,17 +236,27 @@ def _check_stated_frames(base: Path, rows: Rows) -> None:
 
 
 def _locate(root: Path, rows: Rows, split: str) -> tuple[Path, list[str]]:
-    """The folder in which the paths begin, and some of those that are there."""
+    """The folder in which the paths begin, and some of those that are there.
+
+    Paths that were written on another system, with backslashes or in another Unicode form, are taken as they are here.
+    """
     inner = dict.fromkeys([*_BASES, f"videos_{split}", f"rawframes_{split}", split, *list_folder(root)[0]])
     bases = [root, rows.path.parent, *(root / name for name in inner)]
     bases = [base for base in dict.fromkeys(bases) if base.is_dir()]
-    probes = evenly(rows.paths)
+    probes, best = evenly(rows.paths), _PATH_FORMS[0]
+    forms = [form for form in _PATH_FORMS if form is best or [*map(form, probes)] != probes]
     for paths in (probes, rows.paths):  # all of them only where none of some is there
         for base in bases:
-            present = [*islice((path for path in paths if _exists(base, path, rows.are_files)), _PROBES)]
-            if present:
+            if paths is probes:
+                best = max(forms, key=lambda form: sum(_exists(base, form(path), rows.are_files) for path in probes))
+            there = (path for path in map(best, paths) if _exists(base, path, rows.are_files))
+            if present := [*islice(there, _PROBES)]:
+                if best is not _PATH_FORMS[0]:
+                    rows.paths = PathTable.from_paths(map(best, rows.paths))
+                rows.are_files = rows.are_files or (base / present[0]).is_file()  # of an ending that nobody knows
                 return base, present
-    kind = "video files" if rows.are_files else "frame folders"
+        best = _PATH_FORMS[0]
+    kind = "video files" if rows.are_files else "videos"
     raise FileNotFoundError(
         f"not one of the {len(rows.paths)} {kind} of {rows.path} is there, for example {rows.paths[0]}; looked in "
         f"{first_names([str(base) for base in bases])}; --data-dir is the folder in which the listed paths begin"
@@ -352,4 +265,44 @@ def _locate(root: Path, rows: Rows, split: str) -> tuple[Path, list[str]]:
 
 def _exists(base: Path, path: str, is_file: bool) -> bool:
     place = os.path.join(base, path)  # noqa: PTH118  # a Path each is slow
-    return os.path.isfile(place) if is_file else os.path.isdir(place)  # noqa: PTH112, PTH113
+    return os.path.isfile(place) if is_file else os.path.exists(place)  # noqa: PTH110, PTH113
+
+
+def _with_slashes(path: str) -> str:
+    return path.replace("\\", "/")
+
+
+_PATH_FORMS: tuple[Callable[[str], str], ...] = (
+    lambda path: path,
+    _with_slashes,
+    lambda path: unicodedata.normalize("NFC", _with_slashes(path)),
+    lambda path: unicodedata.normalize("NFD", _with_slashes(path)),
+)
+
+
+def named_by_file(root: Path, path: Path, folders: Sequence[str]) -> NamesFile | None:
+    """Class names from a file beside the list or in the data folder, if there is one.
+
+    Args:
+        root: the data folder.
+        path: path of the list.
+        folders: folders to search in, below the data folder.
+    """
+    found = find_file(path.parent, ("",), NAME_FILES) or find_file(root, folders, NAME_FILES)
+    return read_names_file(found) if found else None
+
+
+def names_by_folder(paths: Iterable[str], labels: Iterable[int]) -> list[str] | None:
+    """Class names from the folders of the videos, if each label has a folder of its own, and each folder a label.
+
+    Args:
+        paths: paths of the videos.
+        labels: labels of the videos.
+    """
+    folder_of: dict[int, str] = {}
+    for path, label in zip(map(_with_slashes, paths), labels, strict=True):
+        folder = path.rpartition("/")[0].rpartition("/")[2]
+        if not folder or folder_of.setdefault(label, folder) != folder:
+            return None
+    names = [plain_name(folder_of.get(label, "")) for label in range(max(folder_of, default=-1) + 1)]
+    return names if len(set(names)) == len(names) > 1 and all(names) else None

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from timm_video_psn.data.datasets.labels import plain_name
 from timm_video_psn.data.datasets.locate import AT_MOST, list_folder
 from timm_video_psn.files import first_names
+
+_NUMBERED_NAME = re.compile(r"(?P<number>\d{1,6})(?:[ \t]*[,;:\t][ \t]*|[ \t]+)(?P<name>\S.*)")
 
 
 class NoAnnotationsError(FileNotFoundError):
@@ -98,33 +102,80 @@ def note_of_names(path: Path) -> str:
     return f"there are no training annotations: {path.name} names the classes, and it may lack some"
 
 
+def text_encoding(path: Path) -> str:
+    """Returns the encoding of a text file: UTF-16 where it says so at its beginning, as Excel's "Unicode text" does.
+
+    Args:
+        path: text file.
+
+    Raises:
+        ValueError: it is neither UTF-8 nor marked as UTF-16.
+    """
+    with path.open("rb") as file:
+        start = file.read(256)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if b"\0" in start:
+        raise ValueError(f"{path} is no UTF-8 text (byte {start.index(0)} is 0); save it as UTF-8")
+    return "utf-8-sig"
+
+
 def read_text(path: Path) -> str:
-    """Content of a text file, with or without a byte order mark.
+    """Content of a text file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
     Raises:
         ValueError: it is no text.
     """
+    encoding = text_encoding(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding=encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        name = "UTF-16" if encoding == "utf-16" else "UTF-8"
+        raise ValueError(f"{path} is no {name} text (byte {error.start}); save it as UTF-8") from error
+
+
+class NamesFile(NamedTuple):
+    """Class names in the order of a file, and the number that it gives the first."""
+
+    names: list[str]
+    first: int = 0
 
 
 def read_names(path: Path) -> list[str]:
-    """Class names in label order: a name a line, or JSON: a list of names, or an object of name: label."""
+    """Class names in label order; see `read_names_file`."""
+    return read_names_file(path).names
+
+
+def read_names_file(path: Path) -> NamesFile:
+    """Class names in label order: a name a line, or JSON: a list of names, or an object of name: label.
+
+    Where every line has its number before the name, from 0 or from 1 on, as in `1 Archery` or `0,"archery"`, the
+    numbers are no part of the names, and a header above them is none.
+    """
     text = read_text(path)
     if path.suffix.lower() != ".json":
-        return [plain_name(name) for line in text.splitlines() if (name := line.strip())]
+        return _numbered([plain_name(name) for line in text.splitlines() if (name := line.strip())])
     content = parse_json(path, text)
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
-        return [plain_name(name) for name in content]
+        return NamesFile([plain_name(name) for name in content])
     try:
         labels = {plain_name(name.strip('"')): int(label) for name, label in content.items()}
     except (AttributeError, TypeError, ValueError):
         raise ValueError(f"{path}: expected a list of names, or an object of name: label") from None
     if sorted(labels.values()) != list(range(len(labels))):
         raise ValueError(f"{path}: the labels of {len(labels)} names are not 0 to {len(labels) - 1}, each once")
-    return sorted(labels, key=lambda name: labels[name])
+    return NamesFile(sorted(labels, key=lambda name: labels[name]))
+
+
+def _numbered(lines: list[str]) -> NamesFile:
+    """The names of lines that all begin with a number; the lines themselves where they do not."""
+    for start in (0, 1):  # with a header or without
+        matches = [_NUMBERED_NAME.fullmatch(line) for line in lines[start:]]
+        numbered = {int(match["number"]): match["name"].strip('"') for match in matches if match}
+        first = min(numbered, default=0)
+        if len(numbered) == len(matches) > 1 and first <= 1 and max(numbered) == first + len(matches) - 1:
+            return NamesFile([numbered[number] for number in sorted(numbered)], first)
+    return NamesFile(lines)
 
 
 def parse_json(path: Path, text: str, **options: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -66,7 +67,10 @@ class ImageNames(NamedTuple):
         Args:
             folders: frame folders; the first few are looked at.
         """
-        found = [names for folder in islice(folders, _PROBES) if (names := cls.found_in(folder)) is not None]
+        found = []
+        for folder in islice(folders, _PROBES):
+            with suppress(OSError):  # one that cannot be read says so when its video is
+                found += [names for names in (cls.found_in(folder),) if names is not None]
         return Counter(found).most_common(1)[0][0] if found else None
 
     def name(self, folder: Path, number: int) -> str:
