@@ -32,7 +32,7 @@ from timm_video_psn.data.datasets.index import VideoIndex
 from timm_video_psn.data.video.errors import DecodeError, in_plain_words
 from timm_video_psn.data.video.frame_folder import frame_names, is_folder, read_image
 from timm_video_psn.data.video.limits import CLIP_SIDE_PX
-from timm_video_psn.data.video.reader import VideoReader
+from timm_video_psn.data.video.reader import VideoReader, check_is_file
 
 Member = tuple[str, bytes]  # what follows the key and a dot in its name, and its content
 
@@ -90,6 +90,7 @@ def _read(index: VideoIndex, number: int) -> tuple[list[Member], int | None]:
     elif is_folder(path):
         files = [path / name for name in frame_names(path)]
     else:
+        check_is_file(path)
         with in_plain_words(path, "the file cannot be read"):
             return [(_ending(path), path.read_bytes())], None
     with in_plain_words(path, "its images cannot be read"):

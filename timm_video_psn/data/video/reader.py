@@ -201,6 +201,7 @@ def _open_source(path: Path, decoder: Decoder, max_pixels: int) -> FrameSource:
         return FrameFolder(path, max_pixels)
     if not is_there(path):
         raise DecodeError(path, "there is no such file or folder; check the name and the data folder")
+    check_is_file(path)
     if decoder == "torchcodec":
         from timm_video_psn.data.video.torchcodec_backend import TorchcodecFile
 
@@ -208,6 +209,20 @@ def _open_source(path: Path, decoder: Decoder, max_pixels: int) -> FrameSource:
     from timm_video_psn.data.video.pyav_backend import VideoFile  # loads FFmpeg, which frame folders do without
 
     return VideoFile(path, max_pixels=max_pixels)
+
+
+def check_is_file(path: Path) -> None:
+    """Raises where a path is no file, but a pipe or a device, from which reading might never return.
+
+    Args:
+        path: video.
+
+    Raises:
+        DecodeError: It is no file, or the file system does not tell.
+    """
+    with in_plain_words(path, "it cannot be reached"):
+        if path.exists() and not path.is_file():
+            raise DecodeError(path, "it is neither file nor folder, but a pipe, socket or device")
 
 
 def is_there(path: Path) -> bool:
