@@ -1,11 +1,12 @@
-"""PSN on the smallest model of every model file of timm: supported, refused with its reason, or failed.
+"""PSN with default settings on timm's models: supported, refused with its reason, or failed.
 
-    python benchmarks/backbone_sweep.py                       # all of them; an hour on 2 cores, in parts that resume
+    python benchmarks/backbone_sweep.py                       # the smallest model of every file; an hour on 2 cores
     python benchmarks/backbone_sweep.py --modules swin_transformer hiera
-    python benchmarks/backbone_sweep.py --report > docs/backbones.md
+    python benchmarks/backbone_sweep.py --small 3             # also every model of at most 3 million parameters
+    python benchmarks/backbone_sweep.py --small 3 --report > docs/backbones.md
 
-`SUPPORTED` says what a backbone has to do. Results are kept in --output, one line per model file; for the same timm
-only failures are measured again.
+`SUPPORTED` says what a backbone has to do. Results are kept in --output, one line a model; for the same timm only
+failures are measured again, so that an interrupted sweep resumes.
 """
 
 import argparse
@@ -30,26 +31,39 @@ A backbone is supported if it passes three checks with random weights:
 2. Every temporal module is called exactly once.
 3. A training step on 2-frame clips gives every parameter of every temporal module a gradient.
 """
-PROPORTIONS = (0.25, 0.5, 1.0)  # narrow models need more than the paper's quarter for seven branches
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modules", nargs="+", default=timm_files(), help="timm's model files; default: all")
+    parser.add_argument("--small", type=float, metavar="M", help="add every model of at most M million parameters")
     parser.add_argument("--output", type=Path, default=Path("output/backbone_sweep.jsonl"))
     parser.add_argument("--report", action="store_true", help="print what is known as Markdown, and measure nothing")
     args = parser.parse_args()
 
-    known = read_results(args.output, again=not args.report)
+    sizes = {module: model_sizes(module) for module in tqdm(args.modules, desc="sizes")}
+    first = {min(known, key=lambda name: known[name]): module for module, known in sizes.items()}
+    small = {
+        name: module for module, known in sizes.items() for name, size in known.items() if size <= (args.small or 0)
+    }
+    results = read_results(args.output, again=not args.report)
     if not args.report:
         warnings.filterwarnings("ignore")
-        for module in tqdm([module for module in args.modules if module not in known]):
-            known[module] = {"module": module, "timm": timm.__version__, **examine(module)}
+        for name, module in tqdm([item for item in {**first, **small}.items() if item[0] not in results]):
+            found = {"module": module, "millions": round(sizes[module][name], 2), **examine(name)}
+            results[name] = {"timm": timm.__version__, **found}
             args.output.parent.mkdir(parents=True, exist_ok=True)
             with args.output.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(known[module]) + "\n")
-            tqdm.write(line(known[module]))
-    report([known[module] for module in args.modules if module in known], args.modules)
+                file.write(json.dumps(results[name]) + "\n")
+            tqdm.write(line(results[name]))
+    print("# PSN on timm's backbones\n")
+    print(f"timm {timm.__version__}, default settings, measured by `python benchmarks/backbone_sweep.py`. {SUPPORTED}")
+    print("Branches widened: the levels where a quarter of the channels would leave branches without any, so that each")
+    print("gets four.\n\n## The smallest model of every file\n")
+    report([results[name] for name in first if name in results], len(first))
+    if small:
+        print(f"\n## Every model of at most {args.small:g} million parameters\n")
+        report([results[name] for name in small if name in results], len(small))
 
 
 def timm_files() -> list[str]:
@@ -70,14 +84,13 @@ def read_results(path: Path, again: bool) -> dict[str, dict[str, Any]]:
         except json.JSONDecodeError:
             continue
         if result["timm"] == timm.__version__ and (not again or result["status"] != "failed"):
-            found[result["module"]] = result
+            found[result["model"]] = result
     return found
 
 
-def examine(module: str) -> dict[str, Any]:
-    """Status of a model file's smallest model, with the reason if it is not supported."""
-    name, millions = smallest(module)
-    result: dict[str, Any] = {"model": name, "millions": round(millions, 2)}
+def examine(name: str) -> dict[str, Any]:
+    """Status of a model, with the reason if it is not supported."""
+    result: dict[str, Any] = {"model": name}
     try:
         plain = timm.create_model(name, num_classes=7).eval()
         size = input_size(plain)
@@ -86,13 +99,15 @@ def examine(module: str) -> dict[str, Any]:
         return {**result, "status": "no classifier", "reason": one_line(error)}
     if not isinstance(logits, torch.Tensor) or logits.shape != (1, 7):
         return {**result, "status": "no classifier", "reason": "num_classes=7 does not give 7 logits"}
+    torch.manual_seed(0)
     try:
-        net, proportion = build(name)
+        net = timm.create_model("video_net", backbone=name, temporal="psn", num_frames=2, num_classes=7)
     except ValueError as error:
         return {**result, "status": "refused", "reason": one_line(error)}
     except Exception as error:
         return {**result, "status": "failed", "reason": one_line(error)}
-    result |= {"proportion": proportion, "sites": len(net.sites), "kind": kind(net)}
+    widened = sum(bool(item.note) for item in injected(net))
+    result |= {"sites": len(net.sites), "widened": widened, "kind": kind(net)}
     try:
         check(net, plain, torch.randn(2, 3, 2, *size))
     except Exception as error:
@@ -100,14 +115,13 @@ def examine(module: str) -> dict[str, Any]:
     return {**result, "status": "supported", "reason": ""}
 
 
-def smallest(module: str) -> tuple[str, float]:
-    """Name and millions of parameters of the smallest model of a file."""
+def model_sizes(module: str) -> dict[str, float]:
+    """Millions of parameters of each model of a file."""
     counts = {}
     for name in timm.list_models(module=module):
         with torch.device("meta"):
             counts[name] = sum(parameter.numel() for parameter in timm.create_model(name).parameters()) / 1e6
-    name = min(counts, key=lambda name: counts[name])
-    return name, counts[name]
+    return counts
 
 
 def input_size(model: Any) -> tuple[int, int]:
@@ -116,21 +130,6 @@ def input_size(model: Any) -> tuple[int, int]:
     if cfg.get("fixed_input_size"):
         return tuple(cfg["input_size"][1:])
     return tuple((cfg.get("min_input_size") or (3, 96, 96))[1:])
-
-
-def build(name: str) -> tuple[Any, float]:
-    """The video model with the smallest proportion that leaves no branch without a channel."""
-    for proportion in PROPORTIONS:
-        torch.manual_seed(0)
-        try:
-            net = timm.create_model(
-                "video_net", backbone=name, temporal="psn", num_frames=2, num_classes=7, proportion=proportion
-            )
-            return net, proportion
-        except ValueError as error:
-            if proportion == PROPORTIONS[-1] or "channels" not in str(error):
-                raise
-    raise AssertionError("the last proportion either builds or raises")
 
 
 def kind(net: Any) -> str:
@@ -176,31 +175,25 @@ def line(result: dict[str, Any]) -> str:
     return f"{result['status']:<14}{result['module']:<28}{result['model']:<36}{result['reason']}"
 
 
-def report(results: list[dict[str, Any]], asked: list[str]) -> None:
+def report(results: list[dict[str, Any]], asked: int) -> None:
     """A Markdown table, and the count."""
-    print("# PSN on timm's backbones\n")
-    print(f"The smallest model of every model file in timm {timm.__version__}, measured by")
-    print(f"`python benchmarks/backbone_sweep.py`. {SUPPORTED}")
-    print("| timm file | model | parameters, M | feature layout | sites | proportion | status |")
+    print("| timm file | model | parameters, M | feature layout | sites | branches widened | status |")
     print("|---|---|---|---|---|---|---|")
-    for result in sorted(results, key=lambda result: result["module"]):
+    for result in sorted(results, key=lambda result: (result["module"], result["millions"])):
         status = result["status"] + (f": {result['reason']}" if result["reason"] else "")
         cells = [result["module"], result["model"], result["millions"]]
-        cells += [result.get(key, "") for key in ("kind", "sites", "proportion")]
+        cells += [result.get(key, "") for key in ("kind", "sites", "widened")]
         print("| " + " | ".join(map(str, [*cells, status.replace("|", "/")])) + " |")
     counts = {status: sum(result["status"] == status for result in results) for status in ("supported", "refused")}
     classifiers = [result for result in results if result["status"] != "no classifier"]
     share = counts["supported"] / max(1, len(classifiers))
     failed = len(classifiers) - sum(counts.values())
+    none = len(results) - len(classifiers)
     print(
-        f"\n{counts['supported']} of {len(classifiers)} model files with classifiers are supported ({share:.1%}), ",
-        end="",
+        f"\n{counts['supported']} of {len(classifiers)} models with classifiers are supported ({share:.1%}),", end=" "
     )
-    print(
-        f"{counts['refused']} rejected, {failed} failed; {len(results) - len(classifiers)} have no classifier.", end=""
-    )
-    missing = len(asked) - len(results)
-    print(f" {missing} files are not measured yet." if missing else "")
+    print(f"{counts['refused']} rejected, {failed} failed; {none} have no classifier.", end="")
+    print(f" {asked - len(results)} are not measured yet." if asked > len(results) else "")
 
 
 if __name__ == "__main__":

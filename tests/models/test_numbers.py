@@ -177,8 +177,11 @@ def test_tam_has_the_25_6_million_parameters_of_its_paper_with_400_classes():
     assert millions(parameters(model), 1) == 25.6
 
 
-def test_tea_on_plain_bottlenecks_has_14_8_million_parameters():
-    assert millions(parameters(build("tea_resnet50")), 1) == 14.8  # official, of wider Res2Net blocks: more
+def test_tea_has_the_parameters_and_multiply_adds_of_its_paper():
+    model = build("tea_res2net50_26w_4s")
+    assert millions(parameters(model), 1) == 24.5
+    assert round(multiply_adds(model, 8) / 1e9, 1) == 34.5  # paper: 35, whose counter also counts norms
+    assert millions(parameters(build("tea_16w_resnet50")), 1) == 14.8  # on plain bottlenecks: narrower blocks
 
 
 def test_gst_computes_its_3d_convolution_with_no_more_multiply_adds():

@@ -2,7 +2,6 @@
 
 import copy
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import timm
@@ -15,14 +14,15 @@ from torch import Tensor, nn
 
 from tests.models.light_models import settle
 from timm_video_psn import VideoNet
-from timm_video_psn.layers import Placement, TemporalModule
+from timm_video_psn.layers import TemporalModule
+from timm_video_psn.layers.temporal_module import Position
 from timm_video_psn.models.injection_point import InjectionPoint
 from timm_video_psn.models.residual_blocks import block_points
 
-KINDS = [kind for kind in get_args(Placement) if kind != "level"]
+KINDS = ["residual_branch", "before_conv2", "replace_conv2", "replace_conv2_norm_act", "after_last_conv"]
 # Arguments of timm's test_resnet, which has basic blocks and, in layer3, a bottleneck.
-BLOCKS: dict[str, dict] = {"gst": {}, "gsm": {}, "tea": {"block": Bottleneck}, "tam": {}}
-INJECTED, REPLACING = ("gsm", "tam"), ("gst", "tea")
+BLOCKS: dict[str, dict] = {"gst": {}, "gsm": {}, "tea_16w": {"block": Bottleneck}, "tam": {}}
+INJECTED, REPLACING = ("gsm", "tam"), ("gst", "tea_16w")
 
 
 def build(temporal: str, **kwargs) -> VideoNet:
@@ -50,28 +50,29 @@ def test_bottlenecks_have_every_kind_of_place():
     with torch.device("meta"):
         backbone = timm.create_model("resnet50")
     second = {kind: block_points(backbone, kind)[4] for kind in KINDS}  # the second block of layer2
+    where = Position(1, 1, (3, 4, 6, 3))
     assert second == {
-        "residual_branch": InjectionPoint("layer2", "layer2.1.conv1", 512, mode="before"),
-        "before_conv2": InjectionPoint("layer2", "layer2.1.conv2", 128, mode="before"),
-        "replace_conv2": InjectionPoint("layer2", "layer2.1.conv2", 128, mode="instead"),
+        "residual_branch": InjectionPoint("layer2", "layer2.1.conv1", 512, mode="before", position=where),
+        "before_conv2": InjectionPoint("layer2", "layer2.1.conv2", 128, mode="before", position=where),
+        "replace_conv2": InjectionPoint("layer2", "layer2.1.conv2", 128, mode="instead", position=where),
         "replace_conv2_norm_act": InjectionPoint(
-            "layer2", "layer2.1.conv2", 128, mode="instead", further=("layer2.1.bn2", "layer2.1.act2")
+            "layer2", "layer2.1.conv2", 128, mode="instead", further=("layer2.1.bn2", "layer2.1.act2"), position=where
         ),
-        "after_last_conv": InjectionPoint("layer2", "layer2.1.conv3", 512, mode="after"),
+        "after_last_conv": InjectionPoint("layer2", "layer2.1.conv3", 512, mode="after", position=where),
     }
     for kind in KINDS:
         points = block_points(backbone, kind)
         assert len(points) == 3 + 4 + 6 + 3
-        assert [i for i, point in enumerate(points) if point.opens_stage] == [0, 3, 7, 13]
+        assert [i for i, point in enumerate(points) if point.position.opens_stage] == [0, 3, 7, 13]
 
 
 def test_basic_blocks_have_those_that_do_not_need_a_middle():
     with torch.device("meta"):
         backbone = timm.create_model("resnet18")
-    first = InjectionPoint("layer2", "layer2.0.conv1", 64, mode="before", opens_stage=True)
+    first = InjectionPoint("layer2", "layer2.0.conv1", 64, mode="before", position=Position(1, 0, (2, 2, 2, 2)))
     assert block_points(backbone, "residual_branch")[2] == first
     for kind, mode in (("before_conv2", "before"), ("replace_conv2", "instead"), ("after_last_conv", "after")):
-        second = InjectionPoint("layer2", "layer2.0.conv2", 128, mode=mode, opens_stage=True)
+        second = InjectionPoint("layer2", "layer2.0.conv2", 128, mode=mode, position=Position(1, 0, (2, 2, 2, 2)))
         assert block_points(backbone, kind)[2] == second
     with pytest.raises(
         ValueError, match=r"layer1\.0 is a BasicBlock, which has no norm and activation between .*resnet50"
@@ -79,12 +80,11 @@ def test_basic_blocks_have_those_that_do_not_need_a_middle():
         block_points(backbone, "replace_conv2_norm_act")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_only_tsm_leaves_out_every_second_block_of_deep_networks(kind):
+@pytest.mark.parametrize(("temporal", "count"), [("tsm", 2 + 2 + 12 + 2), ("tam", 3 + 4 + 23 + 3)])
+def test_only_tsm_leaves_out_every_second_block_of_deep_networks(temporal, count):
     with torch.device("meta"):
-        backbone = timm.create_model("resnet101")
-    points = block_points(backbone, kind)
-    assert len(points) == (2 + 2 + 12 + 2 if kind == "residual_branch" else 3 + 4 + 23 + 3)
+        model = timm.create_model("video_net", backbone="resnet101", temporal=temporal)
+    assert len(temporal_modules(model.backbone)) == count
 
 
 # What timm's classes call the three convolutions of a block; how many blocks have a place.
@@ -123,8 +123,9 @@ def test_res2net_splits_its_middle():
     replaced = [point.target for point in block_points(backbone, "replace_conv2")]
     assert replaced[:3] == [f"layer1.0.convs.{i}" for i in range(3)]
     assert len(replaced) == 3 * 16
-    before = block_points(backbone, "before_conv2")[0]
-    assert before == InjectionPoint("layer1", "layer1.0.bn1", 104, mode="after", opens_stage=True, activated=True)
+    assert block_points(backbone, "before_conv2")[0] == InjectionPoint(
+        "layer1", "layer1.0.bn1", 104, mode="after", position=Position(0, 0, (3, 4, 6, 3)), activated=True
+    )
 
 
 # Small backbones of each family, with what makes them act.
@@ -179,20 +180,20 @@ def test_backbones_without_a_place_are_named(backbone, kind, text):
     [
         ("gst_resnet50", "layer1.0.conv2", "GroupedSpatialTemporal"),
         ("gsm_resnet50", "layer1.0.conv3.temporal", "GateShift"),
-        ("tea_resnet50", "layer1.0.conv2", "TemporalExcitationAggregation"),
+        ("tea_16w_resnet50", "layer1.0.conv2", "BottleneckExcitationAggregation"),
         ("tam_resnet50", "layer1.0.conv2.temporal", "TemporalAdaptive"),
     ],
 )
 def test_every_block_of_the_named_models_has_its_module(name, target, kind):
     with torch.device("meta"):
         model = timm.create_model(name)
-    found = temporal_modules(model.backbone)
+    found = {name: module for name, module in temporal_modules(model.backbone).items() if type(module).__name__ == kind}
     assert len(found) == 16
-    assert (next(iter(found)), type(found[target]).__name__) == (target, kind)
+    assert next(iter(found)) == target
 
 
 def test_tea_takes_the_norm_and_the_activation_along():
-    block = build("tea").backbone.layer1[0]
+    block = build("tea_16w").backbone.layer1[0]
     assert isinstance(block.bn2, nn.Identity)
     assert isinstance(block.act2, nn.Identity)
     assert isinstance(block.conv2.aggregation.convolved[0].act, nn.ReLU)
@@ -277,7 +278,7 @@ def test_looks_at_the_order_of_frames_and_keeps_clips_apart(temporal, clip):
     torch.testing.assert_close(torch.cat([model(one[None]) for one in clip]), logits)
 
 
-@pytest.mark.parametrize("temporal", ["gst", "gsm", "tea"])
+@pytest.mark.parametrize("temporal", ["gst", "gsm", "tea_16w"])
 @pytest.mark.parametrize("num_frames", [1, 3])
 def test_takes_clips_of_any_length_and_images(temporal, num_frames, clip):
     model = acting(build(temporal))
@@ -383,5 +384,12 @@ def test_a_saved_model_comes_back_by_its_folder(temporal, clip: Tensor, tmp_path
 
 
 def test_the_names_are_registered():
-    names = {"gst_resnet50", "gst_resnet101", "gsm_resnet50", "tea_resnet50", "tam_resnet50"}
+    names = {
+        "gst_resnet50",
+        "gst_resnet101",
+        "gsm_resnet50",
+        "gsm_inception_v3",
+        "tea_res2net50_26w_4s",
+        "tam_resnet50",
+    }
     assert names <= set(timm.list_models(module="video_baselines"))

@@ -10,7 +10,6 @@ from timm_video_psn.layers.baselines.receptive_field import (
 )
 from timm_video_psn.layers.baselines.shift import TemporalShift
 from timm_video_psn.layers.baselines.tam import TemporalAdaptive
-from timm_video_psn.layers.baselines.tea import TemporalExcitationAggregation
 from timm_video_psn.layers.branches import SpatialBank, TemporalBank, group_widths
 from timm_video_psn.layers.clip import fold_clip, frames_to_rows, rows_to_frames, unfold_clip
 from timm_video_psn.layers.enhanced_residual import EnhancedResidual
@@ -34,7 +33,6 @@ __all__ = [
     "SpatialBank",
     "TemporalAdaptive",
     "TemporalBank",
-    "TemporalExcitationAggregation",
     "TemporalModule",
     "TemporalShift",
     "block_norms",

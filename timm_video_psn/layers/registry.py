@@ -15,7 +15,8 @@ from timm_video_psn.layers.baselines.receptive_field import (
 )
 from timm_video_psn.layers.baselines.shift import TemporalShift
 from timm_video_psn.layers.baselines.tam import TemporalAdaptive
-from timm_video_psn.layers.baselines.tea import TemporalExcitationAggregation
+from timm_video_psn.layers.baselines.tea import ChannelwiseTemporal, MotionExcitation, ShiftedTemporal
+from timm_video_psn.layers.baselines.tea_bottleneck import BottleneckExcitationAggregation
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
 from timm_video_psn.layers.temporal_module import TemporalModule
 
@@ -25,7 +26,8 @@ TEMPORAL_MODULES: dict[str, tuple[type[TemporalModule], ...]] = {
     "tsm": (TemporalShift,),
     "gst": (GroupedSpatialTemporal,),
     "gsm": (GateShift,),
-    "tea": (TemporalExcitationAggregation,),
+    "tea": (MotionExcitation, ChannelwiseTemporal, ShiftedTemporal),
+    "tea_16w": (BottleneckExcitationAggregation,),
     "tam": (TemporalAdaptive,),
     "psn": (ActionPerceptronSynthesizer,),
     "rf_s": (ReceptiveFieldSmall,),

@@ -1,12 +1,41 @@
 """What every temporal module is to the rest of the package."""
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 Placement = Literal[
-    "level", "residual_branch", "before_conv2", "replace_conv2", "replace_conv2_norm_act", "after_last_conv"
+    "level",
+    "residual_branch",
+    "before_conv2",
+    "before_split",
+    "before_each_subset",
+    "last_subset",
+    "replace_conv2",
+    "replace_conv2_norm_act",
+    "after_last_conv",
 ]
+
+
+@dataclass(frozen=True)
+class Position:
+    """Which block of a backbone a place is in.
+
+    Attributes:
+        stage: number of the stage, from 0 on.
+        block: number of the block in its stage, from 0 on.
+        depths: blocks in each stage.
+    """
+
+    stage: int
+    block: int
+    depths: tuple[int, ...]
+
+    @property
+    def opens_stage(self) -> bool:
+        """Whether it is the first block of its stage."""
+        return self.block == 0
 
 
 class TemporalModule(nn.Module):
@@ -17,7 +46,9 @@ class TemporalModule(nn.Module):
     - `level`: after each feature level but the last.
     - `residual_branch`: before the first convolution of each residual branch.
     - `before_conv2`: before the convolution of each residual branch that mixes space, a ResNet's second.
-    - `replace_conv2`: in place of this convolution; the class then has a `replacing` of its own.
+    - `before_split`, `before_each_subset`, `last_subset`: in the middle of a Res2Net's branch. Before the channels are
+      split into subsets, before the convolution of each subset, and on the subset that has none.
+    - `replace_conv2`: in place of the convolution that mixes space; the class then has a `replacing` of its own.
     - `replace_conv2_norm_act`: in place of this convolution and of the norm and the activation after it.
     - `after_last_conv`: after the last convolution of each residual branch, before its norm.
 
@@ -33,14 +64,23 @@ class TemporalModule(nn.Module):
         self.num_frames = num_frames
 
     @classmethod
-    def replacing(cls, old: tuple[Any, ...], num_frames: int, opens_stage: bool, **settings: Any) -> "TemporalModule":
+    def wants(cls, position: Position) -> bool:
+        """Whether a system has this module in a block; it is asked for all blocks with the place.
+
+        Args:
+            position: the block.
+        """
+        return True
+
+    @classmethod
+    def replacing(cls, old: tuple[Any, ...], num_frames: int, position: Position, **settings: Any) -> "TemporalModule":
         """The module that takes the place of others, with what it can use of their weights.
 
         Args:
             old: the convolution, and for `replace_conv2_norm_act` the norm and the activation after it.
             num_frames: frames T of a clip.
-            opens_stage: whether their block is the first of its stage.
-            **settings: as for the class.
+            position: their block.
+            **settings: settings of the class.
 
         Raises:
             ValueError: the module cannot do what the old ones do.

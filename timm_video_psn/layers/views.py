@@ -116,6 +116,31 @@ class EachItem(nn.Module):
         return f"items={self.items}"
 
 
+class TailView(nn.Module):
+    """A temporal module for the last channels of a map; the others pass by.
+
+    Args:
+        module: takes and returns (B*T, width, H, W).
+        width: number of the channels.
+
+    Shape:
+        x: (B*T, C, H, W) -> same
+    """
+
+    def __init__(self, module: nn.Module, width: int):
+        super().__init__()
+        self.module = module
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The module's result on the last channels."""
+        return torch.cat([x[:, : -self.width], self.module(x[:, -self.width :])], dim=1)
+
+    def extra_repr(self) -> str:
+        """The width, for print(model)."""
+        return f"width={self.width}"
+
+
 @dataclass(frozen=True)
 class View:
     """What a backbone passes on at some place.
@@ -125,12 +150,14 @@ class View:
         prefix: number of class and register tokens before the map's tokens.
         order: the token at each place of the map, (H, W), if tokens do not run by rows.
         items: where a tuple or list is passed on: (index, channels) of the items that get a module.
+        tail: number of the last channels, if the module is for them alone.
     """
 
     kind: Kind = "NCHW"
     prefix: int = 0
     order: Tensor | None = None
     items: tuple[tuple[int, int], ...] | None = None
+    tail: int = 0
 
     def build(self, create: Callable[[int], nn.Module], channels: int) -> nn.Module:
         """The temporal module for this place: as created, or inside of what this file has for the layout.
@@ -144,6 +171,8 @@ class View:
         return self._show(create(channels))
 
     def _show(self, module: nn.Module) -> nn.Module:
+        if self.tail:
+            return TailView(module, self.tail)
         return module if self.kind == "NCHW" else MapView(module, self.kind, self.prefix, self.order)
 
 

@@ -35,12 +35,16 @@ def add_temporal_modules(
     Raises:
         ValueError: a site or a setting is unknown, or does not fit the backbone.
     """
-    modules = temporal_modules(temporal)
+    modules = temporal_modules(_current_name(temporal, backbone))
     if not modules and sites is not None:
         raise ValueError(f"sites={sites} given, but temporal={temporal!r} has no module to put there")
     levels = {}
     for module in modules:
-        points = injection_points(backbone, module.placement, sites)
+        points = [
+            point
+            for point in injection_points(backbone, module.placement, sites)
+            if point.position is None or module.wants(point.position)
+        ]
         own = settings_of(module, settings)
         by_mode: dict[Mode, list[InjectionPoint]] = defaultdict(list)
         for point in points:
@@ -53,6 +57,17 @@ def add_temporal_modules(
         if item.note:
             _logger.info(f"{item.name}: {item.note}")
     return levels
+
+
+def _current_name(temporal: str, backbone: nn.Module) -> str:
+    """The system's name today: TEA on plain bottlenecks was `tea` until Res2Nets could have the official one."""
+    if temporal != "tea" or any(type(module).__name__ == "Bottle2neck" for module in backbone.modules()):
+        return temporal
+    _logger.warning(
+        f"temporal='tea' means the official TEA on a Res2Net now; on {type(backbone).__name__} it stands for "
+        "'tea_16w', its form for plain bottlenecks: use that name"
+    )
+    return "tea_16w"
 
 
 def _add(
@@ -69,7 +84,8 @@ def _add(
 
         def replacement(point: InjectionPoint) -> TemporalModule:
             old = tuple(backbone.get_submodule(name) for name in (point.target, *point.further))
-            return module.replacing(old, num_frames, point.opens_stage, **settings)
+            assert point.position is not None  # only blocks have places for what replaces
+            return module.replacing(old, num_frames, point.position, **settings)
 
         build = partial(_build_at, by_target, replacement)
         further = {name for point in points for name in point.further}

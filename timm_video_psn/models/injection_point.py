@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from timm_video_psn.layers.temporal_module import Position
 from timm_video_psn.layers.views import MAPS, View
 
 Mode = Literal["before", "after", "instead"]
@@ -19,7 +20,7 @@ class InjectionPoint:
         view: the layout of what the target passes on.
         mode: whether the module comes before, after or instead of its target.
         further: children right after the target that a replacing module takes the place of too.
-        opens_stage: whether it is in the first block of a stage.
+        position: the block that it is in; None between blocks.
         activated: whether the module sees the map after a ReLU that the backbone applies later. It must then give no
             negative values, so that the backbone's own ReLU changes nothing.
     """
@@ -30,5 +31,5 @@ class InjectionPoint:
     view: View = MAPS
     mode: Mode = "after"
     further: tuple[str, ...] = ()
-    opens_stage: bool = False
+    position: Position | None = None
     activated: bool = False

@@ -5,12 +5,12 @@ three follow the injection points of every placement, so that a new family is on
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
-from timm_video_psn.layers.temporal_module import Placement
+from timm_video_psn.layers.temporal_module import Placement, Position
 from timm_video_psn.layers.views import MAPS, View
 from timm_video_psn.models.injection_point import InjectionPoint
 
@@ -28,9 +28,9 @@ class _Block:
         spatial: the convolutions that mix space, side by side; none where a family has no plain ones.
         last: the last convolution, or the module that ends with it.
         further: norm and activation after the spatial convolution, if a module may take their place too.
-        opens_stage: whether it is the first block of its stage.
         last_view: the layout of what `last` passes on.
-        split: the norm after the first convolution, where what follows its ReLU is split among several convolutions.
+        split: the norm after the first convolution, if the channels are then split into one more subset than there
+            are spatial convolutions.
     """
 
     site: str
@@ -39,18 +39,20 @@ class _Block:
     spatial: tuple[str, ...]
     last: str
     further: tuple[str, ...] = ()
-    opens_stage: bool = False
     last_view: View = MAPS
     split: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Dotted name of the block, or of the branch."""
+        return self.first.rpartition(".")[0].removesuffix(".conv1").removesuffix(".pw_exp")
 
 
 def block_points(backbone: nn.Module, placement: Placement) -> list[InjectionPoint]:
     """The injection points of one placement in every residual branch, in the order of the network.
 
-    Before the first convolution (`residual_branch`) of a ResNet they are as TSM's official `make_temporal_shift`
-    chooses: every block of every stage, or every second one where the third stage has 23 blocks or more (ResNet-101,
-    -152). The official codes of the other modules have no such rule. In MobileNets and EfficientNets, as in TSM's
-    official MobileNetV2, only blocks with an expansion and a shortcut count.
+    In MobileNets and EfficientNets, as in TSM's official MobileNetV2, only blocks with an expansion and a shortcut
+    count.
 
     Args:
         backbone: a timm model of one of the families below.
@@ -66,13 +68,16 @@ def block_points(backbone: nn.Module, placement: Placement) -> list[InjectionPoi
             f"timm's classes {', '.join(_FAMILIES)}, or a temporal module that follows feature levels, as "
             "temporal='psn'"
         )
-    every = 2 if placement == "residual_branch" and len(getattr(backbone, "layer3", ())) >= 23 else 1
-    points: list[InjectionPoint] = []
-    index, site = 0, ""
+    by_site: dict[str, list[_Block]] = {}
     for block in family(backbone):
-        index, site = (index + 1, site) if block.site == site else (0, block.site)
-        if index % every == 0:
-            points += _points(backbone, block, placement)
+        by_site.setdefault(block.site, []).append(block)
+    depths = tuple(map(len, by_site.values()))
+    points = [
+        replace(point, position=Position(stage, i, depths))
+        for stage, members in enumerate(by_site.values())
+        for i, block in enumerate(members)
+        for point in _points(backbone, block, placement)
+    ]
     if not points:
         raise ValueError(
             f"{type(backbone).__name__} has no block with a place for placement={placement!r}; use another backbone, "
@@ -87,30 +92,30 @@ def _points(backbone: nn.Module, block: _Block, placement: Placement) -> list[In
     def conv(name: str) -> nn.Conv2d:
         return _convolution(backbone, block, name)
 
-    site, opens = block.site, block.opens_stage
+    site = block.site
     if placement == "residual_branch":
-        return [InjectionPoint(site, block.first, conv(block.first).in_channels, mode="before", opens_stage=opens)]
-    if placement == "before_conv2" and block.split:
+        return [InjectionPoint(site, block.first, conv(block.first).in_channels, mode="before")]
+    if placement == "before_split" or (placement == "before_conv2" and block.split):
         channels = conv(block.first).out_channels
-        return [InjectionPoint(site, block.split, channels, opens_stage=opens, activated=True)]
-    if placement == "before_conv2":
-        return [
-            InjectionPoint(site, name, conv(name).in_channels, mode="before", opens_stage=opens)
-            for name in block.spatial
-        ]
+        return [InjectionPoint(site, block.split, channels, activated=True)] if block.split else []
+    if placement in ("before_conv2", "before_each_subset"):
+        wanted = placement == "before_conv2" or block.split
+        return [InjectionPoint(site, name, conv(name).in_channels, mode="before") for name in block.spatial if wanted]
+    if placement == "last_subset":
+        width = conv(block.last).in_channels // (len(block.spatial) + 1)
+        view = View(tail=width)
+        return [InjectionPoint(site, block.last, width, view, mode="before")] if block.split else []
     if placement == "after_last_conv":
-        channels = _output_channels(backbone, block)
-        return [InjectionPoint(site, block.last, channels, block.last_view, opens_stage=opens)]
+        return [InjectionPoint(site, block.last, _output_channels(backbone, block), block.last_view)]
     if placement == "replace_conv2_norm_act" and not block.further:
         raise ValueError(
-            f"{block.first.rpartition('.')[0]} is a {block.kind}, which has no norm and activation between a spatial "
-            "and a last convolution; a module that replaces the middle of a block needs bottlenecks of three, as in "
-            "resnet26, resnet50 and larger"
+            f"{block.name} is a {block.kind}, which has no norm and activation between a spatial and a last "
+            "convolution; a module that replaces the middle of a block needs bottlenecks of three, as in resnet26, "
+            "resnet50 and larger"
         )
     further = block.further if placement == "replace_conv2_norm_act" else ()
     return [
-        InjectionPoint(site, name, conv(name).in_channels, mode="instead", further=further, opens_stage=opens)
-        for name in block.spatial
+        InjectionPoint(site, name, conv(name).in_channels, mode="instead", further=further) for name in block.spatial
     ]
 
 
@@ -143,14 +148,12 @@ def _resnet(backbone: _Backbone) -> Iterator[_Block]:
             name, kind = f"{stage}.{i}", type(block).__name__
             if kind == "Bottle2neck":  # of Res2Net: the middle is split among several convolutions
                 middle = tuple(f"{name}.convs.{k}" for k in range(len(block.convs)))
-                yield _Block(
-                    stage, kind, f"{name}.conv1", middle, f"{name}.conv3", opens_stage=i == 0, split=f"{name}.bn1"
-                )
+                yield _Block(stage, kind, f"{name}.conv1", middle, f"{name}.conv3", split=f"{name}.bn1")
             else:
                 three = hasattr(block, "conv3")
                 further = (f"{name}.bn2", f"{name}.act2") if three else ()
                 last = f"{name}.conv3" if three else f"{name}.conv2"
-                yield _Block(stage, kind, f"{name}.conv1", (f"{name}.conv2",), last, further, opens_stage=i == 0)
+                yield _Block(stage, kind, f"{name}.conv1", (f"{name}.conv2",), last, further)
 
 
 # The convolutions of EfficientNet's blocks with an expansion: first, spatial, last.
@@ -170,16 +173,16 @@ def _efficientnet(backbone: _Backbone) -> Iterator[_Block]:
             first, spatial, last = (f"blocks.{s}.{i}.{conv}" for conv in _EXPANDED[kind])
             if kind == "UniversalInvertedResidual" and isinstance(block.dw_mid, nn.Identity):
                 spatial = ""  # MobileNetV4 leaves it out where another one comes first
-            yield _Block(f"blocks.{s}", kind, first, (spatial,) if spatial else (), last, opens_stage=i == 0)
+            yield _Block(f"blocks.{s}", kind, first, (spatial,) if spatial else (), last)
 
 
 def _regnet(backbone: _Backbone) -> Iterator[_Block]:
     for stage in ("s1", "s2", "s3", "s4"):
-        for i, (key, block) in enumerate(getattr(backbone, stage).named_children()):
+        for key, block in getattr(backbone, stage).named_children():
             first, spatial, last = (f"{stage}.{key}.conv{k}.conv" for k in (1, 2, 3))
             if not hasattr(block.conv1, "conv"):  # with the activations first, the convolutions are bare
                 first, spatial, last = (f"{stage}.{key}.conv{k}" for k in (1, 2, 3))
-            yield _Block(stage, type(block).__name__, first, (spatial,), last, opens_stage=i == 0)
+            yield _Block(stage, type(block).__name__, first, (spatial,), last)
 
 
 def _convnext(backbone: _Backbone) -> Iterator[_Block]:
@@ -189,9 +192,7 @@ def _convnext(backbone: _Backbone) -> Iterator[_Block]:
             name = f"stages.{s}.blocks.{i}"
             view = MAPS if block.use_conv_mlp else View("NHWC")
             conv = f"{name}.conv_dw"
-            yield _Block(
-                f"stages.{s}", "ConvNeXtBlock", conv, (conv,), f"{name}.mlp", opens_stage=i == 0, last_view=view
-            )
+            yield _Block(f"stages.{s}", "ConvNeXtBlock", conv, (conv,), f"{name}.mlp", last_view=view)
 
 
 # The convolution after which the official GSM gates, in the branch of each block that its configuration names.

@@ -32,6 +32,9 @@ default_cfgs = generate_default_cfgs(
         "gst_resnet50": video_cfg("resnet50.tv_in1k"),
         "gst_resnet101": video_cfg("resnet101.tv_in1k"),
         "gsm_resnet50": video_cfg("resnet50.tv_in1k"),
+        "gsm_inception_v3": video_cfg("inception_v3.tv_in1k"),
+        "tea_res2net50_26w_4s": video_cfg("res2net50_26w_4s.in1k"),
+        "tea_16w_resnet50": video_cfg("resnet50.tv_in1k"),
         "tea_resnet50": video_cfg("resnet50.tv_in1k"),
         "tam_resnet50": video_cfg("resnet50.tv_in1k"),
         "rf_s_resnet50": video_cfg("resnet50.tv_in1k"),
@@ -133,8 +136,26 @@ def gsm_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
 
 
 @register_model
+def gsm_inception_v3(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """GSM on Inception v3, its paper's network."""
+    return create_named("gsm_inception_v3", pretrained, "inception_v3.tv_in1k", "gsm", kwargs)
+
+
+@register_model
+def tea_res2net50_26w_4s(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """TEA on Res2Net-50 26w x 4s, its paper's network."""
+    return create_named("tea_res2net50_26w_4s", pretrained, "res2net50_26w_4s.in1k", "tea", kwargs)
+
+
+@register_model
+def tea_16w_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """TEA on ResNet-50, whose bottlenecks become Res2Net bottlenecks of the same width: 16w x 4s."""
+    return create_named("tea_16w_resnet50", pretrained, "resnet50.tv_in1k", "tea_16w", kwargs)
+
+
+@register_model
 def tea_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
-    """TEA on ResNet-50, whose bottlenecks become Res2Net bottlenecks of the same width."""
+    """The former name of `tea_16w_resnet50`."""
     return create_named("tea_resnet50", pretrained, "resnet50.tv_in1k", "tea", kwargs)
 
 

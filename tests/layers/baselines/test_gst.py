@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 from timm_video_psn.layers import GroupedSpatialTemporal, fold_clip, unfold_clip
 from timm_video_psn.layers.baselines.gst import temporal_kernel
+from timm_video_psn.layers.temporal_module import Position
+
+BLOCK = Position(0, 0, (1,))
 
 
 def conv_loop(clip: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -44,7 +47,7 @@ def with_weights(module: GroupedSpatialTemporal, spatial: Tensor, temporal: Tens
 def test_agrees_with_the_loop_in_values_and_gradients(num_frames, stride, alpha, beta):
     channels = 8
     conv = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False).double()
-    module = GroupedSpatialTemporal.replacing((conv,), num_frames, False, alpha=alpha, beta=beta)
+    module = GroupedSpatialTemporal.replacing((conv,), num_frames, BLOCK, alpha=alpha, beta=beta)
     spatial = torch.randn(channels - channels // alpha, channels // beta, 1, 3, 3).double().requires_grad_()
     temporal = torch.randn(channels // alpha, channels // beta, 3, 3, 3).double().requires_grad_()
     clip = torch.randn(2, channels, num_frames, 4, 3, dtype=torch.float64, requires_grad=True)
@@ -70,7 +73,7 @@ def test_the_temporal_kernel_is_that_of_a_3d_convolution():
 
 def test_takes_the_first_outputs_and_inputs_of_the_old_weight_as_the_official_loader_does():
     conv = nn.Conv2d(16, 16, 3, 2, padding=2, dilation=2, bias=False).double()
-    module = GroupedSpatialTemporal.replacing((conv,), 4, True)
+    module = GroupedSpatialTemporal.replacing((conv,), 4, BLOCK)
     assert torch.equal(module.spatial.weight, conv.weight[:12, :8])
     assert module.temporal.weight.dtype == torch.float64
     assert module.temporal.weight.std() > 0
@@ -92,7 +95,7 @@ def test_channels_last_memory_stays():
 @pytest.mark.parametrize(("channels", "groups", "size"), [(12, 12, 3), (24, 3, 3), (16, 2, 5)])
 def test_grouped_convolutions_part_by_groups(channels, groups, size):
     conv = nn.Conv2d(channels, channels, size, padding=size // 2, groups=groups).double()
-    module = GroupedSpatialTemporal.replacing((conv,), 3, False)
+    module = GroupedSpatialTemporal.replacing((conv,), 3, BLOCK)
     temporal = channels // groups * max(1, groups // 4)
     clip = torch.randn(2, channels, 3, 6, 6).double()
     found = unfold_clip(module(fold_clip(clip)), 3)
@@ -137,4 +140,4 @@ def test_wrong_parts_are_refused(channels, settings, text):
 )
 def test_other_convolutions_are_not_replaced(conv):
     with pytest.raises(ValueError, match=r"GST takes the place of a convolution .* found Conv2d\(16, .* as resnet50"):
-        GroupedSpatialTemporal.replacing((conv,), 4, False)
+        GroupedSpatialTemporal.replacing((conv,), 4, BLOCK)

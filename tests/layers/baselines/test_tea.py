@@ -1,161 +1,102 @@
-"""Motion excitation and temporal aggregation against plain loops after the official formulas."""
+"""TEA in the blocks of a Res2Net against plain loops after the official formulas."""
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timm_video_psn.layers import TemporalExcitationAggregation, fold_clip, unfold_clip
+from tests.layers.baselines.tea_loops import norm, official
+from timm_video_psn import VideoNet
+from timm_video_psn.layers.baselines.tea import ChannelwiseTemporal, MotionExcitation, ShiftedTemporal
+
+FRAMES = 3
 
 
-def norm(x: Tensor, p: dict[str, Tensor], name: str, training: bool) -> Tensor:
-    """Batch norm of (N, C, H, W)."""
-    mean, var = (
-        (x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False))
-        if training
-        else (p[f"{name}.running_mean"], p[f"{name}.running_var"])
+def tea(**kwargs) -> VideoNet:
+    """A Res2Net of three small blocks in two stages, in float64, in which nothing is at its trivial initial value."""
+    model = timm.create_model(
+        "tea_res2net50_26w_4s", layers=(1, 2, 0, 0), num_classes=3, num_frames=FRAMES, reduction=8, **kwargs
     )
-    shape = (1, -1, 1, 1)
-    x = (x - mean.view(shape)) / (var.view(shape) + 1e-5).sqrt()
-    return x * p[f"{name}.weight"].view(shape) + p[f"{name}.bias"].view(shape)
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                nn.init.uniform_(tensor, 0.2, 1)
+        elif isinstance(module, ChannelwiseTemporal):
+            nn.init.uniform_(module.weight, -1, 1.5)
+    return model.double()
 
 
-def excite(clip: Tensor, p: dict[str, Tensor], training: bool) -> Tensor:
-    """`MEModule.forward` of Phoenix1327/tea-action-recognition, frame by frame; clip (B, T, C, H, W)."""
-    batch, frames = clip.shape[:2]
-    reduced = norm(F.conv2d(clip.flatten(0, 1), p["reduce.weight"]), p, "reduce_norm", training)
-    reduced = reduced.unflatten(0, (batch, frames))
-    kernel, width = p["transform.weight"], reduced.shape[2]
-    rows = []
-    for b in range(batch):
-        for t in range(frames):
-            if t + 1 < frames:
-                difference = F.conv2d(reduced[b, t + 1][None], kernel, padding=1, groups=width)[0] - reduced[b, t]
-            else:
-                difference = torch.zeros_like(reduced[b, t])
-            rows.append(p["expand.weight"] @ difference.mean((1, 2)))
-    weights = norm(torch.stack(rows)[:, :, None, None], p, "expand_norm", training)
-    weights = (torch.sigmoid(weights) - 0.5).unflatten(0, (batch, frames))
-    return clip + clip * weights
+def block_by_loops(clip: Tensor, block: nn.Module, p: dict[str, Tensor], training: bool) -> Tensor:
+    """`Bottle2neckShift.forward`, clip (B, C, T, H, W); `p` are the block's tensors by timm's names and ours."""
+    count, stride, opens = len(block.convs), block.convs[0].stride[0], block.is_first
+    middle = {f"excitation.{name.removeprefix('bn1.temporal.1.')}": p[name] for name in p if ".temporal.1." in name}
+    for i in range(count):
+        middle[f"aggregation.convolved.{i}.temporal.weight"] = p[f"convs.{i}.temporal.weight"]
+        middle[f"aggregation.convolved.{i}.conv.weight"] = p[f"convs.{i}.weight"]
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            middle[f"aggregation.convolved.{i}.norm.{name}"] = p[f"bns.{i}.{name}"]
+    middle["aggregation.last.weight"] = p["conv3.temporal.module.weight"]
+    frames = clip.transpose(1, 2).flatten(0, 1)
+    x = norm(F.conv2d(frames, p["conv1.weight"]), p, "bn1", training).clamp(min=0)
+    x = x.unflatten(0, (-1, clip.shape[2])).transpose(1, 2)
+    x = official(x, middle, training, count + 1, stride, opens).transpose(1, 2).flatten(0, 1)
+    x = norm(F.conv2d(x, p["conv3.weight"]), p, "bn3", training)
+    shortcut = frames
+    if block.downsample is not None:
+        shortcut = norm(F.conv2d(frames, p["downsample.0.weight"], stride=stride), p, "downsample.1", training)
+    return (x + shortcut).clamp(min=0).unflatten(0, (-1, clip.shape[2])).transpose(1, 2)
 
 
-def along_time(clip: Tensor, weight: Tensor) -> Tensor:
-    """`ShiftModule.forward`: each channel's own three taps."""
-    out = []
-    for t in range(clip.shape[1]):
-        total = torch.zeros_like(clip[:, 0])
-        for k in range(3):
-            if 0 <= t + k - 1 < clip.shape[1]:
-                total = total + clip[:, t + k - 1] * weight[:, k, None, None]
-        out.append(total)
-    return torch.stack(out, 1)
-
-
-def aggregate(clip: Tensor, p: dict[str, Tensor], training: bool, scale: int, stride: int, stage: bool) -> Tensor:
-    """The middle of `Bottle2neckShift.forward`."""
-    batch, frames, channels = clip.shape[:3]
-    width = channels // scale
-    parts = [clip[:, :, i * width : (i + 1) * width] for i in range(scale)]
-    outputs: list[Tensor] = []
-    for i in range(scale - 1):
-        part = parts[i] if i == 0 or stage else outputs[-1] + parts[i]
-        part = along_time(part, p[f"convolved.{i}.temporal.weight"]).flatten(0, 1)
-        part = F.conv2d(part, p[f"convolved.{i}.conv.weight"], stride=stride, padding=1)
-        part = norm(part, p, f"convolved.{i}.norm", training).clamp(min=0)
-        outputs.append(part.unflatten(0, (batch, frames)))
-    last = along_time(parts[-1], p["last.weight"])
-    if stage:
-        last = F.avg_pool2d(last.flatten(0, 1), 3, stride, padding=1).unflatten(0, (batch, frames))
-    return torch.cat([*outputs, last], 2)
-
-
-def official(clip: Tensor, p: dict[str, Tensor], training: bool, scale: int, stride: int, stage: bool) -> Tensor:
-    inner = {
-        part: {name.removeprefix(f"{part}."): value for name, value in p.items() if name.startswith(f"{part}.")}
-        for part in ("excitation", "aggregation")
-    }
-    out = excite(clip.transpose(1, 2), inner["excitation"], training)
-    return aggregate(out, inner["aggregation"], training, scale, stride, stage).transpose(1, 2)
-
-
-def middle_of_a_block(channels: int, stride: int = 1) -> tuple[nn.Module, ...]:
-    conv = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
-    bn = nn.BatchNorm2d(channels)
-    for tensor in (bn.weight, bn.bias, bn.running_mean, bn.running_var):
-        nn.init.uniform_(tensor, 0.2, 1)
-    return conv, bn, nn.ReLU(inplace=True)
-
-
-@pytest.mark.parametrize(("scale", "stride", "stage"), [(4, 1, False), (4, 1, True), (4, 2, True), (2, 1, False)])
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("num_frames", [1, 2, 4])
-def test_agrees_with_the_loop_in_values_and_gradients(num_frames, training, scale, stride, stage):
-    old = tuple(module.double() for module in middle_of_a_block(16, stride))
-    module = TemporalExcitationAggregation.replacing(old, num_frames, stage, scale=scale, reduction=4).train(training)
-    for name, parameter in module.named_parameters():
-        if "temporal.weight" in name or "last" in name or "norm" in name:
-            nn.init.uniform_(parameter, -1, 1.5)
-    clip = torch.randn(2, 16, num_frames, 4, 6, dtype=torch.float64, requires_grad=True)
-    values = {name: value.clone() for name, value in module.named_buffers()} | dict(module.named_parameters())
-    expected = official(clip, values, training, scale, stride, stage)
-    found = unfold_clip(module(fold_clip(clip)), num_frames)
+@pytest.mark.parametrize("name", ["layer1.0", "layer2.0", "layer2.1"])
+def test_agrees_with_the_loops_in_values_and_gradients(name, training):
+    block = tea().train(training).backbone.get_submodule(name)
+    values = {key: value.clone() for key, value in block.named_buffers()} | dict(block.named_parameters())
+    clip = torch.randn(2, block.conv1.in_channels, FRAMES, 4, 4, dtype=torch.float64, requires_grad=True)
+    expected = block_by_loops(clip, block, values, training)
+    found = block(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, FRAMES)).transpose(1, 2)
     torch.testing.assert_close(found, expected)
     probe = torch.randn_like(expected)
-    inputs = (clip, *module.parameters())
-    # One frame has no neighbour to differ from: the loop then never touches some weights.
-    ours, theirs = (torch.autograd.grad(out, inputs, probe, materialize_grads=True) for out in (found, expected))
+    inputs = (clip, *block.parameters())
+    ours, theirs = (torch.autograd.grad(out, inputs, probe) for out in (found, expected))
     torch.testing.assert_close(ours, theirs)
 
 
-def test_subsets_start_with_their_part_of_the_old_weights_and_norm():
-    conv, bn, act = middle_of_a_block(16)
-    module = TemporalExcitationAggregation.replacing((conv, bn, act), 4, False)
-    for i, subset in enumerate(module.aggregation.convolved):
-        part = slice(4 * i, 4 * i + 4)
-        assert torch.equal(subset.conv.weight, conv.weight[part, part])
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            assert torch.equal(getattr(subset.norm, name), getattr(bn, name)[part])
-        assert torch.equal(subset.temporal.weight, torch.tensor([0.0, 1.0, 0.0]).expand(4, 3))
-        assert subset.act is act
-    shift = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
-    assert torch.equal(module.aggregation.last.weight, shift.repeat_interleave(2, 0))
+def test_every_block_has_its_excitation_and_a_temporal_convolution_for_each_subset():
+    with torch.device("meta"):
+        model = timm.create_model("tea_res2net50_26w_4s")
+    counts = dict.fromkeys((MotionExcitation, ChannelwiseTemporal, ShiftedTemporal), 0)
+    for module in model.modules():
+        if type(module) in counts:
+            counts[type(module)] += 1
+    assert list(counts.values()) == [16, 48, 16]
 
 
-def test_a_block_with_a_stride_has_the_form_that_opens_a_stage():
-    module = TemporalExcitationAggregation.replacing(middle_of_a_block(16, stride=2), 4, False)
-    assert module.aggregation.opens_stage
-    assert module(torch.randn(4, 16, 7, 6)).shape == (4, 16, 4, 3)
+def test_starts_with_the_identity_before_convolutions_and_a_shift_on_the_last_subset():
+    x = torch.randn(4, 6, 2, 2)
+    assert torch.equal(ChannelwiseTemporal(6, 4)(x), x)
+    shifted = ShiftedTemporal(6, 4)(x)
+    assert torch.equal(shifted[:-1, :3], x[1:, :3])
+    assert torch.equal(shifted[1:, 3:], x[:-1, 3:])
+    assert not shifted[-1, :3].any()
 
 
-def test_channels_last_memory_stays():
-    module = TemporalExcitationAggregation(32, 4)
-    x = torch.randn(8, 32, 3, 5)
-    nested = module(x.to(memory_format=torch.channels_last))
-    assert nested.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(nested, module(x))
+def test_a_res2net_keeps_its_weights():
+    with torch.device("meta"):
+        model, stock = timm.create_model("tea_res2net50_26w_4s"), timm.create_model("res2net50_26w_4s")
+    result = model.backbone.load_state_dict(stock.state_dict(), strict=False, assign=True)
+    assert result.unexpected_keys == []
+    assert all(".temporal." in key for key in result.missing_keys)
 
 
-@pytest.mark.parametrize(
-    ("channels", "settings", "text"),
-    [
-        (8, {}, "reduction=16 leaves none of channels=8; use 1 to 8"),
-        (36, {}, "scale=4 does not part channels=36 into two or more subsets of an even width"),
-        (32, {"scale": 1}, "scale=1 does not part channels=32"),
-    ],
-)
-def test_wrong_parts_are_refused(channels, settings, text):
-    with pytest.raises(ValueError, match=text):
-        TemporalExcitationAggregation(channels, **settings)
+def test_without_subsets_the_name_stands_for_the_form_on_plain_bottlenecks(caplog):
+    with torch.device("meta"), caplog.at_level("WARNING"):
+        former, current = timm.create_model("tea_resnet50"), timm.create_model("tea_16w_resnet50")
+    assert "it stands for 'tea_16w', its form for plain bottlenecks: use that name" in caplog.text
+    assert former.state_dict().keys() == current.state_dict().keys()
 
 
-@pytest.mark.parametrize(
-    ("conv", "bn"),
-    [
-        (nn.Conv2d(16, 16, 3, padding=1, groups=2, bias=False), nn.BatchNorm2d(16)),
-        (nn.Conv2d(16, 16, 3, padding=2, dilation=2, bias=False), nn.BatchNorm2d(16)),
-        (nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.GroupNorm(4, 16)),
-    ],
-)
-def test_other_convolutions_and_norms_are_not_replaced(conv, bn):
-    with pytest.raises(ValueError, match=r"TEA takes the place of .* found Conv2d\(16, .* as resnet50"):
-        TemporalExcitationAggregation.replacing((conv, bn, nn.ReLU()), 4, False)
+def test_a_reduction_that_leaves_nothing_is_named():
+    with pytest.raises(ValueError, match="reduction=16 leaves none of channels=8; use 1 to 8"):
+        MotionExcitation(8)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from timm_video_psn.layers.clip import split_frames
 from timm_video_psn.layers.taps import add_taps
-from timm_video_psn.layers.temporal_module import TemporalModule
+from timm_video_psn.layers.temporal_module import Position, TemporalModule
 
 
 class GroupedSpatialTemporal(TemporalModule):
@@ -77,7 +77,7 @@ class GroupedSpatialTemporal(TemporalModule):
 
     @classmethod
     def replacing(
-        cls, old: tuple[Any, ...], num_frames: int, opens_stage: bool, **settings: Any
+        cls, old: tuple[Any, ...], num_frames: int, position: Position, **settings: Any
     ) -> "GroupedSpatialTemporal":
         """The module in place of a convolution that mixes space.
 
@@ -87,7 +87,7 @@ class GroupedSpatialTemporal(TemporalModule):
         Args:
             old: the convolution alone.
             num_frames: frames T of a clip.
-            opens_stage: makes no difference here.
+            position: makes no difference here.
             **settings: settings of the class.
 
         Raises:

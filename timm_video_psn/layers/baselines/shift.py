@@ -6,7 +6,7 @@ from torch import Tensor
 
 from timm_video_psn.layers.clip import split_frames
 from timm_video_psn.layers.past import Past
-from timm_video_psn.layers.temporal_module import TemporalModule
+from timm_video_psn.layers.temporal_module import Position, TemporalModule
 
 
 class TemporalShift(TemporalModule):
@@ -30,6 +30,15 @@ class TemporalShift(TemporalModule):
     """
 
     placement = "residual_branch"
+
+    @classmethod
+    def wants(cls, position: Position) -> bool:
+        """Every block, or every second one of a network whose third stage has 23 blocks or more (ResNet-101, -152).
+
+        So chooses the official `make_temporal_shift`.
+        """
+        deep = len(position.depths) > 2 and position.depths[2] >= 23
+        return not deep or position.block % 2 == 0
 
     def __init__(self, channels: int, num_frames: int = 8, shift_div: int = 8, causal: bool = False):
         super().__init__(num_frames)
