@@ -93,7 +93,6 @@ COVERED_BY = {
     "engine/evaluate/report": "test_validate_video",
     "engine/evaluate/score_files": "test_validate_video",
     "engine/evaluate/options": "test_validate_video",
-    "insights/__main__": "insights/test_command_line",
     "insights/commands": "insights/test_command_line",
     "insights/run_videos": "insights/test_command_line",
 }

@@ -1,26 +1,25 @@
-"""Embeddings: features against a plain forward, scores against plain loops, the page in a browser."""
-
-from dataclasses import replace
+"""Embeddings: scores against plain loops, the picture and the page in a browser."""
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from tests.browser import requested_hosts
 from tests.insights.tiny_runs import CLASSES, LONG_NAMES, assert_all_is_in_the_picture
 from timm_video_psn.data import read_index
-from timm_video_psn.data.shards.writer import ShardLimits, write_shards
 from timm_video_psn.insights.embedding import (
     Embedding,
-    Features,
     cluster_scores,
-    create_feature_loader,
     draw_embedding,
     embed,
-    extract_features,
     save_embedding_page,
 )
+from timm_video_psn.insights.results import Features
+
+
+@pytest.fixture
+def index(class_folders):
+    return read_index("folder", class_folders, "val")
 
 
 def silhouette(values: np.ndarray, labels: np.ndarray) -> float:
@@ -32,52 +31,6 @@ def silhouette(values: np.ndarray, labels: np.ndarray) -> float:
         nearest = min(distance[labels == other].mean() for other in set(labels) - {own})
         scores.append((nearest - inside.mean()) / max(nearest, inside.mean()))
     return float(np.mean(scores))
-
-
-@pytest.fixture
-def index(class_folders):
-    return read_index("folder", class_folders, "val")
-
-
-def test_features_are_what_the_classifier_sees(trained, index):
-    features = extract_features(trained, create_feature_loader(trained, index, workers=0))
-    assert features.values.shape == (9, trained.model.num_features)
-    assert features.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    clip = trained.precision.clip(trained.read(index.root / index.paths[4]).frames[None])
-    with torch.inference_mode():
-        logits = trained.model(clip)[0]
-    again = trained.model.get_classifier()(torch.from_numpy(features.values[4]))  # mean of logits = logits of the mean
-    torch.testing.assert_close(again.detach(), logits, atol=1e-5, rtol=1e-4)
-    assert features.predicted[4] == logits.argmax()
-
-
-def test_videos_without_labels_are_not_given_the_last_class(trained, index):
-    unknown = replace(index, labels=np.full_like(index.labels, -1))
-    with pytest.raises(ValueError, match="this split has videos without labels"):
-        extract_features(trained, create_feature_loader(trained, unknown, limit=2))
-
-
-def test_videos_of_shards_give_the_features_that_files_give(trained, index, class_folders, tmp_path):
-    write_shards("folder", {"val": index}, tmp_path / "shards", ShardLimits(4, 1 << 20))
-    packed = read_index("shards", tmp_path / "shards", "val")
-    for limit, numbers in ((None, range(9)), (3, (0, 4, 8))):
-        features = extract_features(trained, create_feature_loader(trained, packed, limit, workers=0))
-        expected = extract_features(trained, create_feature_loader(trained, index, limit, workers=0))
-        order = np.argsort(features.index)
-        assert features.index[order].tolist() == expected.index.tolist() == list(numbers)
-        np.testing.assert_allclose(features.values[order], expected.values, atol=1e-5)
-
-
-def test_a_limit_spreads_over_the_data_set_and_unreadable_videos_are_counted(trained, index, class_folders, tmp_path):
-    features = extract_features(trained, create_feature_loader(trained, index, limit=3))
-    assert features.index.tolist() == [0, 4, 8]
-    import shutil
-
-    shutil.copytree(class_folders, tmp_path / "copy")
-    (tmp_path / "copy" / CLASSES[0] / "1.mp4").write_bytes(b"no video")
-    unreadable = read_index("folder", tmp_path / "copy", "val")
-    features = extract_features(trained, create_feature_loader(trained, unreadable, workers=0))
-    assert (features.num_unreadable, len(features.labels)) == (1, 8)
 
 
 def test_scores_are_those_of_plain_loops():
@@ -108,7 +61,7 @@ def made_up(seed: int, count: int = 30) -> Features:
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     values = rng.standard_normal((count, 6)) + 20 * np.eye(3, 6)[labels]
-    return Features(values, labels, np.arange(count) % 9, labels)
+    return Features(values, 9.0 * np.eye(3)[labels], labels, np.arange(count) % 9)
 
 
 def test_neighbours_in_the_features_are_neighbours_in_the_picture():
@@ -118,15 +71,13 @@ def test_neighbours_in_the_features_are_neighbours_in_the_picture():
     assert cluster_scores(found.points, features.labels)[1] == 1
     assert np.array_equal(found.points, embed(features).points)  # the same seed, the same picture
     with pytest.raises(ValueError, match="3 videos make no map"):
-        embed(
-            Features(*(column[:3] for column in (features.values, features.labels, features.index, features.predicted)))
-        )
+        embed(Features(features.values[:3], features.logits[:3], features.labels[:3], features.index[:3]))
 
 
 @pytest.mark.parametrize(("count", "legends"), [(20, 1), (21, 0)])
 def test_a_legend_has_a_colour_for_each_class_and_its_place(count, legends, tmp_path, figures):
     labels = np.arange(60) % count
-    features = Features(np.zeros((60, 2)), labels, np.arange(60), labels)
+    features = Features(np.zeros((60, 2)), np.eye(count)[labels], labels, np.arange(60))
     found = Embedding(np.random.default_rng(0).random((60, 2)), 0.5, 0.5)
     draw_embedding({"one": (features, found), "two": (features, found)}, LONG_NAMES[:count], tmp_path / "e.png")
     (figure,) = figures

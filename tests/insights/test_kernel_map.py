@@ -13,10 +13,13 @@ from tests.insights.tiny_runs import assert_all_is_in_the_picture
 from timm_video_psn.insights.kernel_map import (
     animate_history,
     draw_kernel_maps,
+    kernel_codes,
     kernel_maps,
     read_history,
     save_kernel_maps,
+    start_maps,
 )
+from timm_video_psn.interactions import interaction_map
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 
 LABELS = {  # as training writes them
@@ -132,3 +135,31 @@ def test_other_files_are_no_history(tmp_path):
     np.savez(tmp_path / "interactions.npz", epoch=np.arange(2), layer1=np.zeros((3, 5, 4)))
     with pytest.raises(ValueError, match=r"expected `epoch` .* found epoch \[2\], layer1 \[3, 5, 4\]"):
         read_history(tmp_path)
+
+
+def test_codes_are_put_into_words():
+    codes = kernel_codes(kernel_maps(timm.create_model("psn_resnet18", pool="avg")))
+    assert codes["S-C-3"] == "spatial convolution, 3 x 3 pixels of the site's map"
+    assert codes["S-A-3"] == "spatial average pooling, 3 x 3 pixels of the site's map"
+    assert codes["T-C-7"] == "temporal convolution, 7 frames"
+    assert codes["T-I-1"] == "temporal identity: the features pass unchanged"
+
+
+def test_a_cell_shows_its_change_since_the_start_of_training(tmp_path, figures):
+    model = timm.create_model("psn_test_resnet", proportion=0.5, sites="layer1")
+    site = interaction_map(model)["layer1"]
+    sides = {"layer1/temporal_labels": site.temporal_labels, "layer1/spatial_labels": site.spatial_labels}
+    labels = {name: np.array(values) for name, values in sides.items()}
+    halves = np.stack([site.norms / 2, site.norms])
+    np.savez(tmp_path / "interactions.npz", epoch=np.arange(2), layer1=halves, **labels)
+    maps, history = kernel_maps(model), read_history(tmp_path)
+    starts = start_maps(history, maps)
+    np.testing.assert_allclose(starts["layer1"].norms, maps["layer1"].norms / 2)
+    assert starts["layer1"].temporal_labels == maps["layer1"].temporal_labels
+    draw_kernel_maps({"run": maps}, tmp_path / "maps.png", starts={"run": starts})
+    (figure,) = figures
+    cells = [text.get_text() for text in figure.axes[0].texts]
+    assert len(cells) == site.norms.size
+    assert all(cell.endswith("\n+100 %") for cell in cells)
+    np.savez(tmp_path / "interactions.npz", epoch=np.arange(1, 3), layer1=halves, **labels)
+    assert start_maps(read_history(tmp_path), maps) == {}  # an older run, which did not keep its start

@@ -1,6 +1,7 @@
 """The command line: `timm-video-psn insights COMMAND ...` writes files and says what each shows."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
@@ -19,7 +20,7 @@ from timm_video_psn.insights.commands import (
     make_interactions,
     make_shapes,
 )
-from timm_video_psn.insights.report import REPORT_LIMIT, make_report
+from timm_video_psn.insights.report import REPORT_LIMIT, Report, make_report
 
 _NAME = "timm-video-psn insights"
 
@@ -31,14 +32,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments; None for the arguments of the process.
 
     Returns:
-        The exit code: 0, 2 for an error, 130 when it was interrupted.
+        The exit code: 0, 1 where sections of a report failed, 2 for an error, 130 when it was interrupted.
     """
     options = build_parser().parse_args(argv)
 
-    def run() -> None:
-        models = _load(options)
-        for path, caption in options.make(models, options):
+    def run() -> int:
+        made = options.make(_load(options), options)
+        artifacts, failed = ([made.page], made.failed) if isinstance(made, Report) else (made, ())
+        for path, caption in artifacts:
             print(f"{path}: {caption}")
+        if failed:
+            print(f"{_NAME}: {len(failed)} sections failed: {', '.join(failed)}", file=sys.stderr)
+        return 1 if failed else 0
 
     return run_command(_NAME, run, options.debug)
 
@@ -66,7 +71,7 @@ def _command(
     commands: argparse._SubParsersAction,
     name: str,
     text: str,
-    make: Callable[[list[TrainedModel], argparse.Namespace], list[Artifact]],
+    make: Callable[[list[TrainedModel], argparse.Namespace], list[Artifact] | Report],
 ) -> argparse.ArgumentParser:
     """A command with the options that all have."""
     parser = commands.add_parser(name, help=text, description=text)
@@ -162,7 +167,7 @@ def _gains(commands: argparse._SubParsersAction) -> None:
 
 
 def _report(commands: argparse._SubParsersAction) -> None:
-    text = "Put all insights into one model on one HTML page; the folder of a run is enough for all but the gains."
+    text = "Write one HTML page: results, confusion, hardest videos, and all insights; the folder of a run is enough."
     parser = _command(
         commands,
         "report",
@@ -170,7 +175,7 @@ def _report(commands: argparse._SubParsersAction) -> None:
         lambda models, o: make_report(models[0], o.output, o.video, o.dataset, o.data_dir, o.limit, o.scores),
     )
     _model(parser)
-    video = "video to look at, may be given more than once (default: the first of the data set)"
+    video = "video to look at, may be given several times (default: the one that the model is surest of)"
     parser.add_argument("--video", type=Path, action="append", default=[], metavar="VIDEO", help=video)
     _dataset(parser, limit=REPORT_LIMIT)
     scores = "two score files, for the gains"

@@ -2,12 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from timm_video_psn.data import VideoIndex
 from timm_video_psn.engine.evaluate.compare import compare
 from timm_video_psn.engine.evaluate.scores import load_scores
 from timm_video_psn.engine.model_source import file_of_run, short_name
@@ -16,20 +17,18 @@ from timm_video_psn.insights.activation_map import Method, activation_map, draw_
 from timm_video_psn.insights.class_gain import draw_class_gains, save_class_gains
 from timm_video_psn.insights.embedding import (
     NUM_COLOURS,
-    Embedding,
-    Features,
-    create_feature_loader,
     draw_embedding,
     embed,
-    extract_features,
     save_embedding_page,
 )
 from timm_video_psn.insights.kernel_map import (
+    History,
     animate_history,
     draw_kernel_maps,
     kernel_maps,
     read_history,
     save_kernel_maps,
+    start_maps,
 )
 from timm_video_psn.insights.kernel_shapes import (
     draw_kernel_shapes,
@@ -37,6 +36,7 @@ from timm_video_psn.insights.kernel_shapes import (
     save_kernel_shapes,
     synthesizer_fields,
 )
+from timm_video_psn.insights.results import Features, create_feature_loader, extract_features
 from timm_video_psn.insights.run_videos import check_classes, read_videos
 from timm_video_psn.insights.temporal_evolution import draw_evolution, film_evolution, temporal_evolution
 
@@ -61,13 +61,16 @@ def make_interactions(models: Sequence[TrainedModel], out: Path) -> list[Artifac
     named = _named(models)
     plain = {name: kernel_maps(trained.model) for name, trained in named.items()}
     shared = {name: kernel_maps(trained.model, per_element=True) for name, trained in named.items()}
+    histories = {name: history for name, trained in named.items() if (history := _history(trained)) is not None}
+    starts = {name: start_maps(history, plain[name]) for name, history in histories.items()}
+    since = " Below each number stands its change since the start of training." if any(starts.values()) else ""
     table, picture = out / "interactions.csv", out / "interactions.png"
     title = "||T_ij||$_1$ / elements of T_ij: temporal (rows) by spatial kernels (columns)"
     made = [
         Artifact(
-            draw_kernel_maps(plain, picture),
+            draw_kernel_maps(plain, picture, starts=starts),
             "The l1 norm of every block T_ij of the fusion layers (Fig. 5): how strongly a spatial kernel (column) "
-            "feeds a temporal one (row). The maps of a site share one scale. Wider blocks have larger norms.",
+            f"feeds a temporal one (row). The maps of a site share one scale. Wider blocks have larger norms.{since}",
         ),
         Artifact(
             draw_kernel_maps(shared, out / "interactions_per_element.png", title),
@@ -75,12 +78,16 @@ def make_interactions(models: Sequence[TrainedModel], out: Path) -> list[Artifac
         ),
         Artifact(save_kernel_maps(plain, table), "The numbers of both pictures."),
     ]
-    for name, trained in named.items():
-        history = file_of_run(trained.source, "interactions.npz")
-        if history is not None:
-            film = animate_history(read_history(history), out / f"interactions_{_as_file(name)}.gif", title=name)
-            made.append(Artifact(film, f"The maps of {name}, epoch by epoch."))
+    for name, history in histories.items():
+        film = animate_history(history, out / f"interactions_{_as_file(name)}.gif", title=name)
+        made.append(Artifact(film, f"The maps of {name}, epoch by epoch."))
     return made
+
+
+def _history(trained: TrainedModel) -> History | None:
+    """The maps of the run's epochs, if the run kept them."""
+    file = file_of_run(trained.source, "interactions.npz")
+    return None if file is None else read_history(file)
 
 
 def make_shapes(trained: TrainedModel, out: Path, video: Path | None = None) -> list[Artifact]:
@@ -91,16 +98,19 @@ def make_shapes(trained: TrainedModel, out: Path, video: Path | None = None) -> 
         out: folder for the files.
         video: video at whose features the fields are measured; None for random clips.
     """
-    shapes = kernel_shapes(kernel_maps(trained.model))
+    maps, history = kernel_maps(trained.model), _history(trained)
+    shapes = kernel_shapes(maps)
+    starts = {} if history is None else kernel_shapes(start_maps(history, maps))
     clip = _random_clip(trained) if video is None else trained.precision.clip(trained.read(video).frames[None])
     fields = synthesizer_fields(trained.model, clip)
     at = "a random clip" if video is None else video.name
+    since = ", and its change since the start of training in points" if starts else ""
     caption = (
-        "Above: share of ||T_ij||_1 that goes to kernels of each temporal (row) and spatial size (column). Below: "
-        f"where the centre of what a synthesizer adds looks, by the energy of its gradients at {at}, in frames, and in "
-        "pixels of the site's own map (colour: square root of the energy)."
+        "Above: share of ||T_ij||_1 that goes to kernels of each temporal (row) and spatial size (column), in percent"
+        f"{since}. Below: where the centre of what a synthesizer adds looks, by the energy of its gradients at {at}, "
+        "in frames, and in pixels of the site's own map (colour: square root of the energy)."
     )
-    picture = draw_kernel_shapes(shapes, fields, out / "shapes.png", short_name(trained.source))
+    picture = draw_kernel_shapes(shapes, fields, out / "shapes.png", short_name(trained.source), starts)
     table = save_kernel_shapes(shapes, fields, out / "shapes.csv")
     return [Artifact(picture, caption), Artifact(table, "The numbers of the picture.")]
 
@@ -190,14 +200,30 @@ def make_embedding(
     dataset, index = read_videos(first, dataset, data_dir, split)
     for trained in others:
         check_classes(trained, dataset, index)
-    found: dict[str, tuple[Features, Embedding]] = {}
-    for name, trained in _named(models).items():
-        features = extract_features(trained, create_feature_loader(trained, index, limit))
-        found[name] = features, embed(features, seed)
+    features = {
+        name: extract_features(trained, create_feature_loader(trained, index, limit))
+        for name, trained in _named(models).items()
+    }
+    return draw_features(features, index, out, f"{split} videos of {dataset}", seed)
+
+
+def draw_features(
+    features: Mapping[str, Features], index: VideoIndex, out: Path, what: str, seed: int = 0
+) -> list[Artifact]:
+    """Features of videos as points, with a page to look into.
+
+    Args:
+        features: features by the name of the model.
+        index: the videos.
+        out: folder for the files.
+        what: the videos, in words.
+        seed: seed of t-SNE.
+    """
+    found = {name: (one, embed(one, seed)) for name, one in features.items()}
     picture = draw_embedding(found, index.class_names, out / "embedding.png")
-    unreadable = sum(features.num_unreadable for features, _ in found.values())
+    unreadable = sum(one.num_unreadable for one in features.values())
     caption = (
-        f"Features of {split} videos of {dataset}, laid out by t-SNE, coloured by class. Silhouette and the accuracy "
+        f"Features of {what}, laid out by t-SNE, coloured by class. Silhouette and the accuracy "
         "of the 5 nearest others are measured in the features, not in the picture."
     )
     if len(index.class_names) > NUM_COLOURS:

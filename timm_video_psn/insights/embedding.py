@@ -7,43 +7,22 @@ silhouette, and the share of videos whose nearest others are mostly of their cla
 import html
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from timm_video_psn.data import (
-    Batch,
-    ShardedIndex,
-    VideoDataset,
-    VideoIndex,
-    collate,
-    create_loader,
-)
-from timm_video_psn.engine.trained_model import TrainedModel
+from timm_video_psn.data import VideoIndex
 from timm_video_psn.files import write_text
+from timm_video_psn.insights.results import Features
 from timm_video_psn.plotting import new_figure, plain, save_figure
 
 _NEIGHBOURS = 5
 NUM_COLOURS = 20
 _LEGEND_CHARS, _LEGEND_LINE_INCHES = 40, 0.155
-_BATCH = 16
 _PAGE = Path(__file__).with_name("embedding.html")
-
-
-@dataclass(frozen=True)
-class Features:
-    """Pooled features of videos: `values` (N, D), with class, place in the data set and prediction of each, (N,)."""
-
-    values: np.ndarray
-    labels: np.ndarray
-    index: np.ndarray
-    predicted: np.ndarray
-    num_unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,77 +40,12 @@ class Embedding:
     neighbour_accuracy: float
 
 
-def create_feature_loader(trained: TrainedModel, index: VideoIndex, limit: int | None = None, workers: int = 1) -> Any:
-    """A loader of the clips that validation sees.
-
-    Args:
-        trained: the model.
-        index: the videos.
-        limit: at most so many, spread evenly over the data set; None for all.
-        workers: processes that decode.
-    """
-    dataset: Any = VideoDataset(index, trained.model.num_frames, trained.transform, False, 0, trained.sampling)
-    part = None
-    if limit is not None and limit < len(index):
-        part = np.linspace(0, len(index) - 1, limit).round().astype(int).tolist()
-    if part is not None and not isinstance(index, ShardedIndex):
-        return _Part(dataset, part)
-    batches = create_loader(dataset, _BATCH, False, workers)
-    return batches if part is None else map(partial(_only, torch.tensor(part)), batches)
-
-
-class _Part:
-    """Some videos of a data set, in batches."""
-
-    def __init__(self, dataset: VideoDataset, numbers: list[int]):
-        self.dataset, self.numbers = dataset, numbers
-
-    def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self.numbers), _BATCH):
-            yield collate([self.dataset[number] for number in self.numbers[start : start + _BATCH]])
-
-
-def _only(numbers: torch.Tensor, batch: Batch) -> Batch:
-    """What a batch has of some videos; shards are read from start to end, whatever is wanted of them."""
-    kept = torch.isin(batch.index, numbers)
-    unreadable = [one for one in batch.unreadable if one.index in numbers]
-    return Batch(batch.clip[kept], batch.label[kept], batch.index[kept], batch.num_frames[kept], unreadable)
-
-
-@torch.inference_mode()
-def extract_features(trained: TrainedModel, batches: Iterable[Batch]) -> Features:
-    """The pooled features of videos, what the classifier sees, averaged over the frames.
-
-    Args:
-        trained: the model.
-        batches: of clips.
-
-    Raises:
-        ValueError: not one video could be read, or the split does not tell the labels.
-    """
-    model, parts, unreadable = trained.model, [], 0
-    for batch in batches:
-        unreadable += len(batch.unreadable)
-        if not len(batch.label):
-            continue
-        if (batch.label < 0).any():
-            raise ValueError("an embedding is coloured by class, and this split has videos without labels; use val")
-        maps = model.forward_features(trained.precision.clip(batch.clip))
-        features = model.forward_head(maps, pre_logits=True).float().cpu()  # (B, D)
-        named = model.forward_head(maps).argmax(1).cpu()
-        parts.append((features.numpy(), batch.label.numpy(), batch.index.numpy(), named.numpy()))
-    if not parts:
-        raise ValueError(f"none of the {unreadable} videos could be read: there is nothing to embed")
-    values, labels, index, predicted = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Features(values, labels, index, predicted, unreadable)
-
-
 def embed(features: Features, seed: int = 0) -> Embedding:
-    """Lay the videos out in the plane, and score the classes.
+    """Lays the videos out in the plane, and scores the classes.
 
     Args:
-        features: as `extract_features` returns them.
-        seed: of t-SNE.
+        features: see `extract_features`.
+        seed: seed of t-SNE.
 
     Raises:
         ValueError: fewer than 4 videos.
@@ -188,11 +102,11 @@ def _caption(name: str, features: Features, found: Embedding) -> str:
 
 
 def draw_embedding(models: Mapping[str, tuple[Features, Embedding]], class_names: tuple[str, ...], path: Path) -> Path:
-    """Draw one or more models side by side; with a legend, unless there are more classes than colours.
+    """Draws one or more models side by side; with a legend, unless there are more classes than colours.
 
     Args:
         models: features and points by the name of the model.
-        class_names: of the data set.
+        class_names: names in label order.
         path: the PNG file.
     """
     legend = [_in_legend(name) for name in class_names] if len(class_names) <= NUM_COLOURS else []
@@ -242,7 +156,7 @@ def embedding_page(models: Mapping[str, tuple[Features, Embedding]], index: Vide
 
 
 def save_embedding_page(models: Mapping[str, tuple[Features, Embedding]], index: VideoIndex, path: Path) -> Path:
-    """Write `embedding_page` to a file.
+    """Writes `embedding_page` to a file.
 
     Args:
         models: features and points by the name of the model.

@@ -9,7 +9,7 @@ import textwrap
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +71,21 @@ def _identity_last(labels: tuple[str, ...]) -> list[int]:
     return sorted(range(len(labels)), key=lambda place: labels[place].startswith(("T-I", "S-I")))
 
 
-def draw_kernel_maps(maps: Mapping[str, Maps], path: Path, title: str = "") -> Path:
-    """Draw Fig. 5: a row of maps for each model, a column for each site.
+def draw_kernel_maps(
+    maps: Mapping[str, Maps], path: Path, title: str = "", starts: Mapping[str, Maps] | None = None
+) -> Path:
+    """Draws Fig. 5: a row of maps for each model, a column for each site.
 
     The maps of a column share one scale, from zero to the largest norm in it.
 
     Args:
         maps: by the name of the model, as `kernel_maps` returns them.
         path: the PNG file.
-        title: above the picture.
+        title: text above the picture.
+        starts: maps from before training, for those models that have them; the cells then show the change since.
     """
     figure = new_figure(*_size(maps))
-    _draw(figure, maps, title)
+    _draw(figure, maps, title, starts=starts)
     return save_figure(figure, path)
 
 
@@ -114,15 +117,24 @@ def _sites(maps: Mapping[str, Maps]) -> list[str]:
     return list(dict.fromkeys(site for sites in sorted(maps.values(), key=len, reverse=True) for site in sites))
 
 
-def _draw(figure: Any, maps: Mapping[str, Maps], title: str, tops: Mapping[str, float] | None = None) -> None:
+def _draw(
+    figure: Any,
+    maps: Mapping[str, Maps],
+    title: str,
+    tops: Mapping[str, float] | None = None,
+    starts: Mapping[str, Maps] | None = None,
+) -> None:
     """All maps onto a figure."""
+    names = list(maps)
     sites = _sites(maps)
     axes = figure.subplots(len(maps), len(sites), squeeze=False)
     for column, site in enumerate(sites):
         present = [(row, by_site[site]) for row, by_site in enumerate(maps.values()) if site in by_site]
         top = tops[site] if tops else max(float(one.norms.max()) for _, one in present)
         for row, one in present:
-            heat_map(axes[row, column], one.norms, one.temporal_labels, one.spatial_labels, top, 0.0)
+            start = (starts or {}).get(names[row], {}).get(site)
+            changes = None if start is None else _changes(start.norms, one.norms)
+            heat_map(axes[row, column], one.norms, one.temporal_labels, one.spatial_labels, top, 0.0, changes)
         for row in set(range(len(maps))) - {row for row, _ in present}:
             axes[row, column].set(xticks=[], yticks=[])  # empty, but the first of a row carries its name
             axes[row, column].spines[:].set_visible(False)
@@ -133,7 +145,13 @@ def _draw(figure: Any, maps: Mapping[str, Maps], title: str, tops: Mapping[str, 
 
 
 def heat_map(
-    axis: Any, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], high: float, low: float
+    axis: Any,
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    high: float,
+    low: float,
+    changes: Sequence[Sequence[str]] | None = None,
 ) -> Any:
     """Draws a table of numbers as colours, "the deeper color, the denser", with the numbers in the cells.
 
@@ -144,6 +162,7 @@ def heat_map(
         columns: names of the columns.
         high: value of the deepest colour.
         low: value of the palest one.
+        changes: second line of each cell, (rows, columns); None for no such line.
     """
     image = axis.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
     axis.set_xticks(range(len(columns)), columns, fontsize=7)
@@ -152,8 +171,59 @@ def heat_map(
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             dark = value - low > 0.6 * (high - low)
-            axis.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=6, color="white" if dark else "black")
+            text = f"{value:.3g}" if changes is None else f"{value:.3g}\n{changes[i][j]}"
+            axis.text(j, i, text, ha="center", va="center", fontsize=6, color="white" if dark else "black")
     return image
+
+
+def kernel_codes(maps: Maps) -> dict[str, str]:
+    """The meaning of each row and column of the maps, as `S-C-3` -> `spatial convolution, 3 x 3`.
+
+    Args:
+        maps: see `kernel_maps`.
+    """
+    labels = dict.fromkeys(label for one in maps.values() for label in (*one.spatial_labels, *one.temporal_labels))
+    return {label: _meaning(label) for label in sorted(labels)}
+
+
+def _meaning(label: str) -> str:
+    """A label of Fig. 5, which is domain, kind and size, in words."""
+    domain, kind, size = label.split("-", 2)
+    spatial = domain == "S"
+    if kind == "I":
+        return f"{'spatial' if spatial else 'temporal'} identity: the features pass unchanged"
+    name = {"C": "convolution", "M": "max pooling", "A": "average pooling"}[kind]
+    if spatial:
+        return f"spatial {name}, {size if 'x' in size else f'{size} x {size}'} pixels of the site's map"
+    return f"temporal {name}, {size} frames"
+
+
+def _changes(start: np.ndarray, end: np.ndarray) -> list[list[str]]:
+    """Changes in percent; nothing where there was nothing."""
+    pairs = [zip(before, after, strict=True) for before, after in zip(start, end, strict=True)]
+    return [[f"{100 * (after / before - 1):+.0f} %" if before else "" for before, after in row] for row in pairs]
+
+
+def start_maps(history: History, maps: Maps) -> Maps:
+    """The maps of a run from before training, in the form of its present ones.
+
+    Args:
+        history: see `read_history`.
+        maps: maps of the trained model, see `kernel_maps`.
+
+    Returns:
+        The sites that the history has from before training, with rows and columns as in `maps`.
+    """
+    found: dict[str, InteractionMap] = {}
+    if history.epochs[0] != 0:
+        return found
+    for site, one in maps.items():
+        rows, columns = history.temporal_labels.get(site, ()), history.spatial_labels.get(site, ())
+        if set(rows) != set(one.temporal_labels) or set(columns) != set(one.spatial_labels):
+            continue
+        places = np.ix_([rows.index(a) for a in one.temporal_labels], [columns.index(b) for b in one.spatial_labels])
+        found[site] = replace(one, norms=history.norms[site][0][places])
+    return found
 
 
 def read_history(path: Path) -> History:

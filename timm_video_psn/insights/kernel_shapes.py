@@ -159,21 +159,28 @@ def _added_by(module: ActionPerceptronSynthesizer, num_frames: int) -> Callable[
 
 
 def draw_kernel_shapes(
-    shapes: Mapping[str, KernelShapes], fields: Mapping[str, ReceptiveField], path: Path, title: str = ""
+    shapes: Mapping[str, KernelShapes],
+    fields: Mapping[str, ReceptiveField],
+    path: Path,
+    title: str = "",
+    starts: Mapping[str, KernelShapes] | None = None,
 ) -> Path:
-    """Draw for each site the shares of the shapes, and the effective receptive field in time and in space.
+    """Draws for each site the shares of the shapes, and the effective receptive field in time and in space.
 
     Args:
-        shapes: as `kernel_shapes` returns them.
-        fields: as `synthesizer_fields` returns them; sites may be missing.
+        shapes: see `kernel_shapes`.
+        fields: see `synthesizer_fields`; sites may be missing.
         path: the PNG file.
-        title: above the picture.
+        title: text above the picture.
+        starts: shapes from before training; the cells then show the change since, in points.
     """
     figure = new_figure(0.6 + 2.4 * len(shapes), 6.6)
     axes = figure.subplots(3, len(shapes), squeeze=False)
     high = max(float(one.shares.max()) for one in shapes.values())
     for column, (site, one) in enumerate(shapes.items()):
-        heat_map(axes[0, column], 100 * one.shares, one.temporal_sizes, one.spatial_sizes, 100 * high, 0.0)
+        start = (starts or {}).get(site)
+        changes = None if start is None else [[f"{100 * d:+.1f}" for d in row] for row in one.shares - start.shares]
+        heat_map(axes[0, column], 100 * one.shares, one.temporal_sizes, one.spatial_sizes, 100 * high, 0.0, changes)
         axes[0, column].set_title(site, fontsize=9)
         _draw_field(axes[1:, column], fields.get(site))
     axes[0, 0].set_ylabel("temporal by spatial size,\n% of $\\sum$ ||T_ij||$_1$", fontsize=8)
@@ -207,8 +214,8 @@ def save_kernel_shapes(shapes: Mapping[str, KernelShapes], fields: Mapping[str, 
     """Write the numbers: a line for each shape of each site, with the extent of the site's receptive field.
 
     Args:
-        shapes: as `kernel_shapes` returns them.
-        fields: as `synthesizer_fields` returns them; cells of sites that are missing stay empty.
+        shapes: see `kernel_shapes`.
+        fields: see `synthesizer_fields`; cells of sites that are missing stay empty.
         path: the CSV file.
     """
     rows = []

@@ -1,46 +1,64 @@
-"""All insights into one trained model as one HTML page that holds everything it shows."""
+"""The report on one trained model: its results first, then what the paper looks at, on one page."""
 
-import base64
-import html
+import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from timm_video_psn.data import ShardedIndex
-from timm_video_psn.engine.model_source import short_name
+from PIL import Image
+from tqdm import tqdm
+
+from timm_video_psn.data import VideoIndex
+from timm_video_psn.engine.evaluate.accuracy import Accuracy, measure
+from timm_video_psn.engine.evaluate.confusion import draw_confusion
+from timm_video_psn.engine.evaluate.result_files import METRIC_NAMES, metrics_of
+from timm_video_psn.engine.model_source import file_of_run, short_name
 from timm_video_psn.engine.trained_model import TrainedModel
-from timm_video_psn.files import write_text
+from timm_video_psn.files import first_names, write_text
 from timm_video_psn.insights.commands import (
     Artifact,
+    draw_features,
     make_cam,
-    make_embedding,
     make_evolution,
     make_gains,
     make_interactions,
     make_shapes,
 )
+from timm_video_psn.insights.kernel_map import kernel_codes, kernel_maps
+from timm_video_psn.insights.report_page import Section, Table, render_page
+from timm_video_psn.insights.results import (
+    Features,
+    create_feature_loader,
+    extract_features,
+    hardest_videos,
+    scores_of,
+    surest_video,
+)
 from timm_video_psn.insights.run_videos import read_videos
 
-REPORT_LIMIT = 600  # videos of the embedding
-_TYPES = {".png": "image/png", ".gif": "image/gif", ".mp4": "video/mp4"}
-_REASONS = (ValueError, ImportError, FileNotFoundError)  # why a part is not there, which the page tells
-_STYLE = """
-body { font: 16px/1.5 sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
-img, video { max-width: 100%; border: 1px solid #ddd }
-video { min-width: 320px }
-figure { margin: 1em 0 } figcaption { color: #555; font-size: 14px }
-table { border-collapse: collapse } td { padding: 2px 12px 2px 0; vertical-align: top }
-"""
+_logger = logging.getLogger(__name__)
+REPORT_LIMIT = 600  # videos
+_HARDEST = 12
 
 
 @dataclass(frozen=True)
-class Part:
-    """A section of the page: what was made, or why nothing was."""
+class Seen:
+    """The videos that the model was shown, and what it makes of them."""
 
-    title: str
-    made: tuple[Artifact, ...]
-    reason: str = ""
+    dataset: str
+    index: VideoIndex
+    features: Features
+    accuracy: Accuracy
+
+
+class Report(NamedTuple):
+    """The page, and the titles of the sections that failed."""
+
+    page: Artifact
+    failed: tuple[str, ...]
 
 
 def make_report(
@@ -51,126 +69,188 @@ def make_report(
     data_dir: str | Path | None = None,
     limit: int | None = REPORT_LIMIT,
     scores: tuple[Path, Path] | None = None,
-) -> list[Artifact]:
-    """Write `report.html`, and beside it, in `files/`, what went into it.
+) -> Report:
+    """Writes `report.html`, and beside it, in `files/`, what went into it.
 
-    A run knows its data set, so that its folder is enough for all parts but the gains. A part that the model or what
-    was given does not allow says so in the page instead.
+    A run knows its data set, so that its folder is enough for all sections but the gains. Sections that a model does
+    not have are left out. A section that fails says why on the page, and is logged.
 
     Args:
         trained: the model.
         out: folder for the files.
-        videos: for class activation maps and predictions over time; none for the first of the data set.
-        dataset: for the embedding; None for that of the run.
-        data_dir: where it lies; None for where the run has found it.
-        limit: at most so many videos of it, spread evenly.
-        scores: two files of scores, before and after.
+        videos: videos for activation maps and predictions over time; none for the one that the model is surest of.
+        dataset: name of the data set; None for the data set of the run.
+        data_dir: folder of the data set; None for the folder where the run found it.
+        limit: largest number of videos of the data set, spread evenly; None for all.
+        scores: two files of scores, before and after, for the gains.
     """
-    files = out / "files"
-    missing = ""
-    if not videos:
-        try:
-            videos = [_first_video(trained, dataset, data_dir)]
-        except _REASONS as error:
-            missing = f"no video was given, as --video FILE, and of the data set there is none: {error}"
-    first = videos[0] if videos else None
-    parts = [
-        _part("Filter interactions", lambda: make_interactions([trained], files)),
-        _part("Kernel shapes", lambda: make_shapes(trained, files, first)),
-    ]
+    files, sections = out / "files", _Sections()
+    files.mkdir(parents=True, exist_ok=True)
+    name = short_name(trained.source)
+    seen: list[Seen] = []
+
+    def results() -> Section:
+        seen.append(_show(trained, dataset, data_dir, limit))
+        return _results(trained, seen[0])
+
+    sections.add("Results", results)
+    curves = file_of_run(trained.source, "curves.png")
+    if curves is not None:
+        caption = "Accuracy, loss and learning rate of the run, epoch by epoch."
+        sections.add("Training", lambda: Section("", artifacts=(Artifact(curves, caption),)))
+    for one in seen:
+        sections.add("Confusion", partial(_confusion, one, files, trained))
+        sections.add("Classes", partial(_classes, one.accuracy))
+        sections.add("Hardest videos", partial(_hardest, trained, one, files))
+        if not videos and (surest := surest_video(one.index, one.features)) is not None:
+            videos = [surest]
     for number, video in enumerate(videos, 1):
         place = files / f"video_{number}"  # videos of two folders may have one name
-        cam = partial(make_cam, trained, video, place)
-        evolution = partial(make_evolution, trained, video, place)
-        parts.append(_part(f"Activation maps of {video.name}", cam))
-        parts.append(_part(f"Prediction over time, {video.name}", evolution))
-    if missing:
-        parts.append(Part("Activation maps and prediction over time", (), missing))
-    embedding = partial(make_embedding, [trained], files, dataset, data_dir, limit=limit)
-    parts.append(_part("Embedding", embedding))
+        sections.add(f"Activation maps of {video.name}", _artifacts(partial(make_cam, trained, video, place)))
+        sections.add(f"Prediction over time, {video.name}", _artifacts(partial(make_evolution, trained, video, place)))
+    for one in seen:
+        draw = partial(draw_features, {name: one.features}, one.index, files, f"{len(one.features.labels)} videos")
+        sections.add("Embedding", _artifacts(draw))
+    if trained.model.sites and _has_synthesizers(trained):
+        sections.add("Filter interactions", lambda: _interactions(trained, files))
+        first = videos[0] if videos else None
+        sections.add("Kernel shapes", _artifacts(partial(make_shapes, trained, files, first)))
     if scores:
-        parts.append(_part("Gains of classes", lambda: make_gains(*scores, files)))
-    else:
-        parts.append(
-            Part("Gains of classes", (), "no two files of scores were given, as --scores BEFORE.npz AFTER.npz")
-        )
-    title = f"Insights into {short_name(trained.source)}"
-    path = out / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, report_page(title, _summary(trained), parts))
-    return [Artifact(path, f"{sum(len(part.made) for part in parts)} pictures, films and tables in one page.")]
+        sections.add("Class gains", _artifacts(partial(make_gains, *scores, files)))
+    page = out / "report.html"
+    write_text(page, render_page(name, f"Report on {trained.source}", _facts(trained), sections.made))
+    count = sum(len(section.artifacts) for section in sections.made)
+    return Report(Artifact(page, f"{len(sections.made)} sections, {count} pictures, films and tables"), sections.failed)
 
 
-def _part(title: str, make: Callable[[], list[Artifact]]) -> Part:
-    """What was made, or the reason why not."""
+class _LeftOut(Exception):
+    """A section that nothing was given for."""
+
+
+class _Sections:
+    """Makes sections one by one, and says on the console how each went."""
+
+    def __init__(self) -> None:
+        self.made: list[Section] = []
+        self.failed: tuple[str, ...] = ()
+
+    def add(self, title: str, make: Callable[[], Section]) -> None:
+        """A section, or why there is none."""
+        start = time.monotonic()
+        try:
+            section = make()
+        except _LeftOut as error:
+            _logger.warning("section %r is left out: %s", title, error)
+            self.made.append(Section(title, problem=str(error)))
+        except Exception as error:  # whatever it is, the other sections are worth having
+            _logger.warning("section %r failed: %s", title, error or type(error).__name__)
+            _logger.debug("section %r", title, exc_info=True)
+            self.failed = (*self.failed, title)
+            self.made.append(Section(title, problem=str(error) or type(error).__name__))
+        else:
+            _logger.info(f"made      {title} ({time.monotonic() - start:.1f} s)")
+            self.made.append(Section(**{**vars(section), "title": title}))
+
+
+def _artifacts(make: Callable[[], list[Artifact]]) -> Callable[[], Section]:
+    """A section of files alone."""
+    return lambda: Section("", artifacts=tuple(make()))
+
+
+def _show(trained: TrainedModel, dataset: str | None, data_dir: str | Path | None, limit: int | None) -> Seen:
+    """Shows the model the videos of its validation."""
     try:
-        return Part(title, tuple(make()))
-    except _REASONS as error:
-        return Part(title, (), str(error))
+        dataset, index = read_videos(trained, dataset, data_dir)
+    except (ValueError, FileNotFoundError) as error:
+        raise _LeftOut(str(error)) from error
+    batches = create_feature_loader(trained, index, limit)
+    features = extract_features(trained, tqdm(batches, desc=f"{dataset} val", unit="batch", disable=None))
+    accuracy = measure(scores_of(trained, index, features), index.reversal_pairs)
+    return Seen(dataset, index, features, accuracy)
 
 
-def _first_video(trained: TrainedModel, dataset: str | None, data_dir: str | Path | None) -> Path:
-    """A video to look at where none was given."""
-    dataset, index = read_videos(trained, dataset, data_dir)
-    if isinstance(index, ShardedIndex):
-        raise ValueError("its videos lie in shards")
-    number = next((number for number in range(len(index)) if index.part(number)[0] == 0), None)
-    if number is None:
-        raise ValueError(f"the videos of {dataset} are parts of longer ones")
-    return index.root / index.paths[number]
+def _results(trained: TrainedModel, seen: Seen) -> Section:
+    """The accuracy, each number with its interval and its videos."""
+    shown, total = len(seen.features.labels), len(seen.index)
+    which = f"all {total}" if shown + seen.features.num_unreadable == total else f"{shown} of {total}"
+    numbers = tuple(
+        (METRIC_NAMES[key], f"{value.value:.1f} %", f"95 % interval {value.low:.1f} to {value.high:.1f}")
+        for key, value in metrics_of(seen.accuracy).items()
+    )
+    unreadable = f" {seen.features.num_unreadable} videos could not be read." if seen.features.num_unreadable else ""
+    text = (
+        f"Measured on {which} validation videos of {seen.dataset}, protocol {trained.protocol}.{unreadable} The "
+        "intervals are Wilson's: they say how far a number would move with other videos of the same kind."
+    )
+    return Section("", text, numbers)
 
 
-def _summary(trained: TrainedModel) -> dict[str, str]:
+def _confusion(seen: Seen, files: Path, trained: TrainedModel) -> Section:
+    path = files / "confusion.png"
+    draw_confusion(seen.accuracy.confusion, seen.index.class_names, path, str(trained.protocol))
+    return Section("", artifacts=(Artifact(path, "Rows are the classes of the videos, columns what the model says."),))
+
+
+def _classes(accuracy: Accuracy) -> Section:
+    """A row for each class, the worst first."""
+    header = ("class", "videos", "correct", "accuracy, %", "95 % interval", "most confused with")
+    present = sorted((row for row in accuracy.classes if row.accuracy), key=lambda row: row.correct / row.videos)
+    rows = tuple(
+        (
+            row.name,
+            str(row.videos),
+            str(row.correct),
+            f"{row.accuracy.value:.1f}",
+            f"{row.accuracy.low:.1f} to {row.accuracy.high:.1f}",
+            f"{row.most_confused_with} ({row.confused_videos})" if row.most_confused_with else "",
+        )
+        for row in present
+        if row.accuracy
+    )
+    absent = [row.name for row in accuracy.classes if not row.videos]
+    text = f"The worst come first.{f' Without videos: {first_names(absent)}.' if absent else ''}"
+    return Section("", text, table=Table(header, rows, frozenset(header[1:5])))
+
+
+def _hardest(trained: TrainedModel, seen: Seen, files: Path) -> Section:
+    """Thumbnails of the videos that the model gets most wrong."""
+    made = []
+    for number, one in enumerate(hardest_videos(trained, seen.index, seen.features, _HARDEST), 1):
+        path = files / f"hardest_{number:02d}.png"
+        Image.fromarray(one.strip).save(path)
+        said = f"says {one.predicted} ({one.probability:.0%}), is {one.label} ({one.own_probability:.0%}): {one.path}"
+        made.append(Artifact(path, said))
+    text = "The videos whose own class the model finds least likely. Wrong labels are often among them."
+    return Section("", text if made else "The model names every video rightly.", artifacts=tuple(made), grid=True)
+
+
+def _interactions(trained: TrainedModel, files: Path) -> Section:
+    """Fig. 5, with what its codes mean."""
+    codes = kernel_codes(kernel_maps(trained.model))
+    text = (
+        "A synthesizer mixes spatial kernels (columns) into temporal ones (rows). Each cell is the strength of one "
+        "path, as in Fig. 5 of the paper."
+    )
+    table = Table(("code", "meaning"), tuple(codes.items()))
+    return Section("", text, artifacts=tuple(make_interactions([trained], files)), table=table)
+
+
+def _has_synthesizers(trained: TrainedModel) -> bool:
+    try:
+        return bool(kernel_maps(trained.model))
+    except ValueError:
+        return False
+
+
+def _facts(trained: TrainedModel) -> dict[str, str]:
     """Lines about the model."""
-    model, size = trained.model, trained.transform.img_size
+    model, protocol = trained.model, trained.protocol
     count = sum(parameter.numel() for parameter in model.parameters())
     return {
-        "model": f"{model.pretrained_cfg['architecture']}, {count / 1e6:.2f} M parameters",
+        "architecture": f"{model.pretrained_cfg['architecture']}, {count / 1e6:.2f} M parameters",
         "folder": trained.source,
-        "classes": f"{len(trained.label_names)}: {', '.join(trained.label_names[:12])}"
-        + (", ..." if len(trained.label_names) > 12 else ""),
-        "clip": f"{model.num_frames} frames of {size} x {size} pixels",
+        "classes": f"{len(trained.label_names)}: {first_names(trained.label_names, 12)}",
+        "clip": f"{protocol.num_frames} frames of {protocol.img_size} x {protocol.img_size} pixels",
         "synthesizers": ", ".join(model.sites) or "none",
+        "weights, sha256": trained.weights_sha256 or "not stated",
     }
-
-
-def report_page(title: str, summary: dict[str, str], parts: Sequence[Part]) -> str:
-    """The page: pictures, films and tables are in it, and nothing is asked of any host.
-
-    Args:
-        title: of the page.
-        summary: lines about the model.
-        parts: sections.
-    """
-    rows = "".join(f"<tr><td>{html.escape(key)}</td><td>{html.escape(text)}</td></tr>" for key, text in summary.items())
-    body = "".join(
-        f"<h2>{html.escape(part.title)}</h2>" + "".join(map(_figure, part.made)) + _told(part.reason) for part in parts
-    )
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head>'  # else browsers ask for an icon
-        f"<body><h1>{html.escape(title)}</h1><table>{rows}</table>{body}</body></html>"
-    )
-
-
-def _told(reason: str) -> str:
-    return f"<p>Nothing to show here: {html.escape(reason)}</p>" if reason else ""
-
-
-def _figure(made: Artifact) -> str:
-    """One file, inside of the page."""
-    caption = f"<figcaption>{html.escape(made.caption)}</figcaption>"
-    suffix = made.path.suffix
-    if suffix == ".html":
-        inside = made.path.read_text(encoding="utf-8")
-        return f'<figure><iframe srcdoc="{html.escape(inside)}" width="100%" height="560"></iframe>{caption}</figure>'
-    data = base64.b64encode(made.path.read_bytes()).decode()
-    if suffix == ".mp4":
-        return (
-            f'<figure><video controls loop muted src="data:{_TYPES[suffix]};base64,{data}"></video>{caption}</figure>'
-        )
-    if suffix in _TYPES:
-        alt = html.escape(made.caption)
-        return f'<figure><img alt="{alt}" src="data:{_TYPES[suffix]};base64,{data}">{caption}</figure>'
-    link = f'<a download="{html.escape(made.path.name)}" href="data:text/csv;base64,{data}">{made.path.name}</a>'
-    return f"<p>{link}: {html.escape(made.caption)}</p>"

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from timm_video_psn.engine.evaluate.accuracy import ClassAccuracy
 from timm_video_psn.engine.evaluate.compare import ClassChange, Comparison
 from timm_video_psn.engine.evaluate.intervals import Interval
-from timm_video_psn.engine.evaluate.result_files import Result, count_line, metrics_of
+from timm_video_psn.engine.evaluate.result_files import METRIC_NAMES, Result, count_line, metrics_of
 
 _WHOLE_TABLE = 20  # classes up to which all are shown; else the best and the worst
 _ENDS = 5
 _NAME = 48
-_WORDS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean of classes", "pair_top1": "within pairs"}
 
 
 def result_lines(result: Result) -> Iterator[str]:
@@ -23,7 +22,7 @@ def result_lines(result: Result) -> Iterator[str]:
     if accuracy is None:
         yield f"{scores.protocol}: no labels, so no accuracy; predictions of {count_line(scores, None)}"
         return
-    numbers = ", ".join(f"{_WORDS[name]} {value}" for name, value in metrics_of(accuracy).items())
+    numbers = ", ".join(f"{METRIC_NAMES[name]} {value}" for name, value in metrics_of(accuracy).items())
     yield f"{scores.protocol}: {numbers} % ({count_line(scores, accuracy)})"
     rows = [row for row in accuracy.classes if row.videos]
     if len(rows) <= _WHOLE_TABLE:

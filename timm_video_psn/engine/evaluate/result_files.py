@@ -20,7 +20,7 @@ from timm_video_psn.engine.evaluate.intervals import Interval
 from timm_video_psn.engine.evaluate.scores import Scores, save_scores
 from timm_video_psn.files import write_csv, write_text
 
-METRICS = ("top1", "top5", "mean_class", "pair_top1")
+METRIC_NAMES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean of classes", "pair_top1": "within pairs"}
 _BEST = 5  # classes of each video in predictions.csv
 
 
@@ -60,7 +60,7 @@ def metrics_of(accuracy: Accuracy) -> dict[str, Interval]:
     Args:
         accuracy: accuracy under one protocol.
     """
-    found = {name: getattr(accuracy, name) for name in METRICS}
+    found = {name: getattr(accuracy, name) for name in METRIC_NAMES}
     return {name: interval for name, interval in found.items() if interval is not None}
 
 
