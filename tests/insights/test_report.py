@@ -62,8 +62,8 @@ def test_a_browser_shows_the_results_and_every_picture_and_asks_nobody(run, tmp_
     assert re.search(r"top-1\n[\d.]+ %\n95 % interval [\d.]+ to [\d.]+", numbers)
     widths = browser.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth)")
     hardest = len(browser.find_elements("css selector", ".grid img"))
-    # curves, confusion, activation map, evolution, embedding, interactions twice and as a film, shapes, gains
-    assert len(widths) == 10 + hardest
+    # curves, confusion, activation map, evolution, interactions twice and as a film, shapes, gains
+    assert len(widths) == 9 + hardest
     assert hardest > 0
     assert all(width > 100 for width in widths)
     videos = browser.execute_script("return [...document.querySelectorAll('video')].map(v => v.src.slice(0, 21))")

@@ -8,7 +8,7 @@ by frame; neither fits folded frames, hence these few lines.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -37,9 +37,9 @@ class ActivationMap:
 
     Attributes:
         maps: (T, h, w), zero or more, in the units of the method; comparable between the frames.
-        label: the class.
-        logit: of the class.
-        layer: whose maps they are.
+        label: number of the class.
+        logit: score of the class.
+        layer: name of the layer.
     """
 
     maps: np.ndarray
@@ -50,7 +50,7 @@ class ActivationMap:
     def enlarged(self, height: int, width: int) -> np.ndarray:
         """The maps at the size of the frames, as shares of the largest value in the clip, (T, height, width)."""
         maps = torch.from_numpy(self.maps)[:, None]
-        large = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)[:, 0]
+        large = F.interpolate(maps, (height, width), mode="bicubic", align_corners=False)[:, 0]
         return (large / max(float(self.maps.max()), 1e-12)).clamp(0, 1).numpy()
 
 
@@ -61,14 +61,14 @@ def activation_map(
     layer: str | None = None,
     method: Method = "gradcam",
 ) -> ActivationMap:
-    """Compute the class activation maps of a clip.
+    """Computes the class activation maps of a clip.
 
     Args:
         model: clips to logits; it is put into evaluation mode.
-        clip: normalised.
-        label: the class; None for the most likely one.
-        layer: a feature level (`layer4`, `blocks.9`, ...), or the dotted name of a module that gives maps; None for
-            the last level that the class depends on (a class token's network reads nothing else of its last level).
+        clip: normalised clip.
+        label: number of the class; None for the most likely one.
+        layer: name of a feature level (`layer4`, `blocks.9`, ...), or dotted name of a module that gives maps; None
+            for the last level that the class depends on (a class token's network reads nothing else of its last level).
         method: `gradcam` or `hirescam`. With nothing but pooling and a linear layer behind the layer, as after a
             ResNet's last level, both are the same.
 
@@ -189,8 +189,8 @@ def overlay(sampled: SampledClip, found: ActivationMap) -> np.ndarray:
     """The frames in grey with their maps over them, the only colours: warmer is more, and grey is nothing.
 
     Args:
-        sampled: the clip's frames.
-        found: its maps.
+        sampled: frames of the clip.
+        found: maps of the clip.
 
     Returns:
         uint8 (T, H, W, 3).
@@ -205,13 +205,13 @@ def overlay(sampled: SampledClip, found: ActivationMap) -> np.ndarray:
 
 
 def draw_activation_map(sampled: SampledClip, found: ActivationMap, path: Path, title: str = "") -> Path:
-    """Draw the frames of a clip, and below each its map over it.
+    """Draws the frames of a clip, and below each its map over it.
 
     Args:
-        sampled: the clip's frames.
-        found: its maps.
+        sampled: frames of the clip.
+        found: maps of the clip.
         path: the PNG file.
-        title: above the picture.
+        title: text above the picture.
     """
     from matplotlib.cm import ScalarMappable
 
@@ -232,14 +232,17 @@ def draw_activation_map(sampled: SampledClip, found: ActivationMap, path: Path, 
 
 
 def film_activation_map(sampled: SampledClip, found: ActivationMap, path: Path, fps: float = 4.0) -> Path:
-    """Write the frames beside the frames with their maps as a film.
+    """Writes the frames beside the frames with their maps as a film.
 
     Args:
-        sampled: the clip's frames.
-        found: its maps.
+        sampled: frames of the clip.
+        found: maps of the clip.
         path: the .mp4 file.
-        fps: frames of the clip a second.
+        fps: frames of the clip that are shown in a second.
     """
-    both = np.concatenate([sampled.frames.numpy(), overlay(sampled, found)], axis=2)  # (T, H, 2 W, 3)
-    factor = max(1, -(-_SHOWN_PX // both.shape[1]))  # whole, so that pixels stay pixels
-    return save_film(both.repeat(factor, axis=1).repeat(factor, axis=2), path, fps)
+    height, width = sampled.frames.shape[1:3]
+    factor = max(1.0, _SHOWN_PX / height)
+    frames = sampled.frames.permute(0, 3, 1, 2).float()  # (T, 3, H, W)
+    large = F.interpolate(frames, (round(factor * height), round(factor * width)), mode="bicubic", align_corners=False)
+    sampled = replace(sampled, frames=large.round().clamp(0, 255).byte().permute(0, 2, 3, 1))  # (T, H', W', 3)
+    return save_film(np.concatenate([sampled.frames.numpy(), overlay(sampled, found)], axis=2), path, fps)

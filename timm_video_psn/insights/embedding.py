@@ -86,11 +86,12 @@ def cluster_scores(values: np.ndarray, labels: np.ndarray) -> tuple[float, float
 
 
 def _colours(count: int) -> list[str]:
-    """A colour for each class; they repeat after `NUM_COLOURS`."""
+    """A colour for each class: ten that differ most, else twenty, which repeat after `NUM_COLOURS`."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    return [to_hex(colormaps["tab20"](number % NUM_COLOURS)) for number in range(count)]
+    table = colormaps["tab10" if count <= 10 else "tab20"]
+    return [to_hex(table(number % table.N)) for number in range(count)]
 
 
 def _caption(name: str, features: Features, found: Embedding) -> str:

@@ -109,8 +109,7 @@ def make_report(
         sections.add(f"Activation maps of {video.name}", _artifacts(partial(make_cam, trained, video, place)))
         sections.add(f"Prediction over time, {video.name}", _artifacts(partial(make_evolution, trained, video, place)))
     for one in seen:
-        draw = partial(draw_features, {name: one.features}, one.index, files, f"{len(one.features.labels)} videos")
-        sections.add("Embedding", _artifacts(draw))
+        sections.add("Embedding", partial(_embedding, name, one, files))
     if trained.model.sites and _has_synthesizers(trained):
         sections.add("Filter interactions", lambda: _interactions(trained, files))
         first = videos[0] if videos else None
@@ -222,6 +221,12 @@ def _hardest(trained: TrainedModel, seen: Seen, files: Path) -> Section:
         made.append(Artifact(path, said))
     text = "The videos whose own class the model finds least likely. Wrong labels are often among them."
     return Section("", text if made else "The model names every video rightly.", artifacts=tuple(made), grid=True)
+
+
+def _embedding(name: str, seen: Seen, files: Path) -> Section:
+    """The page alone, in which each point tells its video; the picture lies beside it."""
+    picture, page = draw_features({name: seen.features}, seen.index, files, f"{len(seen.features.labels)} videos")
+    return Section("", artifacts=(Artifact(page.path, f"{picture.caption} Every point tells its video."),))
 
 
 def _interactions(trained: TrainedModel, files: Path) -> Section:
