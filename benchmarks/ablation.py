@@ -2,33 +2,39 @@
 
     python benchmarks/ablation.py                       # train what is missing of 11 systems x 3 seeds, then write
     python benchmarks/ablation.py --systems tsn dense --seeds 0
+    python benchmarks/ablation.py --epochs 24 --seeds 0 1 2 3 4 5 6 7 --device cuda --jobs 12 --minutes 8
     python benchmarks/ablation.py --write-only          # docs/ablation.md and its picture from the rows there are
 
-Every run is train_video.py with the same recipe (`timm_video_psn/recipes/motion.yaml`); only the system differs. A
-finished run becomes a row of docs/ablation.csv and is not trained again; an interrupted run resumes from its checkpoint
-under --output. Delete docs/ablation.csv to measure again.
+Every run is the train command with the same recipe (`timm_video_psn/recipes/motion.yaml`); only the system differs. A
+finished run becomes a row of docs/ablation.csv and is not trained again; one that was broken off resumes from its
+checkpoint under --output. The frames come from memory, so that a GPU can take many runs at a time: the third command,
+repeated until nothing is left, compares ceilings instead of speeds of learning.
 """
 
 import argparse
 import csv
-import os
-import platform
+import json
 import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from evidence.data import hold
+from evidence.packed import describe_device, run_packed
 
 import timm_video_psn
+from timm_video_psn.__main__ import train as train_command
+from timm_video_psn.data import DATASETS, prepare_motion
+from timm_video_psn.files import write_csv, write_text
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "docs" / "ablation.csv"
 PAGE = ROOT / "docs" / "ablation.md"
 PICTURE = ROOT / "docs" / "images" / "ablation.png"
 RESULTS = ["top1", "pair_top1", "train_loss"]
-COLUMNS = ["system", "seed", "epochs", *RESULTS, "seconds", "threads", "machine", "torch", "version"]
+KEY = ("system", "seed", "epochs")
+COLUMNS = [*KEY, *RESULTS, "seconds", "threads", "machine", "torch", "version"]
 
 
 @dataclass(frozen=True)
@@ -69,21 +75,48 @@ SYSTEMS = {
 }
 
 
-def main() -> None:
+def main() -> int:
+    """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--output", default="output/ablation", help="folder of the runs")
+    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), metavar="SYSTEM")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
+    parser.add_argument("--epochs", type=int, default=4, help="passes over the training videos (the recipe: 4)")
+    parser.add_argument("--output", type=Path, default=ROOT / "output" / "ablation", help="folder of the runs")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda (with bfloat16)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of a run")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; runs resume later")
     parser.add_argument("--write-only", action="store_true", help="train nothing")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)  # the run of one process
     args = parser.parse_args()
-    if not args.write_only:
-        for seed in args.seeds:  # a first seed of every system before a second one of any
-            for system in args.systems:
-                train(system, seed, args.output)
+    if args.one:
+        return train(args.systems[0], args.seeds[0], args)
+    code = 0 if args.write_only else train_all(args)
+    collect(args.output)
     rows = read_rows()
     PAGE.write_text(page(rows))
-    draw(rows)
+    draw([row for row in rows if row["epochs"] == "4"])
     print(f"wrote {PAGE} and {PICTURE} from the {len(rows)} runs of {ROWS}")
+    return code
+
+
+def train_all(args: argparse.Namespace) -> int:
+    """Train what is missing, a first seed of every system before a second one of any."""
+    prepare_motion(None)  # once, before several runs ask for it
+    collect(args.output)
+    done = {tuple(row[name] for name in KEY) for row in read_rows()}
+    jobs = [(system, str(seed), str(args.epochs)) for seed in args.seeds for system in args.systems]
+    common = ["--output", str(args.output), "--device", args.device]
+    commands = {}
+    for system, seed, epochs in (job for job in jobs if job not in done):
+        own = ["--one", "--systems", system, "--seeds", seed, "--epochs", epochs, *common]
+        commands[run_name(system, seed, epochs)] = [sys.executable, str(Path(__file__).resolve()), *own]
+    return run_packed(commands, args.output, args.jobs, args.threads, args.minutes, lambda: collect(args.output))
+
+
+def run_name(system: str, seed: int | str, epochs: int | str) -> str:
+    """Folder of a run."""
+    return f"{system}-seed{seed}-epochs{epochs}"
 
 
 def read_rows() -> list[dict[str, str]]:
@@ -94,16 +127,18 @@ def read_rows() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def train(system: str, seed: int, output: str) -> None:
-    """Train one system with one seed, unless its row is there, and add the row."""
-    if any(row["system"] == system and row["seed"] == str(seed) for row in read_rows()):
-        return
-    name = f"{system}-seed{seed}"
-    command = [sys.executable, str(ROOT / "train_video.py"), "--dataset", "motion", *SYSTEMS[system].arguments]
-    command += ["--seed", str(seed), "--output", output, "--experiment", name, "--resume", "auto"]
-    command += ["--val-interval", "4"]  # the last of the recipe's epochs is the one that counts
-    subprocess.run(command, check=True)
-    with (Path(output) / name / "summary.csv").open(newline="") as file:
+def train(system: str, seed: int, args: argparse.Namespace) -> int:
+    """Train one system with one seed, its frames in memory, and leave row.json; returns the exit code."""
+    read_motion, frames = DATASETS["motion"], args.output / "frames"
+    DATASETS["motion"] = lambda *of: hold(read_motion(*of), frames)
+    name = run_name(system, seed, args.epochs)
+    argv = ["--dataset", "motion", *SYSTEMS[system].arguments, "--epochs", str(args.epochs), "--workers", "0"]
+    argv += ["--seed", str(seed), "--output", str(args.output), "--experiment", name, "--resume", "auto"]
+    argv += ["--val-interval", str(args.epochs), "--device", args.device]  # the last epoch is the one that counts
+    argv += ["--amp", "--amp-dtype", "bfloat16"] if args.device != "cpu" else []
+    if code := train_command(argv):
+        return code
+    with (args.output / name / "summary.csv").open(newline="") as file:
         epochs = list(csv.DictReader(file))
     row = {
         "system": system,
@@ -114,29 +149,26 @@ def train(system: str, seed: int, output: str) -> None:
         "train_loss": epochs[-1]["train_ce"],
         "seconds": round(sum(float(epoch["seconds"]) for epoch in epochs)),
         "threads": torch.get_num_threads(),
-        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "machine": describe_device(args.device),
         "torch": torch.__version__,
         "version": timm_video_psn.__version__,
     }
-    new = not ROWS.exists()
-    with ROWS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    write_text(args.output / name / "row.json", json.dumps(row))
+    return 0
 
 
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def collect(output: Path) -> None:
+    """Add the rows of finished runs to docs/ablation.csv."""
+    rows = {tuple(row[name] for name in KEY): row for row in read_rows()}
+    for path in sorted(output.glob("*/row.json")):
+        row = {name: str(value) for name, value in json.loads(path.read_text()).items()}
+        rows.setdefault(tuple(row[name] for name in KEY), row)
+    write_csv(ROWS, COLUMNS, ([row[name] for name in COLUMNS] for row in rows.values()))
 
 
 def page(rows: list[dict[str, str]]) -> str:
     """docs/ablation.md."""
-    runs = {system: [row for row in rows if row["system"] == system] for system in SYSTEMS}
+    short = [row for row in rows if row["epochs"] == "4"]
     lines = [
         "# The paper's ablations at small scale",
         "",
@@ -148,13 +180,8 @@ def page(rows: list[dict[str, str]]) -> str:
         'rows, not the values. "Within pairs" is the accuracy when the model only chooses between a class and its',
         "reversed counterpart. No single frame distinguishes the two, so guessing gives 50 %.",
         "",
-        "| system | paper, top-1 % | runs | top-1, % | within pairs, % | training loss | shortest run, s |",
-        "|---|---|---|---|---|---|---|",
+        *table(short),
     ]
-    for name, system in SYSTEMS.items():
-        cells = [spread(runs[name], key, digits) for key, digits in zip(RESULTS, (1, 1, 3), strict=True)]
-        cells.append(str(min((int(row["seconds"]) for row in runs[name]), default="-")))
-        lines.append(f"| {system.title} | {system.paper_top1:.2f} | {len(runs[name])} | {' | '.join(cells)} |")
     lines += ["", "Mean ± standard deviation over seeds, after the last epoch of each run (not its best epoch).", ""]
     lines += [
         "![Accuracy of each run, beside the paper's](images/ablation.png)",
@@ -162,8 +189,10 @@ def page(rows: list[dict[str, str]]) -> str:
         "## Do the paper's claims hold here?",
         "",
     ]
-    lines += findings(runs)
-    lines += ["", *slow_runs(rows)]
+    lines += [*findings(short), "", *slow_runs(short)]
+    for epochs in sorted({int(row["epochs"]) for row in rows} - {4}):
+        longer = [row for row in rows if row["epochs"] == str(epochs)]
+        lines += ["", f"## The same with {epochs} epochs", "", *table(longer), "", *findings(longer)]
     machines = sorted({f"{row['machine']}, torch {row['torch']}, threads a run: {row['threads']}" for row in rows})
     total = sum(int(row["seconds"]) for row in rows) / 3600
     lines += [
@@ -175,8 +204,26 @@ def page(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def findings(runs: dict[str, list[dict[str, str]]]) -> list[str]:
+def by_system(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    """The runs of each system."""
+    return {system: [row for row in rows if row["system"] == system] for system in SYSTEMS}
+
+
+def table(rows: list[dict[str, str]]) -> list[str]:
+    """A row a system."""
+    lines = ["| system | paper, top-1 % | runs | top-1, % | within pairs, % | training loss | shortest run, s |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for name, runs in by_system(rows).items():
+        cells = [spread(runs, key, digits) for key, digits in zip(RESULTS, (1, 1, 3), strict=True)]
+        cells.append(str(min((int(row["seconds"]) for row in runs), default="-")))
+        system = SYSTEMS[name]
+        lines.append(f"| {system.title} | {system.paper_top1:.2f} | {len(runs)} | {' | '.join(cells)} |")
+    return lines
+
+
+def findings(rows: list[dict[str, str]]) -> list[str]:
     """Whether each of the paper's claims held, from the numbers: a difference counts beyond two standard errors."""
+    runs = by_system(rows)
     claims = [
         ("tsn", "tsm", "a temporal module helps (TSM over TSN)"),
         ("tsm", "rf_l_inception_t", "learned multi-scale temporal kernels beat shifts (RF-L-Inception-T over TSM)"),
@@ -255,4 +302,4 @@ def draw(rows: list[dict[str, str]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,19 +17,17 @@ docs/gestures.csv and is not trained again; one that was broken off resumes.
 import argparse
 import csv
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
+from evidence.packed import run_packed
 from evidence.systems import COLUMNS, EPOCHS, MAIN, MORE, REPEATED, SEEDS, SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "docs" / "gestures.csv"
 FOLDS = range(5)
+PASSED_ON = ("data_dir", "backbone_checkpoint", "output", "device", "epochs")  # options of `train` and of `one`
 
 
 class Job(NamedTuple):
@@ -72,37 +70,14 @@ def main() -> int:
 
 
 def train_all(args: argparse.Namespace) -> int:
-    """Train what is missing, some runs at a time, until all is done or the time is up."""
+    """Train what is missing; returns the exit code."""
     collect(args.output)
-    done = {row[:3] for row in read_rows()}
-    waiting = [job for job in planned(args) if (job.system, str(job.fold), str(job.seed)) not in done]
-    running: dict[Job, subprocess.Popen] = {}
-    failed, end = [], time.monotonic() + 60 * args.minutes
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    print(f"{len(waiting)} runs to train, {args.jobs} at a time", flush=True)
-    try:
-        while (waiting or running) and time.monotonic() < end:
-            while waiting and len(running) < args.jobs:
-                job = waiting.pop(0)
-                running[job] = start(job, args)
-            for job in [job for job, process in running.items() if process.poll() is not None]:
-                code = running.pop(job).returncode
-                if code:
-                    failed.append(job.name)
-                print(
-                    f"{time.strftime('%F %T')} {job.name}: {f'failed, exit code {code}' if code else 'done'}",
-                    flush=True,
-                )
-                collect(args.output)
-            time.sleep(1)
-    finally:
-        for process in running.values():
-            process.terminate()  # the train command saves its state
-        for process in running.values():
-            process.wait()
-    if failed:
-        print(f"failed: {', '.join(failed)}; see their log.txt in {args.output}", file=sys.stderr)
-    return bool(failed)
+    done = {tuple(row[name] for name in COLUMNS[:3]) for row in read_rows()}
+    jobs = [job for job in planned(args) if tuple(map(str, job)) not in done]
+    common = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in PASSED_ON]
+    script = [sys.executable, str(Path(__file__).resolve()), "one"]
+    commands = {job.name: [*script, *map(str, job), *common] for job in jobs}
+    return run_packed(commands, args.output, args.jobs, args.threads, args.minutes, lambda: collect(args.output))
 
 
 def planned(args: argparse.Namespace) -> list[Job]:
@@ -111,18 +86,6 @@ def planned(args: argparse.Namespace) -> list[Job]:
     jobs = [job for job in jobs if job.seed == 0 or job.system in REPEATED]
     jobs += [Job(system, fold, 0) for fold in FOLDS for system in MORE]
     return [job for job in jobs if job.system in args.systems and job.fold in args.folds and job.seed in args.seeds]
-
-
-def start(job: Job, args: argparse.Namespace) -> subprocess.Popen:
-    """Start a run in a process of its own, with as many threads as asked for."""
-    folder = args.output / job.name
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(Path(__file__).resolve()), "one", *job[:1], str(job.fold), str(job.seed)]
-    for name in ("data_dir", "backbone_checkpoint", "output", "device", "epochs"):
-        command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-    threads = {name: str(args.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    with (folder / "log.txt").open("a") as log:
-        return subprocess.Popen(command, env={**os.environ, **threads}, stdout=log, stderr=subprocess.STDOUT)
 
 
 def collect(output: Path) -> int:

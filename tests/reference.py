@@ -130,25 +130,31 @@ def capacity_loss(fused: Tensor, out_widths: list[int]) -> Tensor:
 def shuffle_routing(groups: int, width: int) -> Tensor:
     """T_ij(k) = 1 if k = i else 0, k the sub-group of c/G channels (Eq. 4): Y_i takes sub-group i of every X_j.
 
-    Within Y_i the channels are interleaved, first those of X_1, X_2, ..., as in ShuffleNet.
+    Within Y_i the channels are interleaved, first those of X_1, X_2, ..., as in ShuffleNet: the channels of all X_j are
+    dealt out in turn, to Y_1 until it is full, then to Y_2, which also says what happens where G does not divide c.
     """
-    sub = width // groups
     routing = torch.zeros(groups * width, groups * width)
-    for i in range(groups):
+    row = 0
+    for n in range(width):
         for j in range(groups):
-            for n in range(sub):
-                routing[i * width + n * groups + j, j * width + i * sub + n] = 1
+            routing[row, j * width + n] = 1
+            row += 1
     return routing
 
 
 def dropout_routing(groups: int, width: int) -> Tensor:
-    """Channel dropout: the same 1/G of every X_j reaches every Y_i. Paper silent on which: the first sub-group."""
-    sub = width // groups
+    """Channel dropout: the same 1/G of every X_j reaches every Y_i. Paper silent on which: the first sub-group.
+
+    Where G does not divide the width, the first groups keep one channel more.
+    """
     routing = torch.zeros(groups * width, groups * width)
     for i in range(groups):
+        row = i * width
         for j in range(groups):
-            for n in range(sub):
-                routing[i * width + j * sub + n, j * width + n] = 1
+            for n in range(width):
+                if n * groups + j < width:
+                    routing[row, j * width + n] = 1
+                    row += 1
     return routing
 
 

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
+import torch
 from safetensors.torch import save_file
 from scipy import stats
 
-from benchmarks.evidence import data, page, run, statistics, systems
+from benchmarks.evidence import data, packed, page, run, statistics, systems
 from tests.data.sample_videos import decoded_plainly, encoded, moving_noise
 from timm_video_psn.__main__ import train
 from timm_video_psn.data import read_index
+from timm_video_psn.engine.train.options import parse_options
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--img-size", "32", "--batch-size", "4", "--num-frames", "4", "--val-interval", "1"]
@@ -200,3 +202,39 @@ def test_rows_of_finished_runs_are_collected_once(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["2", "0", "2"]
+
+
+def test_runs_are_packed_stopped_in_time_and_failures_named(tmp_path, capsys):
+    def python(code: str) -> list[str]:
+        return [sys.executable, "-c", code]
+
+    finished = []
+    wait = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit('saved')); print(1, flush=True)"
+    commands = {"good": python("print('hello')"), "bad": python("raise SystemExit(3)")}
+    assert packed.run_packed(commands, tmp_path, jobs=2, finished=lambda: finished.append(1)) == 1
+    assert (tmp_path / "good" / "log.txt").read_text() == "hello\n"
+    assert finished == [1]
+    assert "failed: bad;" in capsys.readouterr().err
+    assert packed.run_packed({"long": python(f"{wait}; time.sleep(60)")}, tmp_path, minutes=3 / 60) == 0
+    assert (tmp_path / "long" / "log.txt").read_text() == "1\nsaved\n"
+
+
+def test_runs_come_in_the_order_of_their_worth(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import gestures
+
+    everything = argparse.Namespace(systems=list(systems.SYSTEMS), folds=range(5), seeds=range(3))
+    jobs = gestures.planned(everything)
+    main, more, repeated = len(systems.MAIN), len(systems.MORE), len(systems.REPEATED)
+    assert len(set(jobs)) == len(jobs) == 5 * (main + 2 * repeated + more)
+    assert [job.system for job in jobs[:main]] == list(systems.MAIN)
+    assert {(job.fold, job.seed) for job in jobs[:main]} == {(0, 0)}
+    assert {job.system for job in jobs[-5 * more :]} == set(systems.MORE)
+
+
+def test_every_system_can_be_built():
+    for system in systems.SYSTEMS.values():
+        options = parse_options([*systems.RECIPE, *system.arguments])
+        with torch.device("meta"):
+            model = timm.create_model(options.model, num_classes=10, num_frames=8, **options.model_kwargs)
+        assert sum(parameter.numel() for parameter in model.parameters()) < 4e6

@@ -3,7 +3,6 @@
 import argparse
 import csv
 import json
-import platform
 import shutil
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from timm_video_psn.data import (
 from timm_video_psn.files import write_text
 
 from .data import hold, write_lists
+from .packed import describe_device
 from .systems import RECIPE, SYSTEMS
 
 SHUFFLES = 5  # orders of the order test
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         "protocol": epochs[-1]["protocol"],
         "epochs": len(epochs),
         "seconds": round(sum(float(epoch["seconds"]) for epoch in epochs)),
-        "device": describe(args.device),
+        "device": describe_device(args.device),
         "settings": " ".join(argv),
         "version": f"timm_video_psn {timm_video_psn.__version__}, torch {torch.__version__}, timm {timm.__version__}",
         **tested,
@@ -105,14 +105,3 @@ def predict(model, index, sampling) -> str:
             logits = model(normalize_clip(batch.clip.to(device), cfg["mean"], cfg["std"]))
         digits += "".join(map(str, logits.argmax(1).tolist()))
     return digits
-
-
-def describe(device: str) -> str:
-    """The processor or GPU and the numbers it computes with."""
-    if device != "cpu":
-        return f"{torch.cuda.get_device_name()}, bfloat16"
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} thread, float32"

@@ -6,7 +6,7 @@ import torch
 from tests import reference
 from timm_video_psn.layers import FUSIONS, block_norms
 
-EQUAL = [(2, 4), (3, 6), (4, 4), (4, 16)]  # G, c
+EQUAL = [(4, 6), (2, 4), (3, 6), (4, 4), (4, 16)]  # G, c
 
 
 def widths(groups: int, width: int) -> tuple[int, ...]:
@@ -141,7 +141,18 @@ def test_unequal_groups_are_named_with_a_remedy(name):
 
 
 @pytest.mark.parametrize("name", ["shuffle", "dropout"])
-def test_sub_groups_that_leave_a_rest_are_named_with_a_remedy(name):
-    text = f"fusion='{name}' divides groups of 6 channels into 4 sub-groups.*multiple of 16 channels"
+def test_groups_that_leave_a_rest_still_reach_every_block_and_keep_the_drop_rate(name):
+    split = widths(4, 6)
+    routing = FUSIONS[name](split, split).routing()
+    norms = block_norms(routing, split, split)
+    assert norms.unique().tolist() == [1.0, 2.0]
+    assert norms.sum(0).tolist() == ([8, 8, 4, 4] if name == "dropout" else [6] * 4)
+    assert routing.sum(1).unique().tolist() == [1.0]
+    assert (routing.sum(0) > 0).float().mean() == (0.25 if name == "dropout" else 1.0)
+
+
+@pytest.mark.parametrize("name", ["shuffle", "dropout"])
+def test_groups_too_narrow_for_a_channel_of_every_other_are_named_with_a_remedy(name):
+    text = f"fusion='{name}' divides groups of 3 channels into 4 sub-groups.*at least 16 channels"
     with pytest.raises(ValueError, match=text):
-        FUSIONS[name](widths(4, 6), widths(4, 6))
+        FUSIONS[name](widths(4, 3), widths(4, 3))

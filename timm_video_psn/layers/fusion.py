@@ -117,11 +117,13 @@ class GroupingFusion(_FixedFusion):
 
 
 class ShuffleFusion(_FixedFusion):
-    """Channel shuffling: Y_i collects sub-group i of every X_j (Eq. 4), in ShuffleNet's order."""
+    """Channel shuffling: Y_i collects sub-group i of every X_j (Eq. 4), in ShuffleNet's order.
+
+    Paper silent on groups that G does not divide: the same order then gives Y_i one channel more of some X_j.
+    """
 
     def __init__(self, in_widths: tuple[int, ...], out_widths: tuple[int, ...]):
-        width, _ = _sub_group_widths("shuffle", in_widths, out_widths)
-        groups = len(in_widths)
+        width, groups = _wide_enough("shuffle", in_widths, out_widths), len(in_widths)
         sources = torch.arange(groups * width).reshape(groups, width).T.flatten()  # Y[n * G + j] = X_j[n]
         super().__init__(in_widths, out_widths, torch.eye(groups * width)[sources])
 
@@ -133,12 +135,14 @@ class ShuffleFusion(_FixedFusion):
 class DropoutFusion(_FixedFusion):
     """Channel dropout: a fixed mask keeps 1/G of every spatial group, and every Y_i receives what is kept (Table 2).
 
-    Paper silent on the mask: the first sub-group of each X_j is kept, so that the drop rate is 1 - 1/G.
+    Paper silent on the mask: the first sub-group of each X_j is kept, so that the drop rate is 1 - 1/G. Where G does
+    not divide the groups, the first of them keep one channel more.
     """
 
     def __init__(self, in_widths: tuple[int, ...], out_widths: tuple[int, ...]):
-        width, sub = _sub_group_widths("dropout", in_widths, out_widths)
-        kept = torch.cat([j * width + torch.arange(sub) for j in range(len(in_widths))])  # one Y_i
+        width, groups = _wide_enough("dropout", in_widths, out_widths), len(in_widths)
+        share, rest = divmod(width, groups)
+        kept = torch.cat([j * width + torch.arange(share + (j < rest)) for j in range(groups)])  # one Y_i
         super().__init__(in_widths, out_widths, torch.eye(sum(in_widths))[kept.repeat(len(out_widths))])
 
 
@@ -177,12 +181,12 @@ def _equal_width(name: str, in_widths: tuple[int, ...], out_widths: tuple[int, .
     return in_widths[0]
 
 
-def _sub_group_widths(name: str, in_widths: tuple[int, ...], out_widths: tuple[int, ...]) -> tuple[int, int]:
-    """Widths of a group, c, and of one of its G sub-groups, c / G."""
+def _wide_enough(name: str, in_widths: tuple[int, ...], out_widths: tuple[int, ...]) -> int:
+    """The one width c of all groups, each of which has a channel for every other one."""
     width, groups = _equal_width(name, in_widths, out_widths), len(in_widths)
-    if width % groups:
+    if width < groups:
         raise ValueError(
-            f"fusion={name!r} divides groups of {width} channels into {groups} sub-groups, which leaves a rest; "
-            f"use a proportion that gives a multiple of {groups * groups} channels, or fusion='dense'"
+            f"fusion={name!r} divides groups of {width} channels into {groups} sub-groups, which leaves some empty; "
+            f"use a proportion that gives at least {groups * groups} channels, or fusion='dense'"
         )
-    return width, width // groups
+    return width
