@@ -80,8 +80,9 @@ def test_of_equal_scores_the_class_listed_first_comes_first():
     assert (accuracy.top1.value, accuracy.top5.value) == (100 / 8, 500 / 8)
 
 
-def test_fewer_classes_than_five_are_always_among_the_first_five():
-    assert measure(make([[1, 0, 0], [1, 0, 0]], [2, 1])).top5.value == 100.0
+def test_five_classes_have_no_top_5_and_six_have():
+    assert measure(make(np.eye(5), range(5))).top5 is None
+    assert measure(make(np.eye(6), range(6))).top5.value == 100.0
 
 
 def test_videos_without_a_label_do_not_count():

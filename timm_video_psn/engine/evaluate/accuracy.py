@@ -31,7 +31,7 @@ class Accuracy:
 
     Attributes:
         top1: share of the videos whose label has the highest score.
-        top5: share of the videos whose label is among the five highest scores.
+        top5: share of the videos whose label is among the five highest scores; None for five classes or fewer.
         mean_class: mean of the classes' top-1; classes without videos do not count.
         pair_top1: top-1 where only the two classes of a video's reversal pair compete; None where there are no pairs.
         num_videos: number of videos with a label.
@@ -40,7 +40,7 @@ class Accuracy:
     """
 
     top1: Interval
-    top5: Interval
+    top5: Interval | None
     mean_class: Interval
     pair_top1: Interval | None
     num_videos: int
@@ -70,7 +70,7 @@ def measure(scores: Scores, pairs: Sequence[tuple[int, int]] = ()) -> Accuracy:
     in_pairs = pair_hits(scores.scores, labels, pairs)
     return Accuracy(
         top1=share_interval(int((ranks < 1).sum()), total),
-        top5=share_interval(int((ranks < 5).sum()), total),
+        top5=share_interval(int((ranks < 5).sum()), total) if num_classes > 5 else None,
         mean_class=mean_interval(correct[videos > 0], videos[videos > 0]),
         pair_top1=share_interval(float(in_pairs.sum()), len(in_pairs)) if len(in_pairs) else None,
         num_videos=total,

@@ -21,12 +21,12 @@ class Evaluation:
     """Percentages over the videos that could be read, and how many those were of how many.
 
     `pair_top1` is the accuracy when only the two classes of a video's reversal pair compete, None where the data set
-    declares no pairs: 50 for a model that sees no order.
+    declares no pairs: 50 for a model that sees no order. `top5` is None for five classes or fewer.
     """
 
     loss: float
     top1: float
-    top5: float
+    top5: float | None
     pair_top1: float | None
     num_videos: int
     num_expected: int
@@ -73,7 +73,7 @@ def evaluate(
     return Evaluation(
         loss=F.cross_entropy(logits, labels).item(),
         top1=100.0 * float((ranks < 1).mean()),
-        top5=100.0 * float((ranks < 5).mean()),
+        top5=100.0 * float((ranks < 5).mean()) if logits.shape[1] > 5 else None,
         pair_top1=100.0 * float(in_pairs.mean()) if len(in_pairs) else None,
         num_videos=len(labels),
         num_expected=num_expected,

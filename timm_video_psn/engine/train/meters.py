@@ -145,12 +145,11 @@ def validation_columns(evaluation: Evaluation, protocol: str) -> Row:
         evaluation: of the epoch's weights.
         protocol: how validation looks at a video.
     """
-    pairs = {} if evaluation.pair_top1 is None else {"val_pair_top1": round(evaluation.pair_top1, 3)}
+    some = {"val_top5": evaluation.top5, "val_pair_top1": evaluation.pair_top1}  # not of every data set
     return {
         "val_loss": round(evaluation.loss, 6),
         "val_top1": round(evaluation.top1, 3),
-        "val_top5": round(evaluation.top5, 3),
-        **pairs,
+        **{name: round(value, 3) for name, value in some.items() if value is not None},
         "val_videos": evaluation.num_videos,
         "val_expected": evaluation.num_expected,
         "protocol": protocol,
@@ -167,9 +166,10 @@ def describe_epoch(row: dict[str, Any], epochs: int) -> str:
     terms = ", ".join(
         f"{name} {row['train_' + name]:.3f}" for name in ("ce", "interaction", "capacity") if f"train_{name}" in row
     )
+    top5 = f", top-5 {row['val_top5']:.1f}" if "val_top5" in row else ""
     pairs = f", within pairs {row['val_pair_top1']:.1f}" if "val_pair_top1" in row else ""
     validation = (
-        f"val top-1 {row['val_top1']:.1f}, top-5 {row['val_top5']:.1f}{pairs} "
+        f"val top-1 {row['val_top1']:.1f}{top5}{pairs} "
         f"({row['val_videos']} of {row['val_expected']} videos, {row['protocol']})"
         if "val_top1" in row
         else "not validated"

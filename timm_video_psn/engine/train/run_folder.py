@@ -14,6 +14,7 @@ import yaml
 
 from timm_video_psn.engine.checkpoint import differing, load_checkpoint, save_checkpoint
 from timm_video_psn.files import atomic_path
+from timm_video_psn.plotting import new_figure, plain, save_figure
 
 Row = dict[str, Any]
 
@@ -161,10 +162,7 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(history)
         self._write("summary.csv", text.getvalue())
-        from timm_video_psn.engine.train.run_folder import draw_curves
-
-        with atomic_path(self.path / "curves.png") as temporary:
-            draw_curves(history, temporary, title=self.path.name)
+        draw_curves(history, self.path / "curves.png", title=self.path.name)
 
     def _write(self, name: str, text: str) -> None:
         with atomic_path(self.path / name) as temporary:
@@ -224,12 +222,9 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str) -> None:
         path: the PNG file.
         title: above the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 3.4)
     accuracy, loss, rate = figure.subplots(1, 3)
     for key, label in (("train_top1", "train top-1"), ("val_top1", "val top-1"), ("val_top5", "val top-5")):
         _plot(accuracy, history, key, label)
@@ -247,11 +242,12 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str) -> None:
     accuracy.legend(loc="best")
     loss.legend(loc="best")
     protocols = dict.fromkeys(row["protocol"] for row in history if "protocol" in row)
-    figure.suptitle("; validation: ".join((title, *protocols)))
-    figure.savefig(path, dpi=110, format="png")
+    figure.suptitle(plain("; validation: ".join((title, *protocols))))
+    save_figure(figure, path, dpi=110)
 
 
 def _plot(axis: Any, history: list[dict[str, Any]], key: str, label: str, **style: Any) -> None:
     """One line, through the epochs that have this value."""
     points = [(row["epoch"], row[key]) for row in history if key in row]
-    axis.plot(*zip(*points, strict=True) if points else ([], []), marker=".", label=label, **style)
+    if points:
+        axis.plot(*zip(*points, strict=True), marker=".", label=label, **style)
