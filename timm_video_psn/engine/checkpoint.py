@@ -61,7 +61,7 @@ def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], m
 
     Args:
         model: a model made by timm.
-        folder: where the files go; files of the same names are replaced.
+        folder: folder of the files; files of the same names are replaced.
         model_config: further entries of config.json (class names, preprocessing, recipe, metrics).
         model_args: arguments that rebuild the architecture.
     """

@@ -35,7 +35,7 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
         source: the folder of a run, its `best/` or another model folder (`local-dir:` before it is accepted); a
             repository on the Hub, as `hf-hub:user/name`; or the name of a model with published video weights, of which
             `psn_test_resnet.motion` comes with the package.
-        device: where the model runs; `auto` for the GPU, or the CPU where there is no GPU.
+        device: device of the model; `auto` for the GPU, or the CPU where there is no GPU.
 
     Raises:
         FileNotFoundError: there is no such model.

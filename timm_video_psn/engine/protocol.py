@@ -31,9 +31,9 @@ class Protocol:
         num_clips: clips of a video.
         num_crops: squares of a clip: 1, the centre; 3 along the long side.
         img_size: side of the squares, in pixels.
-        short_side: of the frames that the squares are cut from, in pixels.
-        sampling: which frames; a name in `data.clips.sampling.TEST_SAMPLINGS`.
-        fusion: mean of the views' `logits`, or of their `probabilities`.
+        short_side: short side of the frames that the squares are cut from, in pixels.
+        sampling: choice of the frames; a name in `data.clips.sampling.TEST_SAMPLINGS`.
+        fusion: what is averaged, the views' `logits`, or of their `probabilities`.
 
     Raises:
         ValueError: a value is out of its range, or the sampling has not so many clips.
@@ -92,11 +92,11 @@ def parse_protocol(text: str, default: Protocol) -> Protocol:
     """Reads a protocol; what it leaves out is as in the default.
 
     Without numbers, the sampling has its usual number of clips: 2 for `twice`, 10 for `dense`. Without a short side,
-    that of the default stays, so that 256 pixels are cut from 256 where 224 are.
+    the default's stays, so that 256 pixels are cut from 256 where 224 are.
 
     Args:
-        text: as `8x10x3@224/256 dense logits`; the numbers come first, the words in any order.
-        default: of the model.
+        text: protocol in words, as `8x10x3@224/256 dense logits`; the numbers come first, the words in any order.
+        default: protocol of the model.
 
     Raises:
         ValueError: the text is no protocol, or one that cannot be.
@@ -128,7 +128,7 @@ def complete(default: Protocol, **given: Any) -> Protocol:
     """The default with what was given in place of its values; clips and short side follow, unless given, too.
 
     Args:
-        default: of the model.
+        default: protocol of the model.
         **given: values by the names of `Protocol`; None for what was not given.
     """
     given = {name: value for name, value in given.items() if value is not None}
@@ -143,7 +143,7 @@ def parse_views(text: str) -> tuple[int, int]:
     """Clips and crops of `--views`.
 
     Args:
-        text: as "10x3".
+        text: clips and crops, as "10x3".
 
     Raises:
         ValueError: it is not two numbers.

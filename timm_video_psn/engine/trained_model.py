@@ -87,7 +87,7 @@ class TrainedModel:
 
     Attributes:
         model: the network with its weights, on its device and in evaluation mode.
-        source: where the model came from.
+        source: folder or name that the model came from.
         label_names: names of the classes in label order; empty where the files do not tell.
         protocol: how validation looked at a video.
         precision: device, autocast and normalisation.

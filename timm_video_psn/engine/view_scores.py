@@ -23,7 +23,7 @@ class ViewScorer:
 
     Args:
         model: a video model; it is left in evaluation mode.
-        precision: how clips enter it.
+        precision: device, autocast and normalisation.
         views_per_step: views that the model sees at once; None for 16, halved whenever the GPU's memory does not do.
     """
 
@@ -78,11 +78,11 @@ class ViewScorer:
 
 
 def fuse(logits: Floats, fusion: str) -> Floats:
-    """The scores of a video from those of its views.
+    """The scores of a video from the logits of its views.
 
     Args:
-        logits: of the views of a protocol, (views, K).
-        fusion: mean of the `logits` or of the `probabilities`.
+        logits: logits of the views of a protocol, (views, K).
+        fusion: what is averaged, the `logits` or of the `probabilities`.
     """
     values = torch.from_numpy(logits).double()
     if fusion == "probabilities":
@@ -91,7 +91,7 @@ def fuse(logits: Floats, fusion: str) -> Floats:
 
 
 def _alike(videos: Sequence[VideoViews]) -> list[list[tuple[int, int]]]:
-    """(video, view) of all views, those of one shape together."""
+    """(video, view) of all views, views of one shape together."""
     groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for number, video in enumerate(videos):
         for place, view in enumerate(video.views):

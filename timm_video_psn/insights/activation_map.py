@@ -2,8 +2,8 @@
 
 Grad-CAM (Selvaraju et al., 2017) and HiResCAM (Draelos and Carin, 2020), with the clip in mind: our networks fold
 frames into the batch, so that the maps of a layer are unfolded first, and Grad-CAM's weights are means over the whole
-clip, not over each frame. pytorch-grad-cam pairs the batch of a layer with that of the input and Captum averages frame
-by frame; neither fits folded frames, hence these few lines.
+clip, not over each frame. pytorch-grad-cam pairs the batch of a layer with the batch of the input, and Captum averages
+frame by frame; neither fits folded frames, hence these few lines.
 """
 
 from collections.abc import Iterator
@@ -108,7 +108,7 @@ def _combine(maps: Tensor, gradient: Tensor, method: Method) -> Tensor:
 
 
 def _as_clip(maps: Tensor, clip: Tensor) -> Tensor:
-    """Folded maps (T, C, h, w), or those of a network with 3D maps (1, C, T, h, w), as (C, T, h, w)."""
+    """Folded maps (T, C, h, w), or the maps of a 3D network (1, C, T, h, w), as (C, T, h, w)."""
     return (unfold_clip(maps, clip.shape[2]) if maps.ndim == 4 else maps)[0]
 
 

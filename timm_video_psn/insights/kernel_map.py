@@ -40,7 +40,7 @@ def kernel_maps(model: nn.Module, per_element: bool = False) -> dict[str, Intera
 
     Args:
         model: any module that holds synthesizers.
-        per_element: norms divided by the elements of their blocks.
+        per_element: divide the norms by the elements of their blocks.
 
     Raises:
         ValueError: there is no synthesizer in the model.
@@ -79,7 +79,7 @@ def draw_kernel_maps(
     The maps of a column share one scale, from zero to the largest norm in it.
 
     Args:
-        maps: by the name of the model, as `kernel_maps` returns them.
+        maps: maps by the name of the model, see `kernel_maps`.
         path: the PNG file.
         title: text above the picture.
         starts: maps from before training, for those models that have them; the cells then show the change since.
@@ -90,10 +90,10 @@ def draw_kernel_maps(
 
 
 def save_kernel_maps(maps: Mapping[str, Maps], path: Path) -> Path:
-    """Write the numbers: a line for each block of each site of each model.
+    """Writes the numbers: a line for each block of each site of each model.
 
     Args:
-        maps: as for `draw_kernel_maps`, plain norms.
+        maps: plain norms, by the name of the model.
         path: the CSV file.
     """
     rows = [
@@ -273,13 +273,13 @@ def _labels(arrays: dict[str, np.ndarray], site: str, side: str, norms: np.ndarr
 
 
 def animate_history(history: History, path: Path, fps: float = 2.0, title: str = "") -> Path:
-    """Draw the maps of a run as a GIF, a picture an epoch, on scales that stay the same.
+    """Draws the maps of a run as a GIF, a picture an epoch, on scales that stay the same.
 
     Args:
-        history: as `read_history` returns it.
+        history: see `read_history`.
         path: the GIF file.
         fps: epochs a second.
-        title: above the picture, followed by the epoch.
+        title: text above the picture, followed by the epoch.
     """
     tops = {site: float(norms.max()) for site, norms in history.norms.items()}
     pictures = []

@@ -1,8 +1,8 @@
 """The kernels that the synthesizers have made: their shapes by weight, and how far they really see.
 
 A path from a spatial kernel of size s to a temporal one of size t is a kernel of shape t x s x s (Eq. 1); its share is
-that of ||T_ij||_1 in the whole of T. The effective receptive field (Luo et al., 2016) asks the gradients instead: how
-much of the energy of d output(centre) / d input lies where.
+the share of ||T_ij||_1 in the whole of T. The effective receptive field (Luo et al., 2016) asks the gradients instead:
+how much of the energy of d output(centre) / d input lies where.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,7 +59,7 @@ def kernel_shapes(maps: Mapping[str, InteractionMap]) -> dict[str, KernelShapes]
     """The distribution of shapes of every site.
 
     Args:
-        maps: by site, as `kernel_maps` or `interaction_map` return them.
+        maps: maps by site, see `kernel_maps`.
     """
     return {site: _shapes(one) for site, one in maps.items()}
 
@@ -81,16 +81,16 @@ def _by_number(size: str) -> list[int]:
 
 
 def receptive_field(function: Callable[[Tensor], Tensor], x: Tensor, draws: int = 8, seed: int = 0) -> ReceptiveField:
-    """Measure where the centre of an output looks.
+    """Measures where the centre of an output looks.
 
-    The energy is that of the gradient of a random mix of the output's channels (signs of +1 and -1), summed over the
+    The energy is the squared gradient of a random mix of the output's channels (signs of +1 and -1), summed over the
     input's channels and averaged over the clips and the draws.
 
     Args:
-        function: from maps to maps.
-        x: what it is measured at: with ReLUs and max-pools inside, the field depends on it.
-        draws: mixes of channels.
-        seed: of the mixes.
+        function: function from maps to maps.
+        x: maps at which it is measured: with ReLUs and max-pools inside, the field depends on it.
+        draws: number of mixes of channels.
+        seed: seed of the mixes.
 
     Shape:
         x: (B, C, T, H, W); function(x): (B, C', T', H', W')
@@ -119,14 +119,14 @@ def synthesizer_fields(model: nn.Module, clip: Tensor, draws: int = 8) -> dict[s
     Args:
         model: a video model with synthesizers; it is put into evaluation mode.
         clip: normalised clips, at whose feature maps the fields are measured.
-        draws: mixes of channels.
+        draws: number of mixes of channels.
 
     Shape:
         clip: (B, C, T, H, W)
 
     Returns:
-        By site, those of `kernel_maps`. A synthesizer whose V is zero, as at initialisation, has no field and is left
-        out.
+        The fields by site, named as in `kernel_maps`. A synthesizer whose V is zero, as at initialisation, has no field
+        and is left out.
     """
     sites = list(kernel_maps(model))
     modules = [module for module in model.modules() if isinstance(module, ActionPerceptronSynthesizer)]
@@ -211,7 +211,7 @@ def _draw_field(axes: np.ndarray, field: ReceptiveField | None) -> None:
 
 
 def save_kernel_shapes(shapes: Mapping[str, KernelShapes], fields: Mapping[str, ReceptiveField], path: Path) -> Path:
-    """Write the numbers: a line for each shape of each site, with the extent of the site's receptive field.
+    """Writes the numbers: a line for each shape of each site, with the extent of the site's receptive field.
 
     Args:
         shapes: see `kernel_shapes`.

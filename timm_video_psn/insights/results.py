@@ -53,8 +53,8 @@ class HardVideo:
 
     Attributes:
         path: path of the video in its data set.
-        label: its class.
-        predicted: the class that the model says.
+        label: class of the video.
+        predicted: class that the model says.
         probability: probability of what the model says.
         own_probability: probability of the video's class.
         strip: frames side by side, uint8 (S, W, 3).
@@ -168,7 +168,7 @@ def hardest_videos(trained: TrainedModel, index: VideoIndex, features: Features,
 
     Args:
         trained: the model.
-        index: the videos; those of shards are not read again, so that none of them is shown.
+        index: the videos; videos in shards cannot be read again, and none is shown.
         features: see `extract_features`.
         count: largest number of videos.
     """

@@ -16,10 +16,10 @@ def read_videos(
     """The videos of a data set that a model knows the classes of, by default those that its run was validated on.
 
     Args:
-        model: the model.
+        model: the trained model.
         dataset: name of the data set; None for the run's own, or the one that the model's config names.
-        data_dir: where it lies; None for where the run has found its own.
-        split: of the data set.
+        data_dir: folder of the data set; None for the folder where the run found it.
+        split: split of the data set.
 
     Returns:
         The name of the data set, and its videos.
@@ -42,12 +42,12 @@ def read_videos(
 
 
 def check_classes(model: TrainedModel, dataset: str, index: VideoIndex) -> None:
-    """Raise if a model knows other classes than those of the videos.
+    """Raises if the classes of a model are not the classes of the videos.
 
     Args:
-        model: the model.
+        model: the trained model.
         dataset: name of the data set.
-        index: its videos.
+        index: videos of the data set.
     """
     if model.label_names != index.class_names:
         raise ValueError(

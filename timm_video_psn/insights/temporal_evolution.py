@@ -25,10 +25,10 @@ class Evolution:
 
     Attributes:
         arrived: frames so far at each step, (K,).
-        growing: of the classes, from all frames so far, (K, num_classes).
-        sliding: from the latest `window` frames, (K, num_classes).
-        window: its length in frames.
-        num_frames: of the video.
+        growing: probabilities of the classes, from all frames so far, (K, num_classes).
+        sliding: probabilities from the latest `window` frames, (K, num_classes).
+        window: length of the sliding window in frames.
+        num_frames: length of the video.
         frames: uint8 (K, S, S, 3), the latest frame at each step.
     """
 
@@ -46,12 +46,12 @@ class Evolution:
 
 
 def temporal_evolution(trained: TrainedModel, path: Path, steps: int = 24, window: int | None = None) -> Evolution:
-    """Let the frames of a video arrive, and ask the model at every step.
+    """Lets the frames of a video arrive, and asks the model at every step.
 
     Args:
         trained: the model.
         path: video file, or folder of frame images.
-        steps: how often it is asked; at most once a frame.
+        steps: number of times that it is asked; at most once a frame.
         window: frames of the sliding window; None for a third of the video, at least a clip's.
 
     Raises:
@@ -83,33 +83,33 @@ def temporal_evolution(trained: TrainedModel, path: Path, steps: int = 24, windo
 
 
 def draw_evolution(found: Evolution, names: tuple[str, ...], path: Path, title: str = "") -> Path:
-    """Draw the frames, and below them the curves of the leading classes.
+    """Draws the frames, and below them the curves of the leading classes.
 
     Args:
-        found: as `temporal_evolution` returns it.
-        names: of the classes.
+        found: see `temporal_evolution`.
+        names: names of the classes.
         path: the PNG file.
-        title: above the picture.
+        title: text above the picture.
     """
     return save_figure(_Picture(found, names, title).figure, path)
 
 
 def film_evolution(found: Evolution, names: tuple[str, ...], path: Path, fps: float = 6.0, title: str = "") -> Path:
-    """Write a film in which the frames arrive and the curves grow.
+    """Writes a film in which the frames arrive and the curves grow.
 
     Args:
-        found: as `temporal_evolution` returns it.
-        names: of the classes.
+        found: see `temporal_evolution`.
+        names: names of the classes.
         path: the .mp4 file.
         fps: steps a second.
-        title: above the picture.
+        title: text above the picture.
     """
     picture = _Picture(found, names, title)
     return save_film(np.stack([picture.at(step) for step in range(1, len(found.arrived) + 1)]), path, fps)
 
 
 class _Picture:
-    """The frames over the curves, all of them or those of the first steps."""
+    """The frames over the curves, up to any step."""
 
     def __init__(self, found: Evolution, names: tuple[str, ...], title: str):
         self.found = found

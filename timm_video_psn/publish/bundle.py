@@ -26,7 +26,7 @@ from timm_video_psn.publish.results import read_results
 
 WEIGHTS, CARD, EXAMPLE = "model.safetensors", "README.md", "test_io.safetensors"
 REQUIRED = (WEIGHTS, CONFIG, CARD, EXAMPLE, "labels.json")
-COPIED = ("summary.csv", "curves.png", "conversion.csv")  # those of them that training or convert.py left
+COPIED = ("summary.csv", "curves.png", "conversion.csv")  # as far as training or `convert` left them
 OPTIONAL = (*COPIED, "interactions.png")
 
 # timm says "Unknown model (...)" where our package has not been imported. It reads the architecture only up to the
@@ -45,12 +45,12 @@ class Example:
 def build_bundle(
     best: Path, folder: Path, repo_id: str, license_id: str | None, results: Sequence[Path] = ()
 ) -> Example:
-    """Make the folder to publish from what training left.
+    """Makes the folder to publish from what training left.
 
     Args:
         best: folder with `model.safetensors` and `config.json`; what else is published of it is looked for in it, and
             if it is the `best/` of a run, in the run's folder above it, too.
-        folder: where the files go; it exists and is empty.
+        folder: folder of the files; it exists and is empty.
         repo_id: `user/name` on the Hub, for the card.
         license_id: licence of the weights as the Hub abbreviates it, None if none is stated.
         results: files `results.json` of validate_video.py, whose numbers go into the config and the card.
@@ -107,11 +107,11 @@ def build_bundle(
 
 
 def check_bundle(folder: Path, example: Example) -> None:
-    """Load the folder from the disk, as its users will, and compare its logits bit for bit.
+    """Loads the folder from the disk, as its users will, and compare its logits bit for bit.
 
     Args:
-        folder: what `build_bundle` made.
-        example: what it returned.
+        folder: folder that `build_bundle` made.
+        example: example that it returned.
 
     Raises:
         ValueError: other logits came out.
@@ -123,12 +123,12 @@ def check_bundle(folder: Path, example: Example) -> None:
 
 
 def check_model(source: str, example: Example, cache_dir: Path | None = None) -> None:
-    """Load a model by timm and compare its logits bit for bit.
+    """Loads a model by timm and compare its logits bit for bit.
 
     Args:
         source: `local-dir:` or `hf-hub:` as `timm.create_model` takes it.
-        example: what the model must say.
-        cache_dir: where the Hub's client looks for files, and keeps them.
+        example: clip and the logits that the model must give.
+        cache_dir: folder of the files of the Hub's client.
 
     Raises:
         ValueError: other logits came out.
@@ -145,7 +145,7 @@ def run_example(model: VideoNet) -> Example:
     """One clip of noise, the same for every model of this size, and its logits.
 
     Args:
-        model: in evaluation mode.
+        model: model in evaluation mode.
     """
     channels, height, width = model.pretrained_cfg["input_size"]
     generator = torch.Generator().manual_seed(0)
@@ -155,11 +155,11 @@ def run_example(model: VideoNet) -> Example:
 
 
 def draw_interactions(model: torch.nn.Module, name: str, path: Path) -> None:
-    """Draw the interaction map of every synthesizer (Fig. 5), as insights do; nothing for a model without any.
+    """Draws the interaction map of every synthesizer (Fig. 5), as insights do; nothing for a model without any.
 
     Args:
         model: a model with synthesizers.
-        name: of the model, beside the maps.
+        name: name of the model, beside the maps.
         path: the PNG file.
     """
     if interaction_map(model):

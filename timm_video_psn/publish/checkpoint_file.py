@@ -29,7 +29,7 @@ def read_weights(path: Path, entry: str | None = None) -> Weights:
 
     Args:
         path: a .safetensors file, or one of `torch.save` in either of its formats.
-        entry: where in the file the weights are; None for the usual places.
+        entry: key of the file that holds the weights; None for the usual places.
 
     Raises:
         FileNotFoundError: there is no such file.

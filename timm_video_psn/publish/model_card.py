@@ -24,11 +24,11 @@ class CardFacts:
     Args:
         repo_id: `user/name` on the Hub.
         config: the published config.json.
-        parameters: how many the model has.
-        multiply_adds: of convolutions and linear layers, for one clip.
-        clip_shape: of that clip, (1, C, T, H, W).
+        parameters: number of parameters.
+        multiply_adds: multiply-adds of convolutions and linear layers, for one clip.
+        clip_shape: shape of that clip, (1, C, T, H, W).
         backbone_weights: the Hub's name of the image weights that the backbone could start from.
-        license_id: of the weights, None if none is stated.
+        license_id: licence of the weights, None if none is stated.
         files: names of the published files.
     """
 
@@ -93,10 +93,10 @@ class CardFacts:
 
 
 def write_card(facts: CardFacts, path: Path) -> None:
-    """Write the card, and check it.
+    """Writes the card, and checks it.
 
     Args:
-        facts: what it says.
+        facts: contents of the card.
         path: the README.md.
 
     Raises:
@@ -132,7 +132,7 @@ def write_card(facts: CardFacts, path: Path) -> None:
 
 
 def check_card(path: Path) -> None:
-    """Check a card's metadata as far as that is possible without the Hub.
+    """Checks a card's metadata as far as that is possible without the Hub.
 
     Args:
         path: the README.md.

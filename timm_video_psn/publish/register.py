@@ -1,4 +1,4 @@
-"""Writes where published weights are into the zoo's manifest."""
+"""Writes where weights are into the manifest of published weights."""
 
 import json
 from pathlib import Path
@@ -13,11 +13,11 @@ from timm_video_psn.models.published_weights import Published, read_manifest
 
 
 def check_registrable(folder: Path, manifest: Path) -> None:
-    """Raise unless the manifest has the model's name, and the weights are those of that name as it is.
+    """Raises unless the manifest has the model's name, and the weights have the shapes that the name stands for.
 
     Args:
-        folder: what is published.
-        manifest: the zoo's.
+        folder: folder to publish.
+        manifest: manifest of published weights.
 
     Raises:
         ValueError: why not.
@@ -40,12 +40,12 @@ def check_registrable(folder: Path, manifest: Path) -> None:
 
 
 def register(folder: Path, where: Published, manifest: Path) -> str:
-    """Write an entry.
+    """Writes an entry.
 
     Args:
-        folder: what was published.
-        where: the entry.
-        manifest: the zoo's; the new one takes its place in one step.
+        folder: folder that was published.
+        where: entry to write.
+        manifest: manifest of published weights; the new one takes its place in one step.
 
     Returns:
         The name that now stands for these weights.

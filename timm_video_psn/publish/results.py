@@ -47,7 +47,7 @@ def dataset_of(entries: dict[str, Any]) -> Dataset:
     """The data set that a config.json or a results.json names.
 
     Args:
-        entries: of the file.
+        entries: contents of the file.
     """
     name = entries.get("dataset")
     own = name is None or name in OWN
@@ -62,8 +62,8 @@ def read_results(path: Path, class_names: list[str], weights_sha256: str) -> lis
 
     Args:
         path: the file.
-        class_names: of the model, in label order.
-        weights_sha256: of the model's file of weights.
+        class_names: names of the model, in label order.
+        weights_sha256: checksum of the model's file of weights.
 
     Raises:
         ValueError: it is no such file, or of other classes or other weights than the model's.
@@ -87,7 +87,7 @@ def read_results(path: Path, class_names: list[str], weights_sha256: str) -> lis
 
 
 def measured(config: dict[str, Any]) -> list[Measured]:
-    """All numbers of a published config.json, those of the training first.
+    """All numbers of a published config.json, first the numbers of the training.
 
     Args:
         config: with `metrics` of the training, and `results` of tests.

@@ -27,8 +27,8 @@ class HubRepository:
 
     Args:
         repo_id: `user/name`.
-        revision: the branch.
-        token: of the Hub; None for that of `hf auth login` or `HF_TOKEN`.
+        revision: name of the branch.
+        token: token of the Hub; None for the one of `hf auth login` or `HF_TOKEN`.
     """
 
     def __init__(self, repo_id: str, revision: str = "main", token: str | None = None):
@@ -41,7 +41,7 @@ class HubRepository:
         self.after: str | None = None  # our commit
 
     def prepare(self, private: bool, tag: str | None = None) -> None:
-        """Make sure of the login, the repository and the branch; create what is not there.
+        """Makes sure of the login, the repository and the branch; create what is not there.
 
         Args:
             private: only its owner may see the repository.
@@ -97,7 +97,7 @@ class HubRepository:
         """Names of the files of a folder that the branch has not, or otherwise, and of those it has too many.
 
         Args:
-            folder: what is to be there.
+            folder: folder that is to be there.
             optional: files that are deleted where the folder lacks them; what else is there stays.
         """
         there = {
@@ -110,12 +110,12 @@ class HubRepository:
         return sorted(changed + surplus)
 
     def upload(self, folder: Path, optional: tuple[str, ...], message: str, tag: str | None) -> list[str]:
-        """Make the branch hold the folder, in one commit; none if it does already.
+        """Makes the branch hold the folder, in one commit; none if it does already.
 
         Args:
             folder: the files.
             optional: see `changes`.
-            message: of the commit.
+            message: message of the commit.
             tag: a name for the commit, which must be free if there is a commit to make.
 
         Returns:
@@ -160,7 +160,7 @@ class HubRepository:
         raise AssertionError("the loop returns or raises")
 
     def add_tag(self, tag: str) -> None:
-        """Name the commit.
+        """Names the commit.
 
         Args:
             tag: the name; no harm if the commit has it already.
@@ -169,7 +169,7 @@ class HubRepository:
             retry(lambda: self.api.create_tag(self.repo_id, tag=tag, revision=self.after, exist_ok=True))
 
     def download(self, cache_dir: Path) -> Path:
-        """Download the files of our commit.
+        """Downloads the files of our commit.
 
         Args:
             cache_dir: an empty folder, where timm then finds them.
@@ -202,7 +202,7 @@ class HubRepository:
 
 
 def limit_waiting() -> None:
-    """Let the Hub's client give up on a server that is silent for `SILENCE_SEC`; by default it waits without end."""
+    """Lets the Hub's client give up on a server that is silent for `SILENCE_SEC`; by default it waits without end."""
     client = get_session()
     hooks = client.event_hooks
     set_client_factory(lambda: type(client)(event_hooks=hooks, follow_redirects=True, timeout=SILENCE_SEC))
@@ -212,7 +212,7 @@ def retry(action: Callable[[], Result]) -> Result:
     """Does something that may be repeated, and repeats it where the connection or the server failed for the moment.
 
     Args:
-        action: what to do.
+        action: function to call.
     """
     for attempt in range(1, ATTEMPTS):
         try:

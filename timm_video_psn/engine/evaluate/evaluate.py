@@ -42,14 +42,14 @@ def evaluate(
     num_expected: int,
     reversal_pairs: tuple[tuple[int, int], ...] = (),
 ) -> Evaluation:
-    """Evaluate a model; it is left in evaluation mode.
+    """Evaluates a model; it is left in evaluation mode.
 
     Within a process group every process evaluates its share of the videos, and gets the result over all of them.
 
     Args:
         model: a video model, the same one in every process.
         batches: a loader over the videos, each once: in one process, and in one batch.
-        precision: how clips enter the model.
+        precision: device, autocast and normalisation.
         num_expected: videos that there should be.
         reversal_pairs: pairs of classes that differ only in the order of their frames.
 
@@ -87,7 +87,7 @@ def predict_all(
 ) -> tuple[Tensor, Tensor, int, list[UnreadableVideo]]:
     """Logits (N, K) and labels (N,) of the videos that could be read, on the CPU; how many were short; the others.
 
-    All are those of every process, in the order of the data set.
+    All processes get the same, over all videos in the order of the data set.
     """
     logits: list[Tensor] = []
     labels: list[Tensor] = []

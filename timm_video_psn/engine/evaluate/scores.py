@@ -21,15 +21,15 @@ _SHOWN = 5  # videos that an error message names
 class Scores:
     """What a model made of each video that could be read.
 
-    Args:
-        scores: of each video and class, (N, K) float32.
+    Attributes:
+        scores: score of each video and class, (N, K) float32.
         labels: (N,) int64, -1 where the split does not tell.
         videos: paths of the videos in their data set, (N,).
-        class_names: in label order, (K,).
-        protocol: how the videos were looked at.
-        fusion: what the scores are, `logits` or `probabilities`.
+        class_names: names in label order, (K,).
+        protocol: protocol of the test, as text.
+        fusion: kind of the scores, `logits` or `probabilities`.
         num_expected: videos that there should be.
-        dataset_version: of the annotations; "" where there is one only, or it is not known.
+        dataset_version: version of the annotations; "" where there is one only, or it is not known.
     """
 
     scores: npt.NDArray[np.float32]
@@ -71,11 +71,11 @@ class Scores:
 
 
 def check_finite(scores: Scores, name: str = "") -> None:
-    """Raise for a score that is not finite, which would count as a hit or as a miss by chance.
+    """Raises for a score that is not finite, which would count as a hit or as a miss by chance.
 
     Args:
-        scores: of a test.
-        name: of its file, for the message.
+        scores: scores of a test.
+        name: name of its file, for the message.
 
     Raises:
         ValueError: with the first such video.
@@ -89,11 +89,11 @@ def check_finite(scores: Scores, name: str = "") -> None:
 
 
 def save_scores(path: Path, scores: Scores) -> None:
-    """Write a file that `numpy.load(path, allow_pickle=False)` reads.
+    """Writes a file that `numpy.load(path, allow_pickle=False)` reads.
 
     Args:
         path: the .npz file.
-        scores: what goes into it; the keys are the names of the fields.
+        scores: scores of a test; the keys are the names of the fields.
     """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
@@ -110,7 +110,7 @@ def save_scores(path: Path, scores: Scores) -> None:
 
 
 def load_scores(path: Path) -> Scores:
-    """Read a file of `save_scores`; nothing that it may hold is run.
+    """Reads a file of `save_scores`; nothing that it may hold is run.
 
     Args:
         path: the .npz file.
@@ -147,11 +147,11 @@ def load_scores(path: Path) -> Scores:
 
 
 def align(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
-    """The same videos in the same order, that of the first.
+    """The same videos in the order of the first.
 
     Args:
-        parts: of one split.
-        names: of the parts, for messages.
+        parts: scores of one split.
+        names: names of the parts, for messages.
 
     Raises:
         ValueError: classes, versions of the annotations, videos or labels differ, or a score is not finite; the
@@ -204,9 +204,9 @@ def ensemble(
     """The weighted mean of several score files.
 
     Args:
-        parts: of one split.
-        names: of the parts, for messages and for the protocol.
-        weights: of the parts; they need not add up to 1. None for equal ones.
+        parts: scores of one split.
+        names: names of the parts, for messages and for the protocol.
+        weights: weights of the parts; they need not add up to 1. None for equal ones.
         fusion: mean of `logits` or `probabilities`; None for logits if all parts hold logits.
 
     Raises:

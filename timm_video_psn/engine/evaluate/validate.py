@@ -77,13 +77,13 @@ class Validation:
 
     @property
     def _dataset(self) -> str:
-        """Its name; of shards, that of what was packed."""
+        """The name of the data set, also of one that was packed into shards."""
         if isinstance(self.index, ShardedIndex):
             return self.index.dataset
         return str(self.options.dataset or self.trained.dataset)
 
     def run(self) -> list[Result]:
-        """Test, report and write.
+        """Tests, reports and writes.
 
         Returns:
             The result of each protocol; none in processes but the first.
@@ -229,7 +229,7 @@ class Validation:
 
 
 def validate(options: argparse.Namespace) -> list[Result]:
-    """Test a model as the options say.
+    """Tests a model as the options say.
 
     Args:
         options: see `engine.evaluate.options`.

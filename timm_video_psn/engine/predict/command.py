@@ -131,7 +131,7 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
     """Returns the inputs with folders of videos replaced by the videos in them, as training finds them.
 
     Args:
-        inputs: as the user gave them.
+        inputs: inputs as the user gave them.
 
     Raises:
         ValueError: a folder that holds neither videos nor images, or both.

@@ -16,13 +16,13 @@ _LONG_SIDE = 1280  # px; larger videos are written smaller
 
 
 def annotate_video(path: Path, frames: Iterable[TimedFrame], fps: float, spans: Sequence[Span]) -> None:
-    """Write an H.264 file whose every frame carries the classes of the span with the nearest middle.
+    """Writes an H.264 file whose every frame carries the classes of the span with the nearest middle.
 
     Args:
         path: the mp4 file.
-        frames: of the video, in the order of their times.
-        fps: of the copy; the frames keep their own times.
-        spans: of the video, as `predict_windows` gives them.
+        frames: frames of the video, in the order of their times.
+        fps: frame rate of the copy; the frames keep their own times.
+        spans: windows of the video, as `predict_windows` gives them.
 
     Raises:
         ValueError: there is no span, or no frame.
@@ -58,8 +58,8 @@ def write_classes(pixels: np.ndarray, span: Span) -> np.ndarray:
     """A frame with a line of text and a bar for each class of the span, on even sides as H.264 needs them.
 
     Args:
-        pixels: of the frame.
-        span: whose classes are written.
+        pixels: pixels of the frame.
+        span: window whose classes are written.
 
     Shape:
         pixels: (H, W, 3) uint8 -> (H', W', 3) uint8, smaller where the frame is large.

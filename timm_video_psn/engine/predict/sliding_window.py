@@ -42,7 +42,7 @@ def predict_windows(
     topk: int = 5,
     batch_size: int = 1,
 ) -> Iterator[Span]:
-    """Predict every window of a video while its frames come in.
+    """Predicts every window of a video while its frames come in.
 
     Window k covers the frames from k * stride_sec on and before k * stride_sec + window_sec. The last one ends with the
     video: it is a whole window that overlaps the one before it more than others do. A video shorter than a window is
@@ -97,14 +97,14 @@ def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 def slide(
     frames: Iterable[TimedFrame], frame_sec: float, window_sec: float, stride_sec: float, keep_every: int = 1
 ) -> Iterator[_Window]:
-    """Cut frames into windows; see `predict_windows`.
+    """Cuts frames into windows; see `predict_windows`.
 
     Args:
-        frames: in the order of their times.
-        frame_sec: how long the last frame of the video is shown.
+        frames: frames in the order of their times.
+        frame_sec: time that the last frame of the video is shown.
         window_sec: length of a window.
         stride_sec: from the start of one to the start of the next.
-        keep_every: of how many frames one is held.
+        keep_every: number of frames of which one is held.
     """
     held: deque[TimedFrame] = deque()
     number, end_sec, covered_sec = 0, 0.0, 0.0
