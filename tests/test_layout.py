@@ -85,7 +85,6 @@ COVERED_BY = {
     "data/tools/check": "data/tools/test_prepare",
     "data/tools/reencode": "data/tools/test_prepare",
     "data/shards/index": "data/shards/test_loader",
-    "data/shards/stream": "data/shards/test_loader",
     "engine/train/build": "engine/train/test_trainer",
     "engine/signals": "test_train_video",
     "engine/model_source": "engine/test_load_model",

@@ -12,7 +12,6 @@ from timm_video_psn.data.clips.worker import init_worker
 from timm_video_psn.data.shards.index import ShardedIndex
 from timm_video_psn.data.shards.loader import ClipSource, ShardBatches, ShardLoader
 from timm_video_psn.data.shards.plan import ShardPlan
-from timm_video_psn.data.shards.stream import tar_iterators
 
 Loader = DataLoader[Any] | ShardLoader
 
@@ -45,11 +44,9 @@ def create_loader(
         world_size: Number of processes that share the videos; see `EpochSampler` and `ShardPlan`.
 
     Raises:
-        ImportError: The videos lie in shards, and webdataset is not installed.
         ValueError: The settings make no batches, or the decoder cannot decode from memory.
     """
     if isinstance(dataset.index, ShardedIndex):
-        tar_iterators()
         if dataset.decoder == "torchcodec":
             raise ValueError("decoder 'torchcodec' cannot decode videos of shards; use 'pyav' or 'auto'")
         sizes = [len(shard.numbers) for shard in dataset.index.shards]

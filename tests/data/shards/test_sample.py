@@ -10,7 +10,7 @@ import pytest
 from tests.data.sample_videos import decoded_plainly
 from tests.miniatures import pictures, write_images
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
-from timm_video_psn.data.shards.sample import PackedVideo, pack, sample_key
+from timm_video_psn.data.shards.sample import PackedVideo, pack
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.frame_folder import ImageNames
 from timm_video_psn.data.video.reader import VideoReader
@@ -26,7 +26,7 @@ def index_of(path, **settings):
 def packed(index, change=lambda members: None):
     members = dict(pack(index, 0)[0])
     change(members)
-    return PackedVideo.unpack({"__key__": sample_key(0), "__url__": "a.tar", **members}, 0, Path(index.paths[0]))
+    return PackedVideo.unpack(members, 0, Path(index.paths[0]))
 
 
 def reason(video, choose=lambda count: range(count)):

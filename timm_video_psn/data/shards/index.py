@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
-from timm_video_psn.data.datasets.labels import label_fingerprint
+from timm_video_psn.data.datasets.labels import label_fingerprint, plain_name
 from timm_video_psn.data.shards.sample import PackedVideo
 from timm_video_psn.data.video.reader import Decoder
+from timm_video_psn.files import first_names
 
 INDEX_NAME = "shards.json"
 PROGRESS_NAME = "shards.progress.jsonl"  # of a writer that has not finished
@@ -33,7 +34,8 @@ TIMEOUT_SEC = 60
 
 # A name from an index of a stranger becomes part of a path and of a URL.
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tar")
-_SHOWN = 5
+_MOST = 2**31 - 1  # videos, and labels
+_MOST_BYTES = 2**30  # of an index from a web server: ten million videos
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def read_shards(location: str | os.PathLike[str] | None, split: str) -> ShardedI
             there = ", ".join(index["splits"]) or "none"
             raise ValueError(f"split {split!r} was asked for; there are {there}; write the shards with --split {split}")
         result = _from_json(index, index["splits"][split], place)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"shard index {source}: {what}") from error
     if not is_url(place):
@@ -141,7 +143,7 @@ def _load(folder: Path) -> bytes:
         hint = "; it is unfinished: run the command again to complete it" if begun else ""
         raise FileNotFoundError(
             f"no shard index {folder / INDEX_NAME}{hint}; data_dir is the folder, or the http(s):// URL of the "
-            "folder, that `timm-video-psn prepare shards --out` has written"
+            "folder, that `timm-video-psn prepare shards --output` has written"
         ) from error
 
 
@@ -149,65 +151,98 @@ def _fetch(url: str) -> bytes:
     """The index at a URL."""
     try:
         with urlopen(f"{url}/{INDEX_NAME}", timeout=TIMEOUT_SEC) as response:
-            return bytes(response.read())
+            content = bytes(response.read(_MOST_BYTES + 1))
     except OSError as error:
         raise OSError(
             f"no shard index could be read from {url}/{INDEX_NAME} ({error}); data_dir is the URL of the folder that "
             f"holds {INDEX_NAME} and the shards"
         ) from error
+    if len(content) > _MOST_BYTES:
+        raise ValueError(
+            f"the shard index {url}/{INDEX_NAME} has more than {_MOST_BYTES:,} bytes; write smaller splits"
+        )
+    return content
 
 
 def _from_json(index: Mapping[str, Any], split: Mapping[str, Any], location: str) -> ShardedIndex:
-    """The split, checked as far as it can be without the shards."""
-    names = tuple(index["class_names"])
-    if label_fingerprint(names) != index["label_order_sha256"]:
+    """The split, checked as far as it can be without the shards: an index may come from a stranger."""
+    written = _texts(index, "class_names")
+    if label_fingerprint(written) != index["label_order_sha256"]:
         raise ValueError("its class names are not those that it was written with: label_order_sha256 differs")
-    labels = np.array(split["labels"], dtype=np.int64)
-    paths = PathTable.from_paths(split["paths"])
-    shards = tuple(_shard(entry) for entry in split["shards"])
+    labels, paths = _numbers(split, "labels", least=-1), PathTable.from_paths(_texts(split, "paths"))
+    shards = tuple(_shard(entry) for entry in _typed(split, "shards", list))
     numbers = np.concatenate([np.empty(0, dtype=np.int64), *(shard.numbers for shard in shards)])
     if not len(labels) == len(paths) == len(numbers) or not np.array_equal(np.sort(numbers), np.arange(len(labels))):
         raise ValueError(f"its shards do not hold each of its {len(paths)} videos once")
     if not len(labels):
         raise ValueError("the split holds no videos")
-    if not -1 <= labels.min() <= labels.max() < len(names):
-        raise ValueError(f"its labels lie from {labels.min()} to {labels.max()}, but there are {len(names)} classes")
+    if labels.max() >= len(written):
+        raise ValueError(f"its labels lie from {labels.min()} to {labels.max()}, but there are {len(written)} classes")
+    pairs = [_numbers({"reversal_pairs": pair}, "reversal_pairs") for pair in _typed(index, "reversal_pairs", list)]
+    if any(len(pair) != 2 or pair.max() >= len(written) for pair in pairs):
+        raise ValueError(f"its reversal_pairs are no pairs of labels below {len(written)}")
     return ShardedIndex(
         paths=paths,
         labels=labels,
-        class_names=names,
+        class_names=tuple(map(plain_name, written)),
         root=Path(),
-        shared_split=bool(index["shared_split"]),
-        reversal_pairs=tuple((int(first), int(second)) for first, second in index["reversal_pairs"]),
-        named=bool(index["named"]),
-        version=str(index["version"]),
+        shared_split=_typed(index, "shared_split", bool),
+        reversal_pairs=tuple((int(first), int(second)) for first, second in pairs),
+        named=_typed(index, "named", bool),
+        version=_typed(index, "version", str),
         notes=(
-            f"shards of {index['dataset']} in {location}; name its recipe with --recipe",
-            *index["notes"],
+            f"shards of {_typed(index, 'dataset', str)} in {location}; name its recipe with --recipe",
+            *_texts(index, "notes"),
         ),
-        dataset=str(index["dataset"]),
+        dataset=index["dataset"],
         location=location,
         shards=shards,
     )
 
 
-def _shard(entry: Mapping[str, Any]) -> Shard:
-    if not _SHARD_NAME.fullmatch(entry["name"]):
-        raise ValueError(f"{entry['name']!r} is no name of a shard; accepted are names like train-000000.tar")
-    numbers = np.array(entry["numbers"], dtype=np.int64)
+def _shard(entry: Any) -> Shard:
+    name = _typed(entry, "name", str)
+    if not _SHARD_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a shard; accepted are names like train-000000.tar")
+    numbers = _numbers(entry, "numbers")
     if len(numbers) != entry["videos"]:
-        raise ValueError(f"{entry['name']} has {entry['videos']} videos, but numbers for {len(numbers)}")
-    return Shard(entry["name"], int(entry["bytes"]), str(entry["sha256"]), numbers)
+        raise ValueError(f"{name} has {entry['videos']} videos, but numbers for {len(numbers)}")
+    if _typed(entry, "bytes", int) < 0:
+        raise ValueError(f"{name} has {entry['bytes']} bytes")
+    return Shard(name, entry["bytes"], _typed(entry, "sha256", str), numbers)
+
+
+def _typed(entry: Any, key: str, kind: type) -> Any:
+    """A value of the type that it must have."""
+    value = entry[key]
+    if type(value) is not kind:
+        raise TypeError(f"{key!r} is a {type(value).__name__}, a {kind.__name__} was expected")
+    return value
+
+
+def _texts(entry: Any, key: str) -> list[str]:
+    """A list of texts."""
+    values: list[str] = _typed(entry, key, list)
+    if not all(type(value) is str for value in values):
+        raise TypeError(f"{key!r} holds more than texts")
+    return values
+
+
+def _numbers(entry: Any, key: str, least: int = 0) -> npt.NDArray[np.int64]:
+    """A list of whole numbers that arrays can hold."""
+    values = _typed(entry, key, list)
+    if not all(type(value) is int and least <= value <= _MOST for value in values):
+        raise ValueError(f"{key!r} holds more than whole numbers from {least} to {_MOST:,}")
+    return np.array(values, dtype=np.int64)
 
 
 def _check_files(folder: Path, shards: Sequence[Shard]) -> None:
     """Raises for shards that are not whole, before a run has begun."""
     missing = [shard.name for shard in shards if not (folder / shard.name).is_file()]
     if missing:
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise FileNotFoundError(
-            f"{len(missing)} of {len(shards)} shards are not in {folder}: {', '.join(missing[:_SHOWN])}{more}; copy "
-            "them there, or give the command that wrote them again"
+            f"{len(missing)} of {len(shards)} shards are not in {folder}: {first_names(missing, 5)}; copy them there, "
+            "or give the command that wrote them again"
         )
     for shard in shards:
         found = (folder / shard.name).stat().st_size

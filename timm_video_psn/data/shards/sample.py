@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from timm_video_psn.console import printable
 from timm_video_psn.data.datasets.index import VideoIndex
 from timm_video_psn.data.video.errors import DecodeError, in_plain_words
 from timm_video_psn.data.video.frame_folder import frame_names, is_folder, read_image
@@ -36,7 +37,9 @@ from timm_video_psn.data.video.reader import VideoReader, check_is_file
 
 Member = tuple[str, bytes]  # what follows the key and a dot in its name, and its content
 
-_FRAME = re.compile(r"(\d+)\.(?:jpe?g|png)")
+_FRAME = re.compile(r"([0-9]{1,9})\.(?:jpe?g|png)")
+_MOST = 2**31 - 1  # frames, and videos
+_MOST_ABOUT = 2**20  # bytes of a description
 
 
 def sample_key(number: int) -> str:
@@ -112,6 +115,36 @@ def _digest(contents: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
+def _description(content: bytes) -> dict[str, Any]:
+    """What a sample says of its video, each of the type and in the range that it may have.
+
+    Raises:
+        KeyError, ValueError, TypeError, AttributeError, RecursionError: It is no such description.
+    """
+    if len(content) > _MOST_ABOUT:
+        raise ValueError(f"it has {len(content):,} bytes")
+    about = json.loads(content)
+    first, length = about.get("part", (0, 0))
+    missing, frames = about.get("missing"), about.get("frames")
+    if missing is not None and not isinstance(missing, str):
+        raise TypeError("its reason is no text")
+    return {
+        "index": _number(about["index"]),
+        "path": about.get("path"),
+        "missing": missing,
+        "sha256": None if missing is not None else about["sha256"],
+        "part": (_number(first), _number(length)),
+        "frames": None if frames is None else _number(frames, least=1),
+    }
+
+
+def _number(value: Any, least: int = 0) -> int:
+    """A whole number that arrays can hold."""
+    if type(value) is not int or not least <= value <= _MOST:
+        raise ValueError(f"{str(value)[:40]!r} is no number from {least} to {_MOST:,}")
+    return value
+
+
 @dataclass(frozen=True)
 class PackedVideo:
     """A video out of a shard, still encoded.
@@ -133,35 +166,34 @@ class PackedVideo:
     reason: str | None = None
 
     @classmethod
-    def unpack(cls, sample: Mapping[str, Any], number: int, path: Path) -> PackedVideo:
-        """The video of a sample, or the reason why it is none.
+    def unpack(cls, members: Mapping[str, bytes], number: int, path: Path) -> PackedVideo:
+        """The video of a sample, or the reason why it is none; nothing that a sample says is taken unchecked.
 
         Args:
-            sample: content by what follows the key in a member's name, as webdataset groups them.
+            members: content by what follows the key in a member's name.
             number: number of the expected video.
             path: path of the expected video.
         """
-        members = {name: content for name, content in sample.items() if not name.startswith("__") and name != "json"}
+        contents = {name: content for name, content in members.items() if name != "json"}
         try:
-            about = json.loads(sample["json"])
-            is_meant, missing = about["index"] == number, about.get("missing")
-            if is_meant and missing is None and about["sha256"] != _digest(members.values()):
-                return cls(path, reason="its bytes in the shard are not those that were written; copy the shard again")
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            return cls(path, reason=f"its description in the shard cannot be read ({error!r}); write the shard again")
-        if not is_meant:
-            reason = f"the shard holds another video in its place ({about.get('path')}); shards and index do not fit"
+            about = _description(members["json"])
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            words = type(error).__name__ if isinstance(error, RecursionError) else printable(repr(error)[:200])
+            return cls(path, reason=f"its description in the shard cannot be read ({words}); write the shard again")
+        if about["index"] != number:
+            other = printable(str(about["path"])[:200])
+            reason = f"the shard holds another video in its place ({other}); shards and index do not fit"
             return cls(path, reason=reason)
-        if missing is not None:
-            return cls(path, reason=f"{missing} (when the shard was written)")
-        first, length = about.get("part", (0, 0))
-        part = int(first), int(length)
-        if about.get("frames") is None:
-            if len(members) != 1:
-                return cls(path, reason=f"the shard holds {len(members)} files of it, not one; write the shard again")
-            return cls(path, next(iter(members.values())), part=part)
-        frames = {int(match[1]): content for name, content in members.items() if (match := _FRAME.fullmatch(name))}
-        return cls(path, frames=frames, num_frames=int(about["frames"]), part=part)
+        if about["missing"] is not None:
+            return cls(path, reason=f"{about['missing']} (when the shard was written)")
+        if about["sha256"] != _digest(contents.values()):
+            return cls(path, reason="its bytes in the shard are not those that were written; copy the shard again")
+        if about["frames"] is None:
+            if len(contents) != 1:
+                return cls(path, reason=f"the shard holds {len(contents)} files of it, not one; write the shard again")
+            return cls(path, next(iter(contents.values())), part=about["part"])
+        frames = {int(match[1]): content for name, content in contents.items() if (match := _FRAME.fullmatch(name))}
+        return cls(path, frames=frames, num_frames=about["frames"], part=about["part"])
 
     def decode(self, choose: Callable[[int], Iterable[int]]) -> npt.NDArray[np.uint8]:
         """Decodes frames, the same ones as from the file or folder that was packed.

@@ -1,17 +1,18 @@
 """Videos out of tar shards, in the order in which they lie there, from a folder or a web server.
 
-The tar files are read by the webdataset library, from start to end, as far as needed. Every video that is asked for
-comes out: as it is, or as the reason why its shard does not give it. A connection that drops is opened again.
+The tar files are read from start to end, as far as needed. Every video that is asked for comes out: as it is, or as the
+reason why its shard does not give it. A connection that drops is opened again.
+
+Shards may come from strangers. Only plain tar files are read, as `prepare shards` writes them: nothing that is packed,
+sparse or extended can take more memory than the file has bytes.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import tarfile
 import time
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from http.client import HTTPException
 from pathlib import Path
@@ -22,30 +23,17 @@ from urllib.request import urlopen
 import numpy as np
 import numpy.typing as npt
 
+from timm_video_psn.console import printable
 from timm_video_psn.data.shards.index import TIMEOUT_SEC, Shard, ShardedIndex, is_url
 from timm_video_psn.data.shards.sample import PackedVideo, sample_key
 
 ATTEMPTS = 4  # to open a shard on a web server, without a video gained in between
 FIRST_DELAY_SEC = 0.5  # doubled with each attempt
 
-# What a damaged or vanished shard makes Python's tarfile, webdataset's grouping and the connection raise.
-_STREAM_ERRORS = (OSError, EOFError, ValueError, HTTPException, tarfile.TarError, zlib.error)
+# What a damaged or vanished shard makes the reading of its headers and the connection raise.
+_STREAM_ERRORS = (OSError, EOFError, ValueError, HTTPException, tarfile.TarError)
 
 _logger = logging.getLogger(__name__)
-
-
-def tar_iterators() -> Any:
-    """Webdataset's readers of tar streams.
-
-    Raises:
-        ImportError: webdataset is not installed.
-    """
-    try:
-        return importlib.import_module("webdataset.tariterators")
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "the data set 'shards' is read by webdataset, which is not installed; pip install 'timm-video-psn[shards]'"
-        ) from error
 
 
 def read_videos(index: ShardedIndex, positions: npt.NDArray[np.int64]) -> Iterator[tuple[int, PackedVideo]]:
@@ -115,24 +103,24 @@ class _ShardReader:
         samples = self._samples()
         while self.places:
             try:
-                sample = next(samples, None)
+                key, members = next(samples, ("", {}))
             except _STREAM_ERRORS as error:
                 self.reason = (
                     f"shard {self.source} breaks off after {place + 1} of {self.total} videos ({_words(error)})"
                 )
                 return
-            if sample is None:
+            if not members:
                 self.reason = f"shard {self.source} ends after {place + 1} of {self.total} videos"
                 return
             place += 1
             if place == self.places[0]:
                 number = int(self.shard.numbers[place])
                 path = Path(self.index.paths[number])
-                if sample["__key__"] != sample_key(number):
+                if key != sample_key(number):
                     self.reason = f"shard {self.source} is not laid out as the index says from video {place + 1} on"
                     return
                 del self.places[0]
-                yield place, PackedVideo.unpack(sample, number, path)
+                yield place, PackedVideo.unpack(members, number, path)
 
     def give_up(self) -> Iterator[tuple[int, PackedVideo]]:
         """The videos that are still wanted, with the reason why they are not there."""
@@ -140,12 +128,45 @@ class _ShardReader:
             path = Path(self.index.paths[int(self.shard.numbers[place])])
             yield place, PackedVideo(path, reason=self.reason)
 
-    def _samples(self) -> Iterator[Mapping[str, Any]]:
-        """Members by key, in the order of the tar file."""
-        tar = tar_iterators()
+    def _samples(self) -> Iterator[tuple[str, dict[str, bytes]]]:
+        """The key of each sample and its members, in the order of the tar file."""
+        key, members = "", dict[str, bytes]()
         with closing(_open(self.index.location, self.shard.name)) as stream:
-            files = tar.tar_file_expander([{"url": self.source, "stream": stream}])
-            yield from tar.group_by_keys(files)
+            try:
+                for other, name, content in _members(stream, self.shard.num_bytes):
+                    if other != key and members:
+                        yield key, members
+                        members = {}
+                    key, members[name] = other, content
+            except (ValueError, tarfile.TarError):  # of what follows; a connection that drops leaves half a sample
+                if members:
+                    yield key, members
+                raise
+        if members:
+            yield key, members
+
+
+def _members(stream: BinaryIO, num_bytes: int) -> Iterator[tuple[str, str, bytes]]:
+    """Key, rest of the name, and content of each file in a tar stream of so many bytes at most."""
+    while (header := _exactly(stream, tarfile.BLOCKSIZE)).count(0) < tarfile.BLOCKSIZE:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        num_bytes -= tarfile.BLOCKSIZE
+        if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            raise ValueError(f"it holds {printable(info.name)}, which is no plain file; write the shard again")
+        if not 0 <= info.size <= num_bytes:
+            raise ValueError(f"{printable(info.name)} claims {info.size:,} bytes, more than the shard holds")
+        content = _exactly(stream, info.size)
+        num_bytes -= info.size + len(_exactly(stream, -info.size % tarfile.BLOCKSIZE))
+        key, _, rest = info.name.partition(".")
+        yield key, rest.lower(), content
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytes:
+    """So many bytes; an error where there are fewer."""
+    content = stream.read(count)
+    if len(content) < count:
+        raise EOFError(f"{count - len(content):,} bytes are missing at its end")
+    return content
 
 
 def _open(location: str, name: str) -> BinaryIO:
@@ -157,6 +178,5 @@ def _open(location: str, name: str) -> BinaryIO:
 
 
 def _words(error: Exception) -> str:
-    """Message of an error, without the stream that webdataset adds to it."""
-    own = str(error.args[0]) if error.args else str(error)
-    return getattr(error, "strerror", None) or own or type(error).__name__
+    """Message of an error."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
