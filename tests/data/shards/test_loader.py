@@ -307,7 +307,9 @@ class TestDamage:
         assert sorted(seen(batches)) == list(range(12))
         lost = set(numbers[1:]) | {6}
         assert set(unreadable_of(batches)) == lost
-        assert all("train-000002.tar breaks off after 1 of 3" in unreadable_of(batches)[number].reason for number in lost - {6})
+        assert all(
+            "train-000002.tar breaks off after 1 of 3" in unreadable_of(batches)[number].reason for number in lost - {6}
+        )
 
     def test_that_is_no_tar_file_is_reported_of_all_videos(self, shards):
         path = shards / "train-000002.tar"
