@@ -36,15 +36,15 @@ def launched_processes() -> int:
 
 
 def run_command(name: str, run: Callable[[], int | None], debug: bool = False) -> int:
-    """Runs a command; an error that its user can mend becomes a line on the standard error and an exit code.
+    """Runs a command; an error that its user can fix becomes a line on the standard error and an exit code.
 
     Args:
-        name: that errors begin with.
+        name: name of the command, with which errors begin.
         run: the work; it returns an exit code, or None for 0.
         debug: let errors through, with their traceback.
 
     Returns:
-        The exit code: what `run` returned, 2 for an error, 130 after Ctrl-C, or that of a `CommandEnded`.
+        The exit code: what `run` returned, 2 for an error, 130 after Ctrl-C, or the code of a `CommandEnded`.
     """
     if launched_processes() > 1:
         name = f"{name}: rank {launched_rank()} of {launched_processes()}"

@@ -70,7 +70,7 @@ def write_text(path: Path, text: str) -> None:
 
     Args:
         path: the file.
-        text: its content; bytes of file names that are not UTF-8 (surrogate escapes) are written as they were.
+        text: content; bytes of file names that are not UTF-8 (surrogate escapes) are written unchanged.
     """
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
@@ -145,8 +145,8 @@ def first_names(names: Iterable[object], most: int = 20) -> str:
     """Joins names for a message: the first few, and how many more there are.
 
     Args:
-        names: all of them.
-        most: how many to write out.
+        names: all names.
+        most: number of names to write out.
     """
     known = [str(name) for name in names]
     more = f" and {len(known) - most} more" if len(known) > most else ""

@@ -311,7 +311,7 @@ def broken(case: str, folder: Path) -> Path:
         ("shape", r"layer2\.0\.bn1\.bias \(7,\) for \(128,\)"),
         ("headless", r"the checkpoint has no classifier: none of new_fc\.weight, base_model\.fc\.weight"),
         ("twice", r"twice, with and without `module\.`: .*new_fc\.weight"),
-        ("trap", r"broken\.pth holds posix\.mkdir, which is no weight; unpickling it would run code"),
+        ("trap", r"broken\.pth holds posix\.mkdir, which is not a tensor; unpickling it would run code"),
         ("no weights", r"the top of .*broken\.pth is no state dict: epoch is no tensor"),
         ("an old pickle", r"broken\.pth is damaged or no checkpoint"),
         ("cut off", r"broken\.pth is damaged or no checkpoint"),

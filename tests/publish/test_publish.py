@@ -387,7 +387,7 @@ def test_what_comes_back_damaged_is_noticed_and_said(hub, publish_plain, what):
     hub.faults.append(Fault("GET", "/cdn/", what, 99))
     outcome = publish_plain("--tag", "v1")
     assert outcome.value == 2
-    assert ("Consistency check failed" if what == "truncate" else "came back from the Hub with another content") in (
+    assert ("Consistency check failed" if what == "truncate" else "came back from the Hub with different content") in (
         outcome.output
     )
     repository = hub.repositories[REPO]

@@ -63,7 +63,7 @@ class Folding:
 def fold(model: _Model, merge: bool | None = None, addmm: bool | None = None, example: Tensor | None = None) -> _Model:
     """Copy a trained model into the form that it runs fastest in; it gives the same logits.
 
-    - Batch norms go into the convolutions before them, those of the backbone and of the temporal modules; where timm
+    - Batch norms go into the convolutions before them, in the backbone and in the temporal modules; where timm
       has a reparameterisation of its own (RepVGG, MobileOne, FastViT, LeViT, ...) it comes first.
     - A synthesizer's routing T becomes a 1x1 convolution, or goes into the temporal kernels, K[tau] = W[tau] T.
     - Expansion and residual become one matrix product.

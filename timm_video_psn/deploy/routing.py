@@ -100,7 +100,7 @@ def _blocks(fusion: Fusion, bank: TemporalBank) -> tuple[Tensor, ...]:
 
 
 def _kernel(branch: nn.Module, rows: Tensor) -> dict[int, Tensor]:
-    """A branch's kernel on all channels by offset in time, each (c, C); that of a pool is what it pools."""
+    """A branch's kernel on all channels by offset in time, each (c, C); for a pool, the kernel of what it pools."""
     if not isinstance(branch, nn.Conv2d):
         return {0: rows}
     weight = branch.weight.detach()[..., 0].double()  # (c, c, taps)

@@ -47,7 +47,7 @@ def read_config(source: str, model: VideoNet) -> dict[str, Any]:
 
     Args:
         source: see `find_folder`; or a repository on the Hub, or a name with published weights.
-        model: that was loaded from it; its weights name the commit of the Hub that the config belongs to.
+        model: model that was loaded from it; its weights name the commit of the Hub that the config belongs to.
     """
     published = str(model.pretrained_cfg.get("hf_hub_id") or "")
     if is_on_hub(source) or (published and not Path(source.removeprefix(_LOCAL)).exists()):

@@ -89,7 +89,7 @@ class TrainedModel:
         model: the network with its weights, on its device and in evaluation mode.
         source: folder or name that the model came from.
         label_names: names of the classes in label order; empty where the files do not tell.
-        protocol: how validation looked at a video.
+        protocol: protocol of validation.
         precision: device, autocast and normalisation.
         interpolation: filter of the resize.
         dataset: name of the data set that the model was trained on, or None.

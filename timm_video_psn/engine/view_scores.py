@@ -38,7 +38,7 @@ class ViewScorer:
         """Logits of each different view of each video, (views, K).
 
         Args:
-            videos: with their views.
+            videos: videos with their views.
         """
         found: dict[tuple[int, int], Floats] = {}
         for places in _alike(videos):

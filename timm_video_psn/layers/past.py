@@ -13,7 +13,7 @@ class Past(nn.Module):
     Args:
         length: frames to put in front.
         dim: dimension of the frames.
-        value: of the padding.
+        value: value of the padding.
 
     Shape:
         x: (B, T, ., .) with dim=1, (B, ., T, .) with dim=2 -> the same with length + T frames

@@ -36,7 +36,7 @@ IMPORT_TAG = "import_timm_video_psn_first"
 
 @dataclass(frozen=True)
 class Example:
-    """A clip, and what a model says of it."""
+    """A clip and a model's logits for it."""
 
     clip: Tensor
     logits: Tensor
@@ -138,7 +138,7 @@ def check_model(source: str, example: Example, cache_dir: Path | None = None) ->
         logits = model(example.clip)
     if not torch.equal(logits, example.logits):
         difference = (logits - example.logits).abs().max().item()
-        raise ValueError(f"{source} gives other logits than the model that was to be published, by up to {difference}")
+        raise ValueError(f"{source} gives logits that differ from the published model's by up to {difference}")
 
 
 def run_example(model: VideoNet) -> Example:

@@ -25,7 +25,7 @@ class Weights:
 
 
 def read_weights(path: Path, entry: str | None = None) -> Weights:
-    """The tensors of a checkpoint, none of whose code is run.
+    """The tensors of a checkpoint, read without running its code.
 
     Args:
         path: a .safetensors file, or one of `torch.save` in either of its formats.
@@ -33,7 +33,7 @@ def read_weights(path: Path, entry: str | None = None) -> Weights:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, holds objects that are no weights, or no weights are where they should be.
+        ValueError: it is damaged, holds objects that are not weights, or holds no weights at that entry.
     """
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} not found")
@@ -64,8 +64,8 @@ def _content(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL (\w[\w.]*)", str(error)):
             raise ValueError(
-                f"{path} holds {found[1]}, which is no weight; unpickling it would run code of the file, so it is not "
-                "read. If you trust the file, save its state_dict alone: torch.save(checkpoint['state_dict'], ...)"
+                f"{path} holds {found[1]}, which is not a tensor; unpickling it would run code from the file, so it is "
+                "not read. If you trust the file, save only its state_dict: torch.save(checkpoint['state_dict'], ...)"
             ) from error
         # torch's first line advises to read the file without this safety
         reason = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]

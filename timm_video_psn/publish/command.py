@@ -34,12 +34,13 @@ def parse_publish_options(argv: Sequence[str] | None = None) -> argparse.Namespa
     add(
         "model", type=Path, metavar="FOLDER", help="folder of a run, or a folder with model.safetensors and config.json"
     )
-    add("--repo-id", required=True, metavar="USER/NAME", help="repository on the Hub; created if it is not there")
+    add("--repo-id", required=True, metavar="USER/NAME", help="repository on the Hub; created if it does not exist")
     add("--dry-run", type=Path, metavar="DIR", help="build and check the folder in DIR, and send nothing")
-    add("--license", metavar="ID", help="licence of the weights, as apache-2.0; without it the card says there is none")
+    licence = "licence of the weights, for example apache-2.0; without it the card states none"
+    add("--license", metavar="ID", help=licence)
     add("--results", type=Path, nargs="*", default=[], metavar="FILE", help="results.json of validations for the card")
-    add("--private", action="store_true", help="let only yourself see the repository")
-    add("--revision", default="main", metavar="BRANCH", help="branch; created if it is not there (default: main)")
+    add("--private", action="store_true", help="create a private repository")
+    add("--revision", default="main", metavar="BRANCH", help="branch; created if it does not exist (default: main)")
     add("--tag", metavar="NAME", help="name for the commit")
     token = "token of the Hub; `hf auth login` or HF_TOKEN in the environment are better, since others cannot see them"
     add("--token", help=token)
@@ -113,7 +114,7 @@ def _upload_and_compare(
     there = repository.download(cache)
     for path in folder.iterdir():
         if file_sha256(there / path.name) != file_sha256(path):
-            raise ValueError(f"{path.name} came back from the Hub with another content than it was sent with")
+            raise ValueError(f"{path.name} came back from the Hub with different content")
     check_model(f"hf-hub:{options.repo_id}@{repository.after}", example, cache)
     print("downloaded into an empty cache: files and logits are the same, bit for bit")
     if options.tag:

@@ -90,7 +90,7 @@ def measured(config: dict[str, Any]) -> list[Measured]:
     """All numbers of a published config.json, first the numbers of the training.
 
     Args:
-        config: with `metrics` of the training, and `results` of tests.
+        config: config with the `metrics` of training and the `results` of tests.
     """
     metrics, video, dataset = config.get("metrics") or {}, config.get("video") or {}, dataset_of(config)
     protocol = str(metrics.get("protocol") or video.get("protocol") or "not recorded")

@@ -94,7 +94,7 @@ class HubRepository:
         return str(retry(lambda: self.api.repo_info(self.repo_id, revision=self.revision)).sha)
 
     def changes(self, folder: Path, optional: tuple[str, ...] = ()) -> list[str]:
-        """Names of the files of a folder that the branch has not, or otherwise, and of those it has too many.
+        """Names of the files that differ between a folder and the branch, or exist in only one of them.
 
         Args:
             folder: folder that is to be there.
@@ -209,7 +209,7 @@ def limit_waiting() -> None:
 
 
 def retry(action: Callable[[], Result]) -> Result:
-    """Does something that may be repeated, and repeats it where the connection or the server failed for the moment.
+    """Calls a repeatable function, again if the connection or the server failed temporarily.
 
     Args:
         action: function to call.

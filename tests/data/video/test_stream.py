@@ -55,7 +55,7 @@ def test_a_folder_of_images_is_timed_by_the_rate_it_is_given(tmp_path):
         frames = list(stream)
     assert [frame.time_sec for frame in frames] == [i / 4 for i in range(12)]
     assert [int(frame.rgb()[0, 0, 0]) for frame in frames] == list(range(12))
-    with pytest.raises(ValueError, match="tells no frame rate; give one, as --fps 12"):
+    with pytest.raises(ValueError, match="without a frame rate; give one, for example --fps 12"):
         FrameStream(tmp_path)
 
 

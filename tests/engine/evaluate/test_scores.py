@@ -89,7 +89,9 @@ def test_files_that_do_not_fit_together_say_how(other, message):
 def test_results_on_two_versions_of_the_annotations_do_not_meet(tmp_path):
     first, second = replace(FIRST, dataset_version="V1"), replace(FIRST, dataset_version="V2")
     save_scores(tmp_path / "scores.npz", second)
-    with pytest.raises(ValueError, match="one is of the annotations V1, two of V2: results on the two do not compare"):
+    with pytest.raises(
+        ValueError, match="one is of the annotations V1, two of V2, so their results are not comparable"
+    ):
         align([first, load_scores(tmp_path / "scores.npz")], ("one", "two"))
     with pytest.raises(ValueError, match="two is of the annotations V1, three of V2"):
         ensemble([FIRST, first, second], ("one", "two", "three"))

@@ -217,7 +217,7 @@ def test_images_without_a_rate_are_refused_before_anything_is_predicted(tmp_path
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "1.png")
     assert predict_main([str(tmp_path), "--model", model_folder, *more]) == 2
     captured = capsys.readouterr()
-    assert "tells no frame rate; give one, as --fps 12" in captured.err
+    assert "without a frame rate; give one, for example --fps 12" in captured.err
     assert captured.out == ""
 
 

@@ -15,7 +15,7 @@ _DECODER_FRAMES = 16  # that a decoder may hold beside those that it has given
 
 
 def frame_limit(max_pixels: int) -> int:
-    """Returns the pixels that a single frame may have, by default those of 8192 x 8192.
+    """Returns the number of pixels that a single frame may have, by default 8192 x 8192.
 
     Args:
         max_pixels: limit of a clip.
@@ -31,7 +31,7 @@ def check_pixels(
     Args:
         path: video, for the error.
         size: height and width of its frames.
-        count: how many frames are held at once.
+        count: number of frames held at once.
         short_side: shorter side to which larger frames are shrunk one by one; None for their own size.
         max_pixels: limit of a clip.
 

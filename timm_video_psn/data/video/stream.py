@@ -21,7 +21,7 @@ from timm_video_psn.data.video.reader import VideoReader, is_there
 
 _logger = logging.getLogger(__name__)
 _URL = re.compile(r"^(rtsp|rtmp|rtp|udp|tcp|srt|https?)://", re.IGNORECASE)
-_LIVE_FORMATS = ("dash", "hls", "mpjpeg", "rtp", "rtsp", "sdp")  # beside those of files
+_LIVE_FORMATS = ("dash", "hls", "mpjpeg", "rtp", "rtsp", "sdp")  # beside the formats of files
 _USUAL_FPS = 25.0  # for sources that state no rate
 # Seconds that a live source may take; FFmpeg waits for a segment of an HLS stream, often 10 s, and hears no interrupt.
 _OPEN_SEC, _SILENT_SEC = 30.0, 20.0
@@ -79,7 +79,7 @@ class FrameStream:
             self.fps, frames = self._open_live()
         elif path.is_dir():
             if not fps:
-                raise ValueError(f"{path} is a folder of images, which tells no frame rate; give one, as --fps 12")
+                raise ValueError(f"{path} is a folder of images without a frame rate; give one, for example --fps 12")
             reader = self._stack.enter_context(VideoReader(path))
             self.fps = fps
             frames = ((number / fps, frame) for number, frame in enumerate(reader.frames()))

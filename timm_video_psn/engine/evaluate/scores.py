@@ -19,7 +19,7 @@ _SHOWN = 5  # videos that an error message names
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a model made of each video that could be read.
+    """The scores of a model for each video that could be read.
 
     Attributes:
         scores: score of each video and class, (N, K) float32.
@@ -60,7 +60,7 @@ class Scores:
         """These videos, in this order.
 
         Args:
-            rows: their numbers.
+            rows: numbers of the videos.
         """
         return Scores(
             self.scores[rows],
@@ -117,7 +117,7 @@ def load_scores(path: Path) -> Scores:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is none of ours, or damaged.
+        ValueError: the file is damaged, or not a score file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"score file {path} not found; validate_video.py writes a scores.npz for each protocol")
@@ -193,8 +193,8 @@ def _check_versions(parts: Sequence[Scores], names: Sequence[str]) -> None:
     for name, version in known[1:]:
         if version != known[0][1]:
             raise ValueError(
-                f"{known[0][0]} is of the annotations {known[0][1]}, {name} of {version}: results on the two do not "
-                "compare; test both models on one of them"
+                f"{known[0][0]} is of the annotations {known[0][1]}, {name} of {version}, so their results are not "
+                "comparable; test both models on one of them"
             )
 
 

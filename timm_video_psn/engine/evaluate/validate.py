@@ -184,7 +184,7 @@ class Validation:
         )
         notes = list(index.notes)
         if index.shared_split and self.options.split == "val":
-            notes.append("no train/ and val/ folders: these may be the videos that the model was trained on")
+            notes.append("no train/ and val/ folders: the model may have been trained on these videos")
         if trained.dataset_version != index.version and trained.dataset in (None, self._dataset):
             notes.append(f"the model was trained on annotations {trained.dataset_version or 'of no stated version'}")
         for note in dict.fromkeys(notes):
@@ -238,7 +238,7 @@ def validate(options: argparse.Namespace) -> list[Result]:
         The result of each protocol; of several processes, in the first alone.
 
     Raises:
-        OtherProcessFailed: of several processes, another one has failed.
+        OtherProcessFailed: another process of the run has failed.
     """
     with distributed.process_group(resolve_device(options.device)):
         return Validation(options).run()
@@ -250,8 +250,8 @@ def _load(options: argparse.Namespace, device: str) -> tuple[TrainedModel, Video
     is_name = is_model(given.partition(".")[0]) and shipped_folder(given) is None
     if not options.checkpoint and is_name and not Path(given).exists():
         raise ValueError(
-            f"--model {given} is the name of a model, which says nothing of trained weights; add --checkpoint FILE, or "
-            "give the best/ folder of a run or hf-hub:user/name"
+            f"--model {given} is the name of a model without trained weights; add --checkpoint FILE, or give the "
+            "folder of a run or hf-hub:user/name"
         )
     if not options.checkpoint:
         trained = load(given, device)

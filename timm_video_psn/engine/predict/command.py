@@ -34,22 +34,22 @@ def parse_predict_options(argv: Sequence[str] | None = None) -> argparse.Namespa
     Args:
         argv: arguments; None for the arguments of the process.
     """
-    parser = argparse.ArgumentParser(prog="predict_video.py", description="Name what videos show.")
+    parser = argparse.ArgumentParser(prog="predict_video.py", description="Predict the classes of videos.")
     add = parser.add_argument
     sources = "video files, folders of them, folders of frame images, the number of a camera (0), URLs of streams"
     add("inputs", nargs="+", metavar="INPUT", help=sources)
     add("--model", required=True, metavar="FOLDER", help=WAYS)
     add("--topk", type=int, default=5, metavar="K", help="number of classes to show (default: %(default)s)")
-    add("--views", metavar="CLIPSxCROPS", help="show the model several views of a video, as 3x3 (default: its own)")
-    add("--device", default="auto", help="cpu, cuda, ...; auto is the GPU where there is one (default: %(default)s)")
-    add("--batch-size", "-b", type=int, default=8, help="clips that go through the model together (default: 8)")
+    add("--views", metavar="CLIPSxCROPS", help="views of each video, for example 3x3 (default: the model's own)")
+    add("--device", default="auto", help="cpu, cuda, ...; auto is the GPU if there is one (default: %(default)s)")
+    add("--batch-size", "-b", type=int, default=8, help="clips per batch (default: 8)")
     add("--workers", "-j", type=int, default=1, help="threads that decode (default: %(default)s)")
-    add("--window", type=float, metavar="SEC", help="slide a window of this length; cameras and streams: 2 s")
-    add("--stride", type=float, metavar="SEC", help="time from window to window (default: half a window)")
-    add("--duration", type=float, metavar="SEC", help="stop after this time of each input")
+    add("--window", type=float, metavar="SEC", help="length of a sliding window (default for cameras and streams: 2 s)")
+    add("--stride", type=float, metavar="SEC", help="time between the starts of windows (default: half a window)")
+    add("--duration", type=float, metavar="SEC", help="stop after this much of each input")
     add("--fps", type=float, help="frame rate of folders of images, for windows")
-    add("--json", action="store_true", help="print JSON, a line for each prediction")
-    add("--csv", type=Path, metavar="FILE", help="write a row for each time span and class")
+    add("--json", action="store_true", help="print JSON, one line per prediction")
+    add("--csv", type=Path, metavar="FILE", help="write a CSV file, one row per time span and class")
     add("--video-out", type=Path, metavar="FILE.mp4", help="write a copy of the video with the classes in the picture")
     add("--debug", action="store_true", help="show the traceback of an error")
     add_old_name(parser, "--top", "--topk")
@@ -76,7 +76,7 @@ def predict(options: argparse.Namespace) -> int:
         options: see `parse_predict_options`.
 
     Returns:
-        The exit code: 0; 1 where some of several inputs could not be read, which are named; 2 where none could.
+        The exit code: 0; 1 if some of several inputs could not be read; 2 if none could.
 
     Raises:
         ValueError: the options or the model do not fit the inputs.
@@ -110,7 +110,7 @@ def _check_rates(inputs: Sequence[str], options: argparse.Namespace) -> None:
     timed = options.window is not None or options.video_out or any(map(is_live, inputs))
     folders = [path for path in inputs if not is_live(path) and Path(path).is_dir()]
     if timed and folders and options.fps is None:
-        raise ValueError(f"{folders[0]} is a folder of images, which tells no frame rate; give one, as --fps 12")
+        raise ValueError(f"{folders[0]} is a folder of images without a frame rate; give one, for example --fps 12")
 
 
 def _check_outputs(inputs: Sequence[str], options: argparse.Namespace) -> None:
@@ -147,8 +147,8 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
         if any(map(is_frame_image, list_folder(path)[1])):
             if videos:
                 raise ValueError(
-                    f"{given} holds images and {len(videos)} videos, such as {videos[0]}: is it a video as frames, or "
-                    "a folder of videos? Move the images away, or give the videos one by one"
+                    f"{given} holds images and {len(videos)} videos, for example {videos[0]}: is it a video stored as "
+                    "frames, or a folder of videos? Move the images away, or give the videos one by one"
                 )
             found.append(given)
         else:

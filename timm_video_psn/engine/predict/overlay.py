@@ -1,4 +1,4 @@
-"""A copy of a video with what the model says of it written into the picture."""
+"""A copy of a video with the predicted classes in the picture."""
 
 from __future__ import annotations
 

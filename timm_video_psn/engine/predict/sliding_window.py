@@ -1,4 +1,4 @@
-"""What a long video shows when: windows slide over its frames, and each is predicted like a video of its own."""
+"""What a long video shows, and when: windows slide over its frames, and each is predicted like a separate video."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def predict_windows(
     Args:
         model: the model.
         frames: frames of the video, in the order of their times.
-        fps: frame rate, about.
+        fps: approximate frame rate.
         window_sec: length of a window.
         stride_sec: time from the start of one window to the start of the next.
         topk: number of classes.
