@@ -87,7 +87,7 @@ INTRODUCTION = """\
 # Looking inside trained models
 
 `timm-video-psn insights COMMAND ...` writes figures, animations and tables to `--output`, each with a sentence that
-explains it. `--help` lists the options. `embedding` needs `pip install -e ".[insights]"`.
+explains it. `--help` lists the options.
 
 | command | shows | models |
 |---|---|---|
@@ -97,9 +97,11 @@ explains it. `--help` lists the options. `embedding` needs `pip install -e ".[in
 | `evolution RUN FILE` | class probabilities as the frames arrive | any |
 | `embedding RUN [RUN ...] [--dataset NAME]` | a map of the videos, as a figure and an interactive page | any |
 | `gains BEFORE.npz AFTER.npz` | the classes that gained and lost most between two score files | any |
-| `report RUN [--video FILE] [--scores BEFORE.npz AFTER.npz]` | all of the above in one self-contained page | any |
+| `report RUN [--video FILE] [--scores BEFORE.npz AFTER.npz]` | results and all of the above on one page | any |
 
-A run records its validation data set, so `report RUN` alone shows everything except the gains.
+`RUN` is the folder of a run, its `best/`, or `hf-hub:USER/NAME`. A run records its validation data set, so `report RUN`
+alone shows everything except the gains: accuracy with intervals, learning curves, the confusion matrix, a table of the
+classes, the videos that the model gets most wrong, and the figures below with their change since the start of training.
 
 `python benchmarks/insights_page.py` writes the rest of this page from the demo's model, a tiny network trained for
 minutes on generated videos. It illustrates the commands; it is no evidence about real videos. With another number of
