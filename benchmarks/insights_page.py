@@ -33,9 +33,10 @@ from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.insights.activation_map import activation_map
 from timm_video_psn.insights.class_gain import draw_class_gains
 from timm_video_psn.insights.commands import make_cam, make_evolution, make_interactions, make_shapes
-from timm_video_psn.insights.embedding import create_feature_loader, draw_embedding, embed, extract_features
+from timm_video_psn.insights.embedding import draw_embedding, embed
 from timm_video_psn.insights.kernel_map import draw_kernel_maps, kernel_maps, read_history
 from timm_video_psn.insights.kernel_shapes import ReceptiveField, synthesizer_fields
+from timm_video_psn.insights.results import create_feature_loader, extract_features
 from timm_video_psn.insights.temporal_evolution import temporal_evolution
 from timm_video_psn.interactions import InteractionMap
 from timm_video_psn.layers import ActionPerceptronSynthesizer
