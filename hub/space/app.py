@@ -5,7 +5,6 @@ It is at once the app of a Space on the Hugging Face Hub, where MODEL is a varia
 """
 
 import argparse
-import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from timm_video_psn.console import run_command
 from timm_video_psn.data import DecodeError
 from timm_video_psn.engine.load_model import load
 from timm_video_psn.engine.model_source import WAYS, is_on_hub
-from timm_video_psn.engine.trained_model import SampledClip, TrainedModel
+from timm_video_psn.engine.trained_model import TrainedModel
+from timm_video_psn.insights.activation_map import activation_map, overlay
 
 TOP = 5
 KEEP_SEC = 3600  # how long uploads stay on the server
@@ -45,13 +45,12 @@ class Seen:
 NOTHING = Seen({}, [], [])
 
 
-def look(model: TrainedModel, path: Path, with_activation: bool) -> Seen:
+def look(model: TrainedModel, path: Path) -> Seen:
     """Shows a video to the model.
 
     Args:
         model: the model.
         path: the video file.
-        with_activation: compute activation maps of the most likely class, too.
 
     Raises:
         DecodeError: the video cannot be read.
@@ -59,25 +58,12 @@ def look(model: TrainedModel, path: Path, with_activation: bool) -> Seen:
     clip = model.read(path)
     (top,) = model.predict_clips(clip.frames[None], TOP)
     captions = [f"frame {index}" for index in clip.indices]
-    covered = _activation(model, clip) if with_activation else ()
+    covered = overlay(clip, activation_map(model.model, model.precision.clip(clip.frames[None])))
     return Seen(
         {item.label: item.probability for item in top},
         list(zip(clip.frames.numpy(), captions, strict=True)),
-        list(zip(covered, captions, strict=True)) if with_activation else [],
+        list(zip(covered, captions, strict=True)),
     )
-
-
-def has_activation_maps() -> bool:
-    """Whether the installed package has them."""
-    part = "timm_video_psn.insights"
-    return all(importlib.util.find_spec(name) is not None for name in (part, f"{part}.activation_map"))
-
-
-def _activation(model: TrainedModel, clip: SampledClip) -> np.ndarray:
-    """The frames with the most likely class's activation over them, (T, S, S, 3)."""
-    from timm_video_psn.insights.activation_map import activation_map, overlay
-
-    return overlay(clip, activation_map(model.model, model.precision.clip(clip.frames[None])))
 
 
 def build_page(model: TrainedModel, source: str) -> gr.Blocks:
@@ -87,17 +73,16 @@ def build_page(model: TrainedModel, source: str) -> gr.Blocks:
         model: the model.
         source: name of the model, for the heading.
     """
-    with_activation = has_activation_maps()
 
     def answer(path: str | None) -> list[Any]:
-        """One value for each output: what is wrong, the classes, the frames, and perhaps the maps."""
+        """One value for each output: what is wrong, the classes, the frames, and the maps."""
         seen, problem = NOTHING, ""
         try:
-            seen = look(model, Path(path), with_activation) if path else NOTHING
+            seen = look(model, Path(path)) if path else NOTHING
         except DecodeError as error:
             problem = f"{Path(path).name} cannot be read as a video: {error.reason}"
-        shown = [gr.update(value=problem, visible=bool(problem)), seen.shares or None, seen.frames]
-        return [*shown, seen.activation] if with_activation else shown
+        told = gr.update(value=problem, visible=bool(problem))
+        return [told, seen.shares or None, seen.frames, seen.activation]
 
     size, count = model.transform.img_size, model.protocol.num_frames
     is_folder = not is_on_hub(source)
@@ -125,10 +110,9 @@ def build_page(model: TrainedModel, source: str) -> gr.Blocks:
         outputs: list[Any] = [problem, shares]
         with gr.Tab("Frames that the model saw"):
             outputs.append(_gallery("Frames", "frames", count))
-        if with_activation:
-            with gr.Tab("Where it looked"):
-                gr.Markdown("Warmer places speak more for the likeliest class (Grad-CAM of the last level).")
-                outputs.append(_gallery("Class activation", "activation", count))
+        with gr.Tab("Where it looked"):
+            gr.Markdown("Warmer places speak more for the most likely class (Grad-CAM of the last level).")
+            outputs.append(_gallery("Class activation", "activation", count))
         video.change(answer, video, outputs, api_name="predict")
     return page
 

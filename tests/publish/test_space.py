@@ -129,18 +129,12 @@ def test_five_classes_of_an_uploaded_video_are_those_of_the_predictor(app, brows
     assert [caption for caption in captions if caption in shown] == captions, shown
     assert not browser.execute_script(CUT_OFF)
     tabs = browser.find_elements("css selector", "button[role=tab]")
-    assert ("Where it looked" in [tab.text for tab in tabs]) == has_insights()
-    if has_insights():
-        tabs[-1].click()
-        wait_for(browser, lambda driver: len(driver.find_elements("css selector", "#activation img")) == FRAMES)
+    assert tabs[-1].text == "Where it looked"
+    tabs[-1].click()
+    wait_for(browser, lambda driver: len(driver.find_elements("css selector", "#activation img")) == FRAMES)
 
     assert requested_hosts(browser) == {"127.0.0.1"}
     assert set(asked.read_text().split()) == {"127.0.0.1"}  # gradio asks whether its own page is up
-
-
-def has_insights() -> bool:
-    parts = ("timm_video_psn.insights", "timm_video_psn.insights.activation_map")
-    return all(importlib.util.find_spec(part) is not None for part in parts)
 
 
 def test_an_upload_that_is_no_video_is_a_message_and_the_next_one_is_labelled(app, browser, video, tmp_path):
