@@ -31,7 +31,7 @@ ALLOWED = {
     "version": set(),
     "files": set(),
     "console": set(),
-    "plotting": {"files"},
+    "plotting": {"files", "console"},
     "surgery": GROUND,
     "layers": LAYERS,
     "data/parallel": GROUND,

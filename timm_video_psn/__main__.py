@@ -57,7 +57,10 @@ def validate(argv: Sequence[str] | None = None) -> int:
     def run() -> None:
         from timm_video_psn.engine.evaluate.score_files import run_comparison, run_ensemble
         from timm_video_psn.engine.evaluate.validate import validate
+        from timm_video_psn.plotting import add_font
 
+        if options.font:
+            add_font(options.font)
         if options.ensemble:
             run_ensemble(options)
         elif options.compare:

@@ -21,6 +21,7 @@ from timm_video_psn.insights.commands import (
     make_shapes,
 )
 from timm_video_psn.insights.report import REPORT_LIMIT, Report, make_report
+from timm_video_psn.plotting import add_font
 
 _NAME = "timm-video-psn insights"
 
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
 
     def run() -> int:
+        if options.font:
+            add_font(options.font)
         made = options.make(_load(options), options)
         artifacts, failed = ([made.page], made.failed) if isinstance(made, Report) else (made, ())
         for path, caption in artifacts:
@@ -77,6 +80,8 @@ def _command(
     parser = commands.add_parser(name, help=text, description=text)
     output = "folder for the files (default: %(default)s)"
     parser.add_argument("--output", type=Path, default=Path("output/insights"), metavar="DIR", help=output)
+    font = "font file for scripts that the default font lacks (default: an installed one is looked for)"
+    parser.add_argument("--font", type=Path, metavar="FILE", help=font)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     add_old_name(parser, "--out", "--output")
     add_old_name(parser, "--traceback", "--debug")

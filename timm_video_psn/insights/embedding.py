@@ -6,7 +6,6 @@ silhouette, and the share of videos whose nearest others are mostly of their cla
 
 import html
 import json
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +127,7 @@ def draw_embedding(models: Mapping[str, tuple[Features, Embedding]], class_names
 
 def _in_legend(name: str) -> str:
     """A name in two lines at most."""
-    return textwrap.fill(plain(name), _LEGEND_CHARS, max_lines=2, placeholder=" …")
+    return plain(name, _LEGEND_CHARS, lines=2)
 
 
 def embedding_page(models: Mapping[str, tuple[Features, Embedding]], index: VideoIndex, page: bool = True) -> str:

@@ -5,7 +5,6 @@ T_ij of Eq. 2. A norm grows with the elements of its block, and our groups are n
 divides by them, so that blocks and sites can be compared.
 """
 
-import textwrap
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -140,7 +139,7 @@ def _draw(
             axes[row, column].spines[:].set_visible(False)
         axes[0, column].set_title(site, fontsize=9)
     for row, name in enumerate(maps):
-        axes[row, 0].set_ylabel(textwrap.fill(plain(name), _NAME_CHARS), fontsize=8)
+        axes[row, 0].set_ylabel(plain(name, _NAME_CHARS), fontsize=8)
     figure.suptitle(title or "||T_ij||$_1$, temporal kernels (rows) by spatial kernels (columns)", fontsize=9)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from timm_video_psn.console import add_old_name, add_retired_option, positive_integer
 from timm_video_psn.data import ANNOTATED, DATASETS, STREAMED
@@ -27,7 +28,7 @@ _DESCRIPTION = """Test a trained model on a split of a data set, clips x crops.
 _ONE_PROTOCOL = ("views", "sampling", "num_frames", "fusion", "test_img_size", "test_short_side")
 
 # What score files can be told; workers and device change no number.
-_OF_SCORE_FILES = ("output", "debug", "workers", "device")
+_OF_SCORE_FILES = ("output", "debug", "workers", "device", "font")
 _ALSO = {"ensemble": ("ensemble", "weights", "fusion"), "compare": ("compare",)}
 
 
@@ -163,4 +164,6 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     )
     results = "folder of the results (default: validate-<dataset>-<split> beside the model; none for score files)"
     add("--output", metavar="DIR", help=results)
+    font = "font file for scripts that the default font lacks (default: an installed one is looked for)"
+    add("--font", type=Path, metavar="FILE", help=font)
     add("--debug", action="store_true", help="show the traceback of an error")
