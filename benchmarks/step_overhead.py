@@ -22,9 +22,9 @@ from torch.nn.utils import clip_grad_norm_
 from timm_video_psn.data import Batch, normalize_clip
 from timm_video_psn.data.datasets.motion import prepare_motion
 from timm_video_psn.engine.signals import StopRequest
-from timm_video_psn.engine.train import build
-from timm_video_psn.engine.train.options import parse_options
-from timm_video_psn.engine.train.trainer import Trainer
+from timm_video_psn.engine.train.command_line import parse_options
+from timm_video_psn.engine.train.model import create_model
+from timm_video_psn.engine.train.trainer import Trainer, create_trainer
 from timm_video_psn.losses import VideoClassificationTask
 
 
@@ -33,7 +33,7 @@ class MemoryLoader:
 
     def __init__(self, batches: list[Batch]):
         self.batches = batches
-        self.sampler = self
+        self.order = self
         self.train = self
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace, folder: str) -> None:
-    trainer = create_trainer(args, folder)
+    trainer = our_trainer(args, folder)
     batches = random_batches(args)
     bare = BareLoop(trainer, batches)
     times: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": [], "bare again": []}
@@ -90,7 +90,7 @@ def report(what: str, times: dict[str, list[float]]) -> None:
         print(f"{line}{median:>9.3f}   {low:.3f} to {high:.3f}")
 
 
-def create_trainer(args: argparse.Namespace, folder: str) -> Trainer:
+def our_trainer(args: argparse.Namespace, folder: str) -> Trainer:
     """A Trainer with the paper's settings, on a few clips that it never reads."""
     data = prepare_motion(f"{folder}/motion", workers=1, progress=False, train_per_class=2, val_per_class=1)
     argv = ["--dataset", "motion", "--recipe", "sthv1", "--data-dir", str(data), "--output", folder, "--workers", "0"]
@@ -98,7 +98,7 @@ def create_trainer(args: argparse.Namespace, folder: str) -> Trainer:
     if args.model == "psn_test_resnet":
         argv += ["--model-kwargs", "proportion=0.5"]
     argv += ["--num-frames", str(args.num_frames), "--img-size", str(args.img_size)]
-    return Trainer(parse_options([*argv, "--batch-size", str(args.batch_size)]))
+    return create_trainer(parse_options([*argv, "--batch-size", str(args.batch_size)]))
 
 
 def random_batches(args: argparse.Namespace) -> list[Batch]:
@@ -111,9 +111,9 @@ def random_batches(args: argparse.Namespace) -> list[Batch]:
 def our_epoch(trainer: Trainer, batches: list[Batch], stop: StopRequest) -> None:
     """The Trainer's own epoch, over batches from memory."""
     loader = MemoryLoader(batches)
-    trainer.loaders = loader  # type: ignore[assignment]  # a loader as far as an epoch needs one
+    trainer.run.loaders = loader  # type: ignore[assignment]  # loaders as far as an epoch needs them
     trainer.step = 0
-    trainer._train_epoch(stop)
+    trainer.train_epoch(stop)
     trainer.meter.averages()
 
 
@@ -121,9 +121,9 @@ class BareLoop:
     """An epoch as one would write it by hand, on a model, an optimizer and a schedule of its own."""
 
     def __init__(self, trainer: Trainer, batches: list[Batch]):
-        options = trainer.options
-        self.options, self.precision, self.batches = options, trainer.precision, batches
-        model = build.create_model(options, len(trainer.train_index.class_names)).to(trainer.precision.device)
+        run, options = trainer.run, trainer.run.options
+        self.options, self.precision, self.batches = options, run.precision, batches
+        model = create_model(options, len(run.train_index.class_names)).to(run.precision.device)
         self.model = model.to(memory_format=torch.channels_last)
         self.task = VideoClassificationTask(self.model, options.alpha, options.beta)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=options.lr, momentum=0.9, weight_decay=5e-4)

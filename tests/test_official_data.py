@@ -35,7 +35,7 @@ def run(tmp_path):
 def test_something_something(dataset, first_release, run, tmp_path, capsys):
     root = getattr(miniatures, dataset)(tmp_path / "data", first_release)
     row, config = run(dataset, root)
-    assert (row["val_videos"], row["val_expected"], row["train_broken"]) == ("4", "4", "0")
+    assert (row["val_videos"], row["val_expected"], row["train_unreadable"]) == ("4", "4", "0")
     assert config["label_names"] == list(miniatures.CLASSES)
     assert config["dataset_version"] == dataset[-2:].upper()
     assert "8 videos of 4 classes to train, 4 videos of 4 classes to validate" in capsys.readouterr().out
@@ -46,7 +46,7 @@ def test_something_something(dataset, first_release, run, tmp_path, capsys):
 def test_kinetics(class_folders, both_times, run, tmp_path):
     root = miniatures.k400(tmp_path / "data", class_folders, both_times, is_cc=class_folders)
     row, config = run("k400", root, "--sampling", "dense")
-    assert (row["val_videos"], row["train_broken"]) == ("4", "0")
+    assert (row["val_videos"], row["train_unreadable"]) == ("4", "0")
     assert config["label_names"] == sorted(miniatures.KINETICS)
     assert config["video"]["sampling"] == "dense"
     assert config["metrics"]["protocol"] == "4x1x1@32/37 dense logits"
@@ -77,7 +77,7 @@ def test_diving48_states_its_version(prefix, version, run, tmp_path, capsys):
 @pytest.mark.parametrize("separator", [" ", "\t"])
 def test_lists(separator, run, tmp_path):
     row, config = run("list", miniatures.frame_lists(tmp_path / "data", separator), "--sampling", "tsm")
-    assert (row["val_videos"], row["train_broken"]) == ("4", "0")
+    assert (row["val_videos"], row["train_unreadable"]) == ("4", "0")
     assert config["label_names"] == list(miniatures.CLASSES)
 
 
@@ -90,7 +90,7 @@ def test_folders_with_every_augmentation(run, tmp_path):
     augmentation = ["--crop", "resized", "--scale", "0.5", "1", "--ratio", "0.8", "1.25", "--color-jitter", "0.4"]
     augmentation += ["--aa", "rand-m9-mstd0.5-inc1", "--mixup", "0.8", "--cutmix-minmax", "0.2", "0.8"]
     row, config = run("folder", tmp_path / "data", *augmentation)
-    assert (row["val_videos"], row["train_broken"]) == ("4", "0")
+    assert (row["val_videos"], row["train_unreadable"]) == ("4", "0")
     assert {"train_ce", "train_interaction", "train_capacity", "train_top1"} <= set(row)
     assert config["recipe"]["cutmix_minmax"] == [0.2, 0.8]
     assert config["recipe"]["aa"] == "rand-m9-mstd0.5-inc1"
@@ -106,7 +106,7 @@ def test_lists_of_parts_of_videos(separator, run, tmp_path):
             lines += [separator.join((path.name, str(10 * part), "10", str(label))) for part in range(count)]
         miniatures.write_text(tmp_path / "data" / f"{split}.txt", *lines)
     row, _ = run("list", tmp_path / "data")
-    assert (row["val_videos"], row["train_broken"]) == ("4", "0")
+    assert (row["val_videos"], row["train_unreadable"]) == ("4", "0")
 
 
 def test_lists_that_lie_elsewhere(run, tmp_path):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.runs import settled
 from timm_video_psn.engine.evaluate.options import parse_validate_options, protocols_of
 from timm_video_psn.engine.protocol import Protocol, protocol_of_training
-from timm_video_psn.engine.train.options import parse_options
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
@@ -18,12 +18,12 @@ TESTS = re.findall(r"python validate_video\.py ([^`\n]*)", TEXT)
 
 @pytest.mark.parametrize("command", TRAINING)
 def test_a_training_command_has_the_frames_and_the_size_of_its_row(command):
-    options = parse_options(shlex.split(command))
+    options = settled(*shlex.split(command))
     dataset, frames, *size = options.experiment.split("-")
     assert (options.dataset, options.num_frames, options.img_size) == (
         dataset,
         int(frames.removesuffix("f")),
-        int(size[0]) if size else None,
+        int(size[0]) if size else 224,
     )
     assert (options.lr, options.batch_size, options.model) == (0.01, 64, "psn_resnet50")
 
@@ -38,9 +38,7 @@ def test_a_test_command_is_accepted_and_tests_a_run_that_is_trained_above(comman
 def trained_protocol(run: str) -> Protocol:
     """How the model of a run above was validated."""
     (command,) = (each for each in TRAINING if f"--experiment {run} " in f"{each} ")
-    options = parse_options(shlex.split(command))
-    options.img_size = options.img_size or 224
-    return protocol_of_training(options)
+    return protocol_of_training(settled(*shlex.split(command)))
 
 
 def test_the_ensemble_joins_the_score_files_that_the_commands_before_it_write():

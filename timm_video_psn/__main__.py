@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from timm_video_psn.console import run_command
+from timm_video_psn.console import launched_processes, run_command
 
 _USAGE = """usage: timm-video-psn COMMAND [options]
 
@@ -29,16 +29,19 @@ def train(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for an error, 128 + n when signal n stopped the run.
     """
-    from timm_video_psn.engine.train.options import parse_options
+    from timm_video_psn.engine.train.command_line import parse_options
 
-    options = parse_options(argv)
+    asked = parse_options(argv)
 
     def run() -> None:
+        from torch.distributed.elastic.multiprocessing.errors import record
+
         from timm_video_psn.engine.train.trainer import train
 
-        train(options)
+        # torchrun's summary then names the process that failed first, with its error
+        (record(train) if launched_processes() > 1 else train)(asked)
 
-    return run_command("train_video.py", run, options.traceback)
+    return run_command("train_video.py", run, asked.debug)
 
 
 def validate(argv: Sequence[str] | None = None) -> int:

@@ -155,11 +155,11 @@ class VideoClassificationTask(nn.Module):
     """Forward pass and loss of a training step (Sec. "End-to-end learning for action recognition").
 
     Args:
-        model: a video model; one without synthesizers has the classification loss alone.
-        alpha: weight of the interaction loss, Eq. 2; the paper's 0.01.
-        beta: weight of the capacity loss, Eq. 3; the paper's 0.001.
+        model: Video model; one without synthesizers has the classification loss alone.
+        alpha: Weight of the interaction loss, Eq. 2; 0.01 in the paper.
+        beta: Weight of the capacity loss, Eq. 3; 0.001 in the paper.
         interaction_norm: `sum`, `mean` or `relative` (see `norm_scale`).
-        smoothing: label smoothing of the cross-entropy.
+        smoothing: Label smoothing of the cross-entropy.
 
     Shape:
         clip: (B, C, T, H, W); label: (B,), or of mixed clips the shares of the classes, (B, K)
@@ -180,7 +180,7 @@ class VideoClassificationTask(nn.Module):
         self.smoothing = smoothing
 
     def forward(self, clip: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Losses by name, `loss` their weighted sum, the others as they are; and the logits."""
+        """Returns losses by name, of which `loss` is the weighted sum of the others, and the logits."""
         logits = self.model(clip).float()
         terms = {"ce": F.cross_entropy(logits, label, label_smoothing=self.smoothing)}
         if any(self.weights.values()):

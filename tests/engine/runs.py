@@ -7,13 +7,18 @@ are by the environment, as torchrun does it.
 import csv
 import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+
+if TYPE_CHECKING:
+    from timm_video_psn.engine.train.options import TrainOptions
+    from timm_video_psn.engine.train.trainer import Trainer
 
 TIMES = ("seconds", "train_seconds", "data_wait")
 
@@ -26,6 +31,35 @@ PRELOADED = (
     "av",
 )
 CONTEXT.set_forkserver_preload(list(PRELOADED))
+
+
+def settled(*argv: str) -> "TrainOptions":
+    """The options of a run with this command line."""
+    from timm_video_psn.engine.train.build import settle_options
+    from timm_video_psn.engine.train.command_line import parse_options
+
+    return settle_options(parse_options(argv))
+
+
+def trainer_of(argv: Sequence[str]) -> "Trainer":
+    """The trainer of a run with this command line, ready to train."""
+    from timm_video_psn.engine.train.command_line import parse_options
+    from timm_video_psn.engine.train.trainer import create_trainer
+
+    return create_trainer(parse_options(argv))
+
+
+def stop_at_step(trainer: "Trainer", count: int) -> None:
+    """Have SIGTERM arrive while batch number `count` is being trained on."""
+    note, seen = trainer.run.report.note, []
+
+    def note_and_signal(*args: Any) -> None:
+        seen.append(args)
+        if len(seen) == count:
+            os.kill(os.getpid(), signal.SIGTERM)
+        note(*args)
+
+    trainer.run.report.note = note_and_signal  # type: ignore[method-assign]
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

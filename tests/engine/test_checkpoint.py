@@ -11,7 +11,6 @@ import timm
 import torch
 
 from timm_video_psn.engine.checkpoint import (
-    differing,
     export_model,
     load_checkpoint,
     random_state,
@@ -128,8 +127,3 @@ def test_the_random_state_repeats_what_follows_it():
     assert draws[0] != draws[1]
     set_random_state(state)
     assert (torch.rand(3).tolist(), random.random(), np.random.rand(3).tolist()) == draws[0]  # noqa: NPY002
-
-
-def test_only_settings_that_matter_are_compared():
-    lines = differing({"lr": 0.1, "output": "a"}, {"lr": 0.2, "output": "b", "new": 1}, free=("output",))
-    assert lines == ["lr: 0.1 in the checkpoint, 0.2 now", "new: None in the checkpoint, 1 now"]

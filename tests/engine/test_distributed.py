@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from tests.engine.runs import Processes, assert_same_runs, train_in
+from tests.engine.runs import Processes, assert_same_runs, settled, train_in, trainer_of
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data import Batch, UnreadableVideo
 from timm_video_psn.data.clips.epoch_sampler import EpochSampler
@@ -23,9 +23,8 @@ from timm_video_psn.engine import distributed
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.evaluate.evaluate import evaluate
 from timm_video_psn.engine.precision import Precision
-from timm_video_psn.engine.train.model import create_model
-from timm_video_psn.engine.train.options import parse_options
-from timm_video_psn.engine.train.trainer import Trainer, _with_synchronised_norms
+from timm_video_psn.engine.train.model import create_model, synchronise_norms
+from timm_video_psn.engine.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,22 +38,21 @@ def arguments(data: Path, output: Path, name: str, *more: str) -> list[str]:
 
 def recorded_run(argv: list[str], path: Path) -> None:
     """Train with the statistics of the norms as they are, and write the loss of every step, and the last weights."""
-    options = parse_options(argv)
     losses = []
     with distributed.process_group("cpu"):
-        trainer = Trainer(options)
-        for module in trainer.model.modules():
+        trainer = trainer_of(argv)
+        for module in trainer.run.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval().train = lambda mode=True, module=module: module
         hook = lambda module, inputs, output: losses.append((len(inputs[1]), output[0]["loss"].item()))  # noqa: E731
-        trainer.task.register_forward_hook(hook)
+        trainer.run.task.register_forward_hook(hook)
         trainer.fit()
         steps = [
             sum(clips * loss for clips, loss in step) / sum(clips for clips, _ in step)
             for step in zip(*distributed.gather(losses), strict=True)
         ]
         if distributed.is_first():
-            weights = torch.cat([value.flatten() for value in trainer.model.parameters()]).tolist()
+            weights = torch.cat([value.flatten() for value in trainer.run.model.parameters()]).tolist()
             path.write_text(json.dumps({"losses": steps, "weights": weights, "history": trainer.history}))
 
 
@@ -155,14 +153,14 @@ def test_a_loader_that_knows_nothing_of_the_other_processes_is_found_out(tmp_pat
 
 def failing_run(argv: list[str], rank: int) -> int:
     """A run in which one process fails in its third step."""
-    note = Trainer._train_step
+    train_step = Trainer.train_step
 
-    def fail(trainer: Trainer, batch: Batch) -> None:
+    def fail(trainer: Trainer, batch: Batch, steps: int, last: bool) -> bool:
         if trainer.step == 2 and distributed.rank() == rank:
             raise ValueError("something is wrong with this one")
-        note(trainer, batch)
+        return train_step(trainer, batch, steps, last)
 
-    Trainer._train_step = fail  # type: ignore[method-assign]
+    Trainer.train_step = fail  # type: ignore[method-assign]
     return train_main(argv)
 
 
@@ -185,7 +183,7 @@ def step_with_an_empty_batch(path: Path, accumulate: int) -> None:
         rank = distributed.rank()
         torch.manual_seed(0)
         model = nn.Linear(3, 2)
-        wrapped = distributed.parallel(model, torch.device("cpu"))
+        wrapped = distributed.data_parallel(model, torch.device("cpu"))
         batch = clips_of([(rank, 0), (rank + 2, 0)])
         shared = distributed.sync_batch_counts(batch)
         assert (shared.clips, shared.skipped, shared.weight) == ((2, 2), False, 1.0)
@@ -208,23 +206,15 @@ def test_a_step_in_which_one_process_has_no_video_is_left_out_by_all(tmp_path):
 def test_norms_are_synchronised_on_gpus_only_and_keep_their_names(tiny_motion, tmp_path, capsys):
     assert train_main(arguments(tiny_motion, tmp_path, "run", "--sync-bn")) == 2
     assert "SyncBatchNorm works on GPUs only, and this run is on a CPU" in capsys.readouterr().err
-    model = create_model(parse_options(["--dataset", "motion"]), 3).eval()
+    model = create_model(settled("--dataset", "motion"), 3).eval()
     names, clip = list(model.state_dict()), torch.randn(1, 3, 8, 32, 32)
     before = model(clip)
-    converted = _with_synchronised_norms(model, torch.device("cuda"))
+    converted = synchronise_norms(model, "cuda")
     norms = [module for module in converted.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     assert norms
     assert all(isinstance(module, nn.SyncBatchNorm) for module in norms)
     assert list(converted.state_dict()) == names
     assert torch.equal(converted.eval()(clip), before)
-
-
-def test_the_learning_rate_is_scaled_with_the_clips_of_all_processes(monkeypatch):
-    argv = ["--dataset", "folder", "--batch-size", "16", "--grad-accum-steps", "2"]
-    alone = parse_options(argv).lr
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setenv("RANK", "3")
-    assert parse_options(argv).lr == 4 * alone == pytest.approx(0.02)
 
 
 def torchrun(*argv: str) -> subprocess.Popen:
@@ -269,9 +259,9 @@ def test_torchrun_a_worker_that_is_killed_three_times_and_one_more_start(tiny_mo
     resumed = torchrun(*arguments(tiny_motion, tmp_path, "killed", *more))
     out, error = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, error
-    assert "continues after" in out
+    assert "resuming  at epoch" in out
     assert "processes 2, gloo" in out
-    assert "for 6 clips (3 a batch x 2 processes) an update" in out
+    assert "for updates of 6 clips (3 a batch x 2 processes)" in out
     assert whole.wait() == [0, 0], whole.said()
     assert_same_runs(tmp_path / "whole", tmp_path / "killed")
 

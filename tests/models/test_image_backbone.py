@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from timm.models import save_for_hf
 from torch import nn
 
+from tests.engine.runs import settled
 from tests.models.light_models import LIGHT, build
 from timm_video_psn.engine.train.model import create_model
-from timm_video_psn.engine.train.options import parse_options
 from timm_video_psn.models.image_backbone import load_image_weights
 
 
@@ -98,7 +98,7 @@ def test_training_starts_from_the_file(image_weights):
         "--backbone-checkpoint",
         file,
     ]
-    model = create_model(parse_options(argv), 3)
+    model = create_model(settled(*argv), 3)
     assert torch.equal(model.backbone.conv_stem.weight, weights["conv_stem.weight"])
 
 

@@ -11,9 +11,9 @@ from timm.data import resolve_model_data_config
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
+from tests.engine.runs import settled
 from timm_video_psn import VideoNet
 from timm_video_psn.engine.train.model import create_model
-from timm_video_psn.engine.train.options import parse_options
 
 NAMES = sorted(timm.list_models(module="psn_datasets"))
 NAME = "psn_resnet18_sthv1"
@@ -90,7 +90,7 @@ def test_pretrained_without_weights_says_how_to_train_publish_and_load_them(kwar
 
 def test_training_with_pretrained_fails_with_that_message():
     """A ValueError is what the command line prints in one piece, without a traceback."""
-    options = parse_options(["--model", NAME, "--pretrained"])
+    options = settled("--model", NAME, "--pretrained")
     with pytest.raises(ValueError, match=f"{NAME} with pretrained=True asks for weights trained on Something-Somethi"):
         create_model(options, 174)
 
@@ -167,7 +167,7 @@ def test_training_can_start_from_imagenet_weights(start, imagenet):
         model = timm.create_model(NAME, backbone_pretrained=True, cache_dir=cache_dir)
     else:
         settings = ["--model-kwargs", "backbone_pretrained=true", f"cache_dir={cache_dir}"]
-        model = create_model(parse_options(["--model", NAME, *settings]), 174)
+        model = create_model(settled("--model", NAME, *settings), 174)
     ours = model.backbone.state_dict()
     assert model.num_classes == 174
     for name, value in stock.items():

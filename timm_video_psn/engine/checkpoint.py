@@ -1,6 +1,6 @@
 """What a run leaves on disk: `last.pt`, all that resuming needs, and `best/`, the model as timm loads it.
 
-Every file is written under a temporary name and renamed, so that a write that dies leaves the older file whole.
+Every file is written under a temporary name and renamed, so a write that dies leaves the older file whole.
 """
 
 import copy
@@ -21,11 +21,14 @@ from timm_video_psn.files import atomic_path
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint, all or nothing.
+    """Writes a checkpoint, all or nothing.
 
     Args:
-        path: the file.
-        state: tensors, numbers, strings, and lists and dicts of them: what `weights_only` can read.
+        path: Path of the file.
+        state: Tensors, numbers, strings, and lists and dicts of them: what `weights_only` can read.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     with atomic_path(path) as temporary:
         try:
@@ -36,14 +39,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running anything that it may hold.
+    """Reads a checkpoint without executing code that it may hold.
 
     Args:
-        path: the file.
+        path: Path of the file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no checkpoint of train_video.py, or damaged.
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no checkpoint of train_video.py, or damaged.
     """
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} not found; --resume takes a last.pt of train_video.py, or auto")
@@ -57,13 +60,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], model_args: dict[str, Any]) -> None:
-    """Write `model.safetensors` and `config.json`: `timm.create_model("local-dir:FOLDER")` rebuilds the model.
+    """Writes `model.safetensors` and `config.json`: `timm.create_model("local-dir:FOLDER")` rebuilds the model.
 
     Args:
-        model: a model made by timm.
-        folder: folder of the files; files of the same names are replaced.
-        model_config: further entries of config.json (class names, preprocessing, recipe, metrics).
-        model_args: arguments that rebuild the architecture.
+        model: Model made by timm.
+        folder: Folder of the files; files of the same names are replaced.
+        model_config: Further entries of config.json (class names, preprocessing, recipe, metrics).
+        model_args: Arguments that rebuild the architecture.
+
+    Raises:
+        OSError: The files cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=folder.parent))
@@ -86,12 +92,12 @@ def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], m
 
 
 def random_state(device: torch.device | None = None) -> dict[str, Any]:
-    """The state of the random generators of this process: torch's, of its device, too, Python's and numpy's.
+    """Returns the state of this process's random generators: torch's (also on its device), Python's and numpy's.
 
     Args:
-        device: that the process trains on.
+        device: Device that the process trains on.
     """
-    generator = np.random.get_state(legacy=False)  # noqa: NPY002 - whatever draws from it shall draw the same
+    generator = np.random.get_state(legacy=False)  # noqa: NPY002 - what draws from it must draw the same
     generator["state"]["key"] = torch.from_numpy(generator["state"]["key"].astype(np.int64))
     state: dict[str, Any] = {
         "cpu": torch.get_rng_state(),
@@ -104,11 +110,11 @@ def random_state(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device | None = None) -> None:
-    """Undo `random_state`.
+    """Undoes `random_state`.
 
     Args:
-        state: what it returned.
-        device: that the process trains on.
+        state: What it returned.
+        device: Device that the process trains on.
     """
     torch.set_rng_state(state["cpu"])
     version, numbers, gauss = state["python"]
@@ -117,15 +123,3 @@ def set_random_state(state: dict[str, Any], device: torch.device | None = None) 
     np.random.set_state({**state["numpy"], "state": twister})  # noqa: NPY002 - as above
     if device is not None and device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
-
-
-def differing(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:
-    """Lines that show where two sets of options differ.
-
-    Args:
-        old: options of the checkpoint.
-        new: options asked for now.
-        free: names that may differ.
-    """
-    keys = [key for key in {**old, **new} if key not in free and old.get(key) != new.get(key)]
-    return [f"{key}: {old.get(key)!r} in the checkpoint, {new.get(key)!r} now" for key in keys]

@@ -9,10 +9,11 @@ _LARGEST_THRESHOLD = 32 * 2**20  # the most that glibc accepts
 
 
 def keep_freed_memory() -> None:
-    """Have malloc keep what is freed for the next step, where the C library is glibc.
+    """Makes malloc keep freed memory for the next step, where the C library is glibc.
 
     A training step allocates and frees maps of megabytes. glibc hands each of them back to the system and gets it anew,
-    one page fault for every 4 kB: a fifth of the step of the tiny test_resnet.
+    one page fault for every 4 kB: a fifth of the step of the tiny test_resnet. glibc's environment variables would do
+    the same, but it reads them before Python starts.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -23,22 +24,22 @@ def keep_freed_memory() -> None:
 
 
 def available_bytes() -> int:
-    """What a process may still take: of the machine, and of its container if that has a limit.
+    """Returns the memory that this process may still take, within the machine and within its container's limit.
 
     Raises:
-        ValueError: this system does not tell.
+        ValueError: This system does not tell.
     """
     return min(_proc_bytes("/proc/meminfo", "MemAvailable"), *_left_in_container())
 
 
 def measure_peak(run: Callable[[], None]) -> tuple[int, int]:
-    """Bytes of memory in use before a function ran, and the most in use while it did.
+    """Returns the bytes of memory in use before a function ran, and the most in use while it ran.
 
     Args:
-        run: what to measure.
+        run: Function to measure.
 
     Raises:
-        ValueError: this system does not tell.
+        ValueError: This system does not tell.
     """
     _return_freed_memory()  # else the function would reuse it, and seem to need none
     resting = _proc_bytes("/proc/self/status", "VmRSS")
@@ -48,7 +49,7 @@ def measure_peak(run: Callable[[], None]) -> tuple[int, int]:
 
 
 def _return_freed_memory() -> None:
-    """Have malloc give to the system what is free now, where the C library is glibc."""
+    """Makes malloc hand back to the system what is free now, where the C library is glibc."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, TypeError, AttributeError):  # another C library
@@ -56,7 +57,7 @@ def _return_freed_memory() -> None:
 
 
 def _proc_bytes(path: str, name: str) -> int:
-    """A value of one of Linux' files of `name: number kB`."""
+    """A value of one of Linux's files of `name: number kB`."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError as error:

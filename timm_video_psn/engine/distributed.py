@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from timm_video_psn.console import CommandEnded, launched_processes
@@ -25,42 +25,42 @@ class OtherProcessFailed(CommandEnded):
 
 
 def rank() -> int:
-    """The number of this process within `process_group`, 0 outside of it."""
+    """Returns the number of this process within `process_group`, 0 outside of it."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes `process_group` has joined, 1 outside of it."""
+    """Returns the number of processes that `process_group` has joined, 1 outside of it."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files and reports."""
+    """Returns whether this process writes files and reports."""
     return rank() == 0
 
 
 def is_first_of_node() -> bool:
-    """Whether this is the process of its machine that prepares what the others of the machine read."""
+    """Returns whether this process prepares what the others on its machine read."""
     return world_size() == 1 or int(os.environ.get("LOCAL_RANK", rank())) == 0
 
 
 def backend_of(device: str) -> str:
-    """What the processes talk through: NCCL between GPUs of their own, else gloo.
+    """Returns the backend of the process group: NCCL between GPUs, one for each process, else gloo.
 
     Args:
-        device: as asked for; `cuda:0` puts all processes on one GPU, which NCCL refuses.
+        device: Device that was asked for; `cuda:0` puts all processes on one GPU, which NCCL refuses.
     """
     return "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
 
 
 def local_device(device: str) -> str:
-    """The device of this process: of `cuda`, the GPU with its number on the machine.
+    """Returns the device of this process: for `cuda`, the GPU with its number on the machine.
 
     Args:
-        device: as asked for.
+        device: Device that was asked for.
 
     Raises:
-        ValueError: the machine has fewer GPUs than processes.
+        ValueError: The machine has fewer GPUs than processes.
     """
     if world_size() == 1 or device != "cuda":
         return device
@@ -75,15 +75,15 @@ def local_device(device: str) -> str:
 
 @contextmanager
 def process_group(device: str) -> Iterator[None]:
-    """Join the processes that torchrun has started; nothing is done where there is one.
+    """Joins the processes that torchrun has started; does nothing where there is one.
 
-    Of several processes that fail, the first one reports its error, and the others leave quietly.
+    Where several processes fail, the first one reports its error, and the others leave quietly.
 
     Args:
-        device: that they work on, as asked for.
+        device: Device that was asked for.
 
     Raises:
-        OtherProcessFailed: another process has failed, or is gone.
+        OtherProcessFailed: Another process has failed, or is gone.
     """
     if launched_processes() == 1:
         yield
@@ -96,7 +96,7 @@ def process_group(device: str) -> Iterator[None]:
         dist.destroy_process_group()
         raise
     except BaseException as error:
-        # No orderly farewell: the others wait for this process, and learn that it fails by its closed connections.
+        # No orderly farewell: the others wait for this process, and learn from closed connections that it fails.
         lost = isinstance(error, RuntimeError) and _LOST.search(f"{type(error).__name__} {error}")
         first = _fails_first(store)
         if first and not lost:
@@ -116,10 +116,10 @@ def _fails_first(store: dist.Store) -> bool:
 
 
 def broadcast_from_rank0(compute: Callable[[], T]) -> T:
-    """What `compute` returns in the first process, in every process.
+    """Returns in every process what `compute` returns in the first.
 
     Args:
-        compute: called in the first process alone; its errors end the others, too.
+        compute: Function to call in the first process alone; its errors end the others, too.
     """
     if world_size() == 1:
         return compute()
@@ -129,10 +129,10 @@ def broadcast_from_rank0(compute: Callable[[], T]) -> T:
 
 
 def local_rank0_first(compute: Callable[[], T]) -> T:
-    """What `compute` returns, after the first process of each machine has gone ahead to prepare files.
+    """Returns what `compute` returns, after the first process of each machine has gone ahead to prepare files.
 
     Args:
-        compute: called in every process.
+        compute: Function to call in every process.
     """
     prepared = compute() if is_first_of_node() else None
     barrier()
@@ -140,10 +140,10 @@ def local_rank0_first(compute: Callable[[], T]) -> T:
 
 
 def gather(item: T) -> list[T]:
-    """The items of all processes, in every process, by rank.
+    """Returns the items of all processes, in every process, by rank.
 
     Args:
-        item: of this process.
+        item: Item of this process.
     """
     if world_size() == 1:
         return [item]
@@ -153,15 +153,15 @@ def gather(item: T) -> list[T]:
 
 
 def barrier() -> None:
-    """Wait for all processes."""
+    """Waits for all processes."""
     gather(None)
 
 
 def all_reduce_max(number: int | None) -> int | None:
-    """The all_reduce_max number that a process has, None where none has any.
+    """Returns the highest number that a process has; None where none has any.
 
     Args:
-        number: of this process.
+        number: Number of this process, from 0 on, or None.
     """
     if world_size() == 1:
         return number
@@ -170,7 +170,7 @@ def all_reduce_max(number: int | None) -> int | None:
     return None if box.item() < 0 else int(box)
 
 
-class Step(NamedTuple):
+class BatchCounts(NamedTuple):
     """What the processes know of one another's batches: clips by rank, and the unreadable videos of all."""
 
     clips: tuple[int, ...]
@@ -183,33 +183,33 @@ class Step(NamedTuple):
 
     @property
     def weight(self) -> float:
-        """Of this process's loss, so that the mean over processes is the mean over all clips."""
+        """Weight of this process's loss that makes the mean over processes the mean over all clips."""
         return self.clips[rank()] * len(self.clips) / sum(self.clips)
 
 
-def sync_batch_counts(batch: Batch) -> Step:
-    """Tell the other processes of a batch, and hear of theirs.
+def sync_batch_counts(batch: Batch) -> BatchCounts:
+    """Tells the other processes of a batch, and hears of theirs.
 
     Args:
-        batch: of this process.
+        batch: Batch of this process.
     """
     if world_size() == 1:
-        return Step((len(batch.label),), batch.unreadable)
+        return BatchCounts((len(batch.label),), batch.unreadable)
     mine = torch.tensor([len(batch.label), len(batch.unreadable)])
     counts = [torch.empty_like(mine) for _ in range(world_size())]
     dist.all_gather(counts, mine)
     unreadable = batch.unreadable
     if any(int(count[1]) for count in counts):
         unreadable = sorted((item for items in gather(unreadable) for item in items), key=lambda item: item.index)
-    return Step(tuple(int(count[0]) for count in counts), unreadable)
+    return BatchCounts(tuple(int(count[0]) for count in counts), unreadable)
 
 
-def parallel(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with gradients averaged over the processes, and with the first process's weights and buffers.
+def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
+    """Returns the module with gradients averaged over the processes, and with the first process's weights and buffers.
 
     Args:
-        module: that computes the loss.
-        device: where it is.
+        module: Module that computes the loss.
+        device: Device of the module.
     """
     if world_size() == 1:
         return module
@@ -219,19 +219,19 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def no_sync(module: nn.Module) -> AbstractContextManager[None]:
-    """Within this context backward adds up gradients in this process alone.
+    """Returns a context in which backward adds up gradients in this process alone.
 
     Args:
-        module: what `parallel` returned.
+        module: What `data_parallel` returned.
     """
     return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average what backward left in this process over all of them.
+    """Averages over all processes what backward has left in each.
 
     Args:
-        parameters: the same ones in every process.
+        parameters: The same parameters in every process.
     """
     for parameter in parameters:
         if world_size() > 1 and parameter.grad is not None:
@@ -240,17 +240,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Give every process the first one's buffers: the statistics of the norms.
+    """Gives every process the first one's buffers: the statistics of the norms.
 
     Args:
-        module: the same one in every process.
+        module: The same module in every process.
     """
     if world_size() > 1:
         for buffer in module.buffers():
-            _broadcast(buffer)
-
-
-def _broadcast(tensor: Tensor) -> None:
-    contiguous = tensor.contiguous()
-    dist.broadcast(contiguous, src=0)
-    tensor.copy_(contiguous)
+            contiguous = buffer.contiguous()
+            dist.broadcast(contiguous, src=0)
+            buffer.copy_(contiguous)

@@ -4,7 +4,6 @@ Read: 8 frames x 10 clips x 3 crops of 224 pixels from a short side of 256, clip
 the views' logits. Numbers of two protocols do not compare.
 """
 
-import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -78,7 +77,7 @@ class Protocol:
         return f"{sizes} {self.sampling} {self.fusion}"
 
 
-def protocol_of_training(options: argparse.Namespace) -> Protocol:
+def protocol_of_training(options: Any) -> Protocol:
     """What validation after an epoch of training shows: one clip, the centre.
 
     Args:

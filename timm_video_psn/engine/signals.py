@@ -10,8 +10,8 @@ class Interrupted(CommandEnded):
     """Training was asked to stop, and has saved.
 
     Args:
-        signal_number: the signal that asked.
-        message: what was saved and how to go on.
+        signal_number: Signal that asked.
+        message: What was saved, and how to resume.
     """
 
     def __init__(self, signal_number: int, message: str):
@@ -22,8 +22,8 @@ class StopRequest:
     """Within this context the first SIGINT or SIGTERM is noted; a second one stops at once, unless `patient`.
 
     Args:
-        patient: a second signal changes nothing. Under torchrun, which passes on what it gets, a scheduler that signals
-            every process of a job reaches each of ours twice.
+        patient: Ignore a second signal. Under torchrun, which passes signals on, a scheduler that signals every
+            process of a job reaches each of ours twice.
 
     Example:
         >>> with StopRequest() as stop:

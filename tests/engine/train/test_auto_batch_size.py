@@ -9,11 +9,11 @@ import pytest
 import torch
 import yaml
 
+from tests.engine.runs import settled
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.engine.cpu_memory import measure_peak
 from timm_video_psn.engine.train import auto_batch_size
 from timm_video_psn.engine.train.auto_batch_size import create_trial, largest_that_fits, settle_batch_size
-from timm_video_psn.engine.train.options import parse_options
 
 linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux")
 
@@ -75,12 +75,12 @@ def test_in_a_process_of_limited_memory_real_steps_fit_up_to_what_was_found():
 
 def auto(tiny_motion, *more):
     argv = ["--dataset", "motion", "--data-dir", str(tiny_motion), "--device", "cpu", "--workers", "0"]
-    return parse_options([*argv, "--img-size", "32", "--num-frames", "4", "--batch-size", "auto", *more])
+    return settled(*argv, "--img-size", "32", "--num-frames", "4", "--batch-size", "auto", *more)
 
 
 def test_the_recipes_clips_an_update_and_its_learning_rate_are_kept(tiny_motion):
     assert auto(tiny_motion).grad_accum_steps == 24
-    assert parse_options(["--recipe", "sthv1", "--batch-size", "auto"]).lr == 0.01
+    assert settled("--recipe", "sthv1", "--batch-size", "auto").lr == 0.01
     options = settle_batch_size(auto(tiny_motion))
     assert (options.batch_size, options.grad_accum_steps) == (24, 1)
 
@@ -143,20 +143,3 @@ def test_a_gpu_is_measured_by_either_of_its_names(device, monkeypatch):
     assert largest_that_fits(fits, 64) == 5
     assert set(shares) == {(0.92, 0), (1.0, 0)}
     assert shares[-1] == (1.0, 0)
-
-
-def test_two_choosers_of_one_number_and_several_processes_are_refused(capsys, monkeypatch):
-    monkeypatch.setenv("RANK", "0")
-    for more, text in ((["--grad-accum-steps", "2"], "chooses --grad-accum-steps, too"), ([], "a single process")):
-        monkeypatch.setenv("WORLD_SIZE", "1" if more else "4")
-        monkeypatch.setenv("RANK", "0")
-        with pytest.raises(SystemExit):
-            parse_options(["--batch-size", "auto", *more])
-        assert text in capsys.readouterr().err
-
-
-def test_neither_a_number_nor_auto_is_refused(capsys):
-    for text in ("0", "many"):
-        with pytest.raises(SystemExit):
-            parse_options(["--batch-size", text])
-        assert "argument --batch-size" in capsys.readouterr().err

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import signal
 import struct
 import sys
 from pathlib import Path
@@ -15,7 +13,9 @@ import torch
 from PIL import Image
 
 import timm_video_psn
+from tests.engine.runs import stop_at_step, trainer_of
 from timm_video_psn.__main__ import train as train_main
+from timm_video_psn.engine.signals import Interrupted
 from timm_video_psn.engine.train.loggers import EpochLog, InteractionHistory, draw_map
 from timm_video_psn.interactions import InteractionMap
 
@@ -186,24 +186,13 @@ def logged_run(tiny_motion: Path, tmp_path_factory) -> Path:
 
 
 def test_a_run_that_goes_on_within_its_first_epoch_keeps_what_was_before_training(arguments, tmp_path):
-    from timm_video_psn.engine.signals import Interrupted
-    from timm_video_psn.engine.train.options import parse_options
-    from timm_video_psn.engine.train.trainer import Trainer
-
     argv = [*arguments, "--epochs", "1", "--log", "tensorboard"]
-    trainer = Trainer(parse_options(argv))
-    before = {site: each.norms for site, each in timm_video_psn.interaction_map(trainer.model).items()}
-    note = trainer.report.note
-
-    def note_and_signal(batch, epoch):
-        if trainer.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        note(batch, epoch)
-
-    trainer.report.note = note_and_signal
+    trainer = trainer_of(argv)
+    before = {site: each.norms for site, each in timm_video_psn.interaction_map(trainer.run.model).items()}
+    stop_at_step(trainer, 3)
     with pytest.raises(Interrupted):
         trainer.fit()
-    Trainer(parse_options([*argv, "--resume", "auto"])).fit()
+    trainer_of([*argv, "--resume", "auto"]).fit()
     with np.load(tmp_path / "run" / "interactions.npz", allow_pickle=False) as file:
         assert file["epoch"].tolist() == [0, 1]
         for site, norms in before.items():

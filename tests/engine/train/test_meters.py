@@ -4,16 +4,16 @@ import time
 import pytest
 import torch
 
+from tests.engine.runs import settled
 from timm_video_psn.engine.evaluate.evaluate import Evaluation
 from timm_video_psn.engine.train.meters import (
     DataTimer,
     LossMeter,
-    advise,
     best_epochs,
+    data_wait_advice,
     describe_epoch,
     validation_columns,
 )
-from timm_video_psn.engine.train.options import parse_options
 
 
 def step(meter, number, loss, clips, correct):
@@ -100,12 +100,12 @@ def test_an_epoch_is_described_with_what_is_known_of_it():
 
 
 def test_up_to_thirty_percent_nothing_is_said():
-    assert advise(0.30, parse_options([])) is None
+    assert data_wait_advice(0.30, settled()) is None
 
 
 def test_the_remedies_are_commands_that_fit_the_run(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    advice = advise(0.42, parse_options(["--workers", "4", "--img-size", "112"]))
+    advice = data_wait_advice(0.42, settled("--workers", "4", "--img-size", "112"))
     assert advice is not None
     assert advice.startswith("42% of the epoch")
     for remedy in (
@@ -119,14 +119,14 @@ def test_the_remedies_are_commands_that_fit_the_run(monkeypatch):
 
 def test_what_is_done_already_is_not_advised(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    advice = advise(0.9, parse_options(["--dataset", "motion", "--workers", "4", "--decoder", "torchcodec"]))
+    advice = data_wait_advice(0.9, settled("--dataset", "motion", "--workers", "4", "--decoder", "torchcodec"))
     assert advice is not None
     for remedy in ("--workers", "resize", "torchcodec"):
         assert remedy not in advice
 
 
 def test_what_shards_cannot_do_is_not_advised():
-    advice = advise(0.9, parse_options(["--dataset", "shards", "--data-dir", "https://host/shards"]))
+    advice = data_wait_advice(0.9, settled("--dataset", "shards", "--data-dir", "https://host/shards"))
     assert advice is not None
     assert "resize" not in advice
     assert "torchcodec" not in advice
@@ -135,4 +135,4 @@ def test_what_shards_cannot_do_is_not_advised():
 @pytest.mark.parametrize(("workers", "more"), [("0", "1"), ("3", "4")])
 def test_workers_are_doubled_up_to_the_cores(monkeypatch, workers, more):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    assert f"--workers {more} " in (advise(0.5, parse_options(["--workers", workers])) or "")
+    assert f"--workers {more} " in (data_wait_advice(0.5, settled("--workers", workers)) or "")

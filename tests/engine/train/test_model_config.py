@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from argparse import Namespace
+from dataclasses import replace
 
 import timm
 
+from tests.engine.runs import settled
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data import label_fingerprint
 from timm_video_psn.engine.train.model_config import _recipe
@@ -39,13 +40,12 @@ def test_the_config_of_a_run_carries_everything_and_stays_timms(arguments, tmp_p
 
 
 def test_a_recipe_tells_no_places_of_the_machine():
-    options = Namespace(
-        model="local-dir:/home/me/runs/best",
-        initial_checkpoint="/home/me/last.pt",
-        config="/home/me/own.yaml",
-        data_dir="/home/me",
-    )
-    assert _recipe(options) == {"model": "local-dir:best", "initial_checkpoint": "last.pt", "config": "own.yaml"}
+    files = {"initial_checkpoint": "/home/me/last.pt", "config": "/home/me/own.yaml", "data_dir": "/home/me"}
+    options = replace(settled("--log", "tensorboard"), model="local-dir:/home/me/runs/best", **files)
+    recipe = _recipe(options)
+    assert "/home" not in str(recipe)
+    named = (recipe["model"], recipe["initial_checkpoint"], recipe["config"])
+    assert named == ("local-dir:best", "last.pt", "own.yaml")
 
 
 def test_the_order_of_classes_counts():

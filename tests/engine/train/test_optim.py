@@ -8,17 +8,18 @@ from timm.optim._param_groups import param_groups_layer_decay, param_groups_weig
 from timm.scheduler import create_scheduler_v2
 
 import timm_video_psn  # noqa: F401  registers the models
-from timm_video_psn.engine.train.build import create_optimizer
+from tests.engine.runs import settled
 from timm_video_psn.engine.train.optim import (
     GradClipper,
     LearningRateMultipliers,
     base_learning_rate,
     check_coverage,
+    create_optimizer,
     create_parameter_groups,
+    create_scheduler,
     describe_groups,
     orthogonalize_in_float32,
 )
-from timm_video_psn.engine.train.options import parse_options
 
 
 def psn(**kwargs):
@@ -124,7 +125,7 @@ def test_an_update_of_any_optimizer_moves_parameters_by_their_own_rate(opt, sche
     """A rate of zero for the classifier leaves it where it is; all others move."""
     monkeypatch.setattr(muon, "zeropower_via_newtonschulz", muon.zeropower_via_newtonschulz)  # undone afterwards
     argv = ["--opt", opt, "--sched", sched, "--head-lr-mult", "0", "--lr", "0.1", "--device", "cpu"]
-    options = parse_options(argv)
+    options = settled(*argv)
     model = psn(expand_init=1.0)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = create_optimizer(options, model)
@@ -150,7 +151,7 @@ def test_an_update_of_sgd_is_rate_times_multiplier_times_gradient(clip):
         "--device",
         "cpu",
     ]
-    options = parse_options([*argv, "--temporal-lr-mult", "3", "--head-lr-mult", "5", "--bias-lr-mult", "2"])
+    options = settled(*argv, "--temporal-lr-mult", "3", "--head-lr-mult", "5", "--bias-lr-mult", "2")
     model = psn(expand_init=1.0)
     optimizer = create_optimizer(options, model)
     assert base_learning_rate(optimizer.param_groups) == pytest.approx(0.1)
@@ -207,8 +208,8 @@ def gradients(parameters):
 def test_the_norm_before_the_limit_is_noted_and_the_limit_holds(limit, mode, after):
     parameters = layer([3.0, 0.0], [-4.0])
     meter = GradClipper(limit, mode)
-    meter.apply(parameters)
-    assert meter.average() == pytest.approx(5)
+    meter.clip(parameters)
+    assert meter.average_norm() == pytest.approx(5)
     for found, expected in zip(gradients(parameters), after, strict=True):
         assert found == pytest.approx(expected, abs=1e-5)
 
@@ -216,23 +217,23 @@ def test_the_norm_before_the_limit_is_noted_and_the_limit_holds(limit, mode, aft
 def test_adaptive_limits_follow_the_length_of_the_weights():
     parameters = layer([3.0, 4.0])
     meter = GradClipper(0.1, "agc")
-    meter.apply(parameters)
-    assert meter.average() == pytest.approx(5)
+    meter.clip(parameters)
+    assert meter.average_norm() == pytest.approx(5)
     assert torch.tensor(gradients(parameters)[0]).norm() == pytest.approx(0.1 * math.sqrt(2), rel=1e-4)
 
 
 def test_the_average_is_over_updates_with_a_finite_gradient_and_survives_a_resume():
     meter = GradClipper(0)
-    assert meter.average() is None
+    assert meter.average_norm() is None
     for gradient in ([1.0], [math.inf], [math.nan], [4.0]):
-        meter.apply(layer(gradient))
+        meter.clip(layer(gradient))
     other = GradClipper(0)
     other.load_state_dict(meter.state_dict())
     for each in (meter, other):
-        each.apply(layer([4.0]))
-        assert each.average() == pytest.approx(3)
+        each.clip(layer([4.0]))
+        assert each.average_norm() == pytest.approx(3)
         each.reset()
-        assert each.average() is None
+        assert each.average_norm() is None
 
 
 def test_updates_are_orthogonalised_in_float32_and_are_the_same_ones(monkeypatch):
@@ -254,3 +255,23 @@ def test_updates_are_orthogonalised_in_float32_and_are_the_same_ones(monkeypatch
     exact = updated()
     assert not torch.equal(rough, exact)
     torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.02 * exact.abs().max().item())
+
+
+def test_the_steps_of_a_schedule_come_after_the_epochs_that_were_asked_for():
+    options = settled("--sched", "step", "--decay-epochs", "2", "--epochs", "5", "--lr", "1")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=options.lr)
+    scheduler = create_scheduler(options, optimizer, updates_per_epoch=3)
+    rates = []
+    for update in range(1, 13):
+        rates.append(round(optimizer.param_groups[0]["lr"], 6))
+        scheduler.step_update(update)
+    assert rates == [1.0] * 6 + [0.1] * 6
+
+
+def test_the_papers_sgd_is_the_plain_one():
+    """The paper says SGD; timm's optimizer of that name is Nesterov's."""
+    optimizer = create_optimizer(settled("--dataset", "sthv1", "--device", "cpu"), psn())
+    assert type(optimizer) is torch.optim.SGD
+    for group in optimizer.param_groups:
+        assert (group["lr"], group["momentum"], group["nesterov"]) == (0.01, 0.9, False)
+        assert group["weight_decay"] == (5e-4 if group["name"].endswith(" weights") else 0)

@@ -1,9 +1,12 @@
 import csv
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from timm_video_psn.engine.checkpoint import load_checkpoint, save_checkpoint
+from timm_video_psn.engine.train.command_line import parse_options
+from timm_video_psn.engine.train.options import ModelDefaults, resolve_options
 from timm_video_psn.engine.train.run_folder import RunFolder
 
 ROW = {
@@ -13,19 +16,14 @@ ROW = {
 
 
 def options(tmp_path, **changes):
-    defaults = {
-        "output": str(tmp_path),
-        "experiment": None,
-        "resume": None,
-        "model": "local-dir:a/b",
-        "dataset": "folder",
-    }
-    return {**defaults, "lr": 0.1, "batch_size": 8, "best_hist": 1, **changes}
+    """Options of a run, of which some are given and all others have their defaults."""
+    asked = parse_options(["--output", str(tmp_path), "--model", "local-dir:a/b", "--lr", "0.1", "--batch-size", "8"])
+    return replace(resolve_options(asked, ModelDefaults(8, 224, (0.5,) * 3, (0.5,) * 3), "cpu", 1), **changes)
 
 
 def state_of(options, processes=1, **more):
     """A checkpoint of as many processes."""
-    return {"options": options, "processes": [{}] * processes, **more}
+    return {"options": options.as_asked(), "processes": [{}] * processes, **more}
 
 
 def test_a_new_run_claims_its_folder_only_when_it_opens(tmp_path):
@@ -46,12 +44,12 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_option(tmp_path):
 def test_a_folder_with_another_run_is_refused(tmp_path):
     RunFolder(options(tmp_path)).open()
     with pytest.raises(
-        FileExistsError, match=r"holds another run \(args\.yaml\); --resume auto begins it again, .*--experiment NAME"
+        FileExistsError, match=r"holds another run \(args\.yaml\); --resume auto starts it again, .*--experiment NAME"
     ):
         RunFolder(options(tmp_path))
 
 
-def test_auto_starts_where_nothing_was_saved_and_continues_where_something_was(tmp_path):
+def test_auto_starts_where_nothing_was_saved_and_resumes_where_something_was(tmp_path):
     run = RunFolder(options(tmp_path, resume="auto"))
     run.open()
     assert RunFolder(options(tmp_path, resume="auto")).state is None
@@ -59,7 +57,7 @@ def test_auto_starts_where_nothing_was_saved_and_continues_where_something_was(t
     assert RunFolder(options(tmp_path, resume="auto", workers=7)).state["epoch"] == 3
 
 
-def test_a_run_is_continued_in_the_folder_of_the_named_checkpoint(tmp_path):
+def test_a_run_is_resumed_in_the_folder_of_the_named_checkpoint(tmp_path):
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     save_checkpoint(folder / "last.pt", state_of(options(tmp_path)))
@@ -68,7 +66,7 @@ def test_a_run_is_continued_in_the_folder_of_the_named_checkpoint(tmp_path):
         RunFolder(options(tmp_path, resume=str(tmp_path / "no.pt")))
 
 
-def test_a_run_is_not_continued_into_the_folder_of_another(tmp_path):
+def test_a_run_is_not_resumed_into_the_folder_of_another(tmp_path):
     for name in ("one", "two"):
         run = RunFolder(options(tmp_path, experiment=name))
         run.open()
@@ -93,6 +91,20 @@ def test_other_settings_than_the_checkpoints_are_shown(tmp_path):
         RunFolder(options(tmp_path, resume="auto"))
 
 
+def test_settings_of_earlier_versions_are_compared_under_their_present_names(tmp_path):
+    run = RunFolder(options(tmp_path))
+    run.open()
+    state = state_of(options(tmp_path))
+    state["options"] |= {"max_broken": 0.5, "traceback": True, "model_kwargs": {"sites": ("layer1",)}}  # free; a tuple
+    for name in ("max_unreadable", "debug", "backbone_checkpoint"):
+        del state["options"][name]
+    save_checkpoint(run.last, {**state, "history": [{"epoch": 1, "train_broken": 3}]})
+    resumed = RunFolder(options(tmp_path, resume="auto", model_kwargs={"sites": ["layer1"]}))
+    assert resumed.state["history"] == [{"epoch": 1, "train_unreadable": 3}]
+    with pytest.raises(ValueError, match=r"backbone_checkpoint: None in the checkpoint, 'a\.pt' now"):
+        RunFolder(options(tmp_path, resume="auto", model_kwargs={"sites": ["layer1"]}, backbone_checkpoint="a.pt"))
+
+
 def test_the_clips_of_a_step_are_compared_over_all_processes(tmp_path):
     run = RunFolder(options(tmp_path))
     run.open()
@@ -105,7 +117,7 @@ def test_the_clips_of_a_step_are_compared_over_all_processes(tmp_path):
 def test_a_checkpoint_of_an_older_version_is_refused(tmp_path):
     run = RunFolder(options(tmp_path))
     run.open()
-    save_checkpoint(run.last, {"options": options(tmp_path)})
+    save_checkpoint(run.last, {"options": options(tmp_path).as_asked()})
     with pytest.raises(ValueError, match="written by an older version"):
         RunFolder(options(tmp_path, resume="auto"))
 
@@ -122,16 +134,17 @@ def test_a_name_may_have_folders_of_its_own(tmp_path):
     assert (tmp_path / "study" / "run1" / "args.yaml").exists()
 
 
-def test_the_last_checkpoints_are_kept_whole_and_can_be_continued_from(tmp_path):
-    run = RunFolder(options(tmp_path))
+def test_the_last_checkpoints_are_kept_whole_and_can_be_resumed(tmp_path):
+    three = options(tmp_path, checkpoint_hist=3)
+    run = RunFolder(three)
     run.open()
     for updates in (2, 4, 6, 8):
-        run.save(state_of(options(tmp_path), epoch=updates), updates, keep=3)
+        run.save(state_of(three, epoch=updates), updates)
     kept = sorted(run.checkpoints.iterdir())
     assert [path.name for path in kept] == [f"update-{updates:08d}.pt" for updates in (4, 6, 8)]
-    older = RunFolder(options(tmp_path, resume=str(kept[0])))
+    older = RunFolder(replace(three, resume=str(kept[0])))
     assert (older.path, older.state["epoch"]) == (run.path, 4)
-    older.save(state_of(options(tmp_path), epoch=5), 5, keep=3)  # the newest, though its number is not the highest
+    older.save(state_of(three, epoch=5), 5)  # the newest, though its number is not the highest
     assert {path.name[-4:-3] for path in run.checkpoints.iterdir()} == {"5", "6", "8"}
     assert load_checkpoint(run.last)["epoch"] == 5
 

@@ -1,8 +1,6 @@
 """Training from shards, as the trainer and as a user runs it."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.engine.runs import stop_at_step, trainer_of
 from timm_video_psn.data.registry import read_index
 from timm_video_psn.data.shards.writer import ShardLimits, write_shards
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.signals import Interrupted
-from timm_video_psn.engine.train.options import parse_options
-from timm_video_psn.engine.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[3]
 LIMITS = ShardLimits(12, 10**9)
@@ -39,22 +36,14 @@ def arguments(shards, tmp_path):
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits_with_other_workers(arguments, tmp_path):
-    Trainer(parse_options([*arguments, "--experiment", "whole"])).fit()
-    trainer = Trainer(parse_options(arguments))
-    note, seen = trainer.report.note, []
-
-    def note_and_signal(batch, epoch):
-        seen.append(batch)
-        if len(seen) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        note(batch, epoch)
-
-    trainer.report.note = note_and_signal
+    trainer_of([*arguments, "--experiment", "whole"]).fit()
+    trainer = trainer_of(arguments)
+    stop_at_step(trainer, 3)
     with pytest.raises(Interrupted, match="--resume auto goes on"):
         trainer.fit()
     state = load_checkpoint(tmp_path / "run" / "last.pt")
     assert (state["epoch"], state["step"]) == (0, 3)
-    Trainer(parse_options([*arguments, "--resume", "auto", "--workers", "2"])).fit()
+    trainer_of([*arguments, "--resume", "auto", "--workers", "2"]).fit()
     whole, resumed = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "run"))
     assert all(torch.equal(whole["model"][key], resumed["model"][key]) for key in whole["model"])
     assert whole["history"][0]["val_loss"] == resumed["history"][0]["val_loss"]
@@ -80,7 +69,7 @@ def test_the_script_trains_from_shards_and_its_best_model_can_be_used(arguments,
 
 
 def test_a_shard_that_is_lost_ends_the_run_by_name(arguments, shards):
-    trainer = Trainer(parse_options(arguments))
+    trainer = trainer_of(arguments)
     path = shards / "train-000001.tar"
     content = path.read_bytes()
     path.write_bytes(content[:5000])

@@ -15,6 +15,6 @@ def test_what_makes_the_accuracy_mean_less_is_told_before_the_run_begins(
     more = ["--dataset", "list", "--data-dir", str(index.root), *lists, "--epochs", "1", "--model-ema"]
     assert train_main([*arguments, *more, "--model", "psn_test_resnet"]) == 0
     said = " ".join(caplog.messages)
-    assert f"4 of 5 validation videos are training videos, too ({index.paths[7]} ...)" in said
-    assert "still consist to 100 % of the first ones after the 1 updates of this run; --model-ema-decay" in said
+    assert f"4 of 5 validation videos are training videos, too ({index.paths[7]} and 3 more)" in said
+    assert "are still 100 % initial weights after the 1 updates of this run; --model-ema-decay" in said
     assert "1 classes have no video to train: 08" in said

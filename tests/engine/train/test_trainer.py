@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 import re
 from pathlib import Path
 
@@ -11,18 +10,16 @@ import pytest
 import timm
 import torch
 
-from tests.engine.runs import assert_same_state, rows
+from tests.engine.runs import assert_same_state, rows, settled, stop_at_step, trainer_of
 from timm_video_psn.__main__ import predict as predict_main
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.data import create_loader, read_index
 from timm_video_psn.data.video.write_video import write_video
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.signals import Interrupted
-from timm_video_psn.engine.train.build import fill_from_model
+from timm_video_psn.engine.train.command_line import parse_options
 from timm_video_psn.engine.train.meters import DataTimer
 from timm_video_psn.engine.train.model import create_model
-from timm_video_psn.engine.train.options import parse_options
-from timm_video_psn.engine.train.trainer import Trainer
 from timm_video_psn.models.create import check_model_name
 
 
@@ -54,10 +51,10 @@ def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
 
 
 def test_the_best_folder_is_the_trained_model_with_everything_it_needs(arguments, tmp_path, tiny_motion):
-    trainer = Trainer(parse_options([*arguments, "--epochs", "1"]))
+    trainer = trainer_of([*arguments, "--epochs", "1"])
     trainer.fit()
     model = timm.create_model(f"local-dir:{tmp_path / 'run' / 'best'}", pretrained=True)
-    assert_same_state(dict(trainer.model.state_dict()), dict(model.state_dict()))
+    assert_same_state(dict(trainer.run.model.state_dict()), dict(model.state_dict()))
     assert model.num_frames == 4
     cfg = model.pretrained_cfg
     assert tuple(cfg["label_names"]) == read_index("motion", tiny_motion, "train").class_names
@@ -65,7 +62,7 @@ def test_the_best_folder_is_the_trained_model_with_everything_it_needs(arguments
 
 
 def test_every_nth_epoch_is_validated_and_the_last(arguments, tmp_path):
-    rows = Trainer(parse_options([*arguments, "--epochs", "3", "--val-interval", "2"])).fit()
+    rows = trainer_of([*arguments, "--epochs", "3", "--val-interval", "2"]).fit()
     assert [row["epoch"] for row in rows if "val_top1" in row] == [2, 3]
     assert (tmp_path / "run" / "best" / "model.safetensors").exists()
 
@@ -76,40 +73,25 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_bits(arguments, tmp_
         argv = [*arguments, "--experiment", name, "--grad-accum-steps", str(accumulate), "--model-ema", "--drop", "0.2"]
         argv += ["--crop", "resized", "--scale", "0.3", "1", "--aa", "rand-m9-mstd0.5-inc1", "--color-jitter", "0.4"]
         argv += ["--mixup", "0.8", "--cutmix", "1.0", "--mixup-prob", "0.8"]
-        return parse_options([*argv, *more])
+        return [*argv, *more]
 
-    Trainer(options("whole")).fit()
+    trainer_of(options("whole")).fit()
     for stop_after in (2, 6, 8):  # within an epoch, between two, within the second
         name = f"stopped{stop_after}"
-        trainer = Trainer(options(name))
+        trainer = trainer_of(options(name))
         stop_at_step(trainer, stop_after)
         with pytest.raises(Interrupted, match="--resume auto goes on"):
             trainer.fit()
-        Trainer(options(name, "--resume", "auto", "--workers", "1")).fit()
+        trainer_of(options(name, "--resume", "auto", "--workers", "1")).fit()
         whole, stopped = (load_checkpoint(tmp_path / run / "last.pt") for run in ("whole", name))
         for key in ("model", "ema", "optimizer", "processes", "history", "epoch", "step"):
             assert_same_state(whole[key], stopped[key], key)
         assert rows(tmp_path / "whole") == rows(tmp_path / name)
 
 
-def stop_at_step(trainer, count):
-    """Have SIGTERM arrive while batch number `count` is being trained on."""
-    import signal
-
-    note, seen = trainer.report.note, []
-
-    def note_and_signal(*args):
-        seen.append(args)
-        if len(seen) == count:
-            os.kill(os.getpid(), signal.SIGTERM)
-        note(*args)
-
-    trainer.report.note = note_and_signal
-
-
 def test_the_same_seed_gives_the_same_bits_with_any_number_of_workers(arguments, tmp_path):
     for workers in ("0", "2"):
-        Trainer(parse_options([*arguments, "--experiment", workers, "--epochs", "1", "--workers", workers])).fit()
+        trainer_of([*arguments, "--experiment", workers, "--epochs", "1", "--workers", workers]).fit()
     a, b = (load_checkpoint(tmp_path / workers / "last.pt")["model"] for workers in ("0", "2"))
     assert_same_state(a, b)
 
@@ -119,11 +101,12 @@ def test_accumulating_gradients_sums_what_one_batch_gives(arguments, tmp_path):
     models = []
     for batch, steps in (("6", "1"), ("3", "2")):
         argv = [*arguments, "--experiment", batch, "--batch-size", batch, "--grad-accum-steps", steps, "--lr", "1e-3"]
-        trainer = Trainer(parse_options([*argv, "--model", "tsn_test_resnet", "--opt", "sgd", "--epochs", "1"]))
-        trainer.task.train = lambda trainer=trainer: trainer.model.eval()
-        trainer._finish_epoch = lambda *args, trainer=trainer: setattr(trainer, "epoch", 1)
+        trainer = trainer_of([*argv, "--model", "tsn_test_resnet", "--opt", "sgd", "--epochs", "1"])
+        trainer.run.task.train = lambda trainer=trainer: trainer.run.model.eval()
+        trainer.finish_epoch = lambda *args, trainer=trainer: setattr(trainer, "epoch", 1)
+        trainer.warn_of_waiting = lambda: None
         trainer.fit()
-        models.append(trainer.model.state_dict())
+        models.append(trainer.run.model.state_dict())
     for name, tensor in models[0].items():
         torch.testing.assert_close(tensor, models[1][name], rtol=1e-3, atol=1e-5, msg=name)
 
@@ -132,7 +115,7 @@ def test_an_output_folder_with_another_run_is_not_touched(arguments, tmp_path, c
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "args.yaml").write_text("lr: 1\n")
     assert train_main(arguments) == 2
-    assert "holds another run (args.yaml); --resume auto begins it again" in capsys.readouterr().err
+    assert "holds another run (args.yaml); --resume auto starts it again" in capsys.readouterr().err
     assert (tmp_path / "run" / "args.yaml").read_text() == "lr: 1\n"
 
 
@@ -176,7 +159,7 @@ def test_a_resume_with_other_videos_is_refused(two_classes, tmp_path, capsys):
     assert train_main(folder_arguments(two_classes, tmp_path / "out")) == 0
     (two_classes / "dark" / "0.mp4").rename(two_classes / "dark" / "zero.mp4")
     assert train_main(folder_arguments(two_classes, tmp_path / "out", "--resume", "auto")) == 2
-    assert "the data set has other videos than when the run was begun" in capsys.readouterr().err
+    assert "the data set has other videos than when the run began" in capsys.readouterr().err
     (two_classes / "dark").rename(two_classes / "dim")
     assert train_main(folder_arguments(two_classes, tmp_path / "out", "--resume", "auto")) == 2
     assert "not in both: dark, dim" in capsys.readouterr().err
@@ -236,7 +219,7 @@ def test_an_unreadable_training_video_is_named_and_counted_and_too_many_end_the_
     (two_classes / "dark" / "3.mp4").write_bytes(b"")
     assert train_main(folder_arguments(two_classes, tmp_path / "out", "--max-unreadable", "0.2")) == 0
     table = rows(tmp_path / "out" / "run")
-    assert (table[0]["train_broken"], table[0]["val_videos"], table[0]["val_expected"]) == ("1", "19", "20")
+    assert (table[0]["train_unreadable"], table[0]["val_videos"], table[0]["val_expected"]) == ("1", "19", "20")
     named = [record.message.partition(":")[0] for record in caplog.records if "3.mp4" in record.message]
     assert named == ["skipped", "not evaluated"]
     with (tmp_path / "out" / "run" / "skipped.csv").open() as file:
@@ -305,7 +288,7 @@ def test_evaluation_in_training_equals_evaluation_of_the_exported_model(argument
     from timm_video_psn.engine.evaluate.evaluate import evaluate
     from timm_video_psn.engine.precision import Precision
 
-    history = Trainer(parse_options([*arguments, "--epochs", "1"])).fit()
+    history = trainer_of([*arguments, "--epochs", "1"]).fit()
     model = timm.create_model(f"local-dir:{tmp_path / 'run' / 'best'}", pretrained=True)
     cfg = model.pretrained_cfg
     index = read_index("motion", tiny_motion, "val")
@@ -318,9 +301,8 @@ def test_evaluation_in_training_equals_evaluation_of_the_exported_model(argument
 
 @pytest.mark.parametrize(("more", "num_frames"), [([], 16), (["--num-frames", "4"], 4)])
 def test_the_frames_of_a_clip_are_the_models_own_unless_asked_otherwise(more, num_frames):
-    options = parse_options(["--model", "psn_resnet18_diving48", *more])
-    model = create_model(options, 48)
-    assert model.num_frames == fill_from_model(options, model).num_frames == num_frames
+    options = settled("--model", "psn_resnet18_diving48", *more)
+    assert create_model(options, 48).num_frames == options.num_frames == num_frames
 
 
 def test_what_an_epoch_leaves_out_and_where_the_weights_come_from_is_said(arguments, capsys):
@@ -363,18 +345,19 @@ def test_what_best_holds_can_be_read_by_others(arguments, tmp_path):
 def test_a_wait_for_data_is_told_once_and_not_of_what_is_left_after_a_resume(arguments, monkeypatch, caplog):
     monkeypatch.setattr(DataTimer, "share", 0.4)
     argv = [*arguments, "--resume", "auto"]
-    stopped = Trainer(parse_options(argv))
+    stopped = trainer_of(argv)
     stop_at_step(stopped, 2)
     with pytest.raises(Interrupted):
         stopped.fit()
-    trainer = Trainer(parse_options(argv))
+    trainer = trainer_of(argv)
     told = [caplog.text.count("40% of the epoch was spent waiting for data")]
-    finish = trainer._finish_epoch
+    stop_if_asked = trainer.stop_if_asked
 
-    def finish_and_count(*given):
-        finish(*given)
-        told.append(caplog.text.count("40% of the epoch was spent waiting for data"))
+    def stop_if_asked_and_count(stop):
+        stop_if_asked(stop)
+        if trainer.step == 0:
+            told.append(caplog.text.count("40% of the epoch was spent waiting for data"))
 
-    monkeypatch.setattr(trainer, "_finish_epoch", finish_and_count)
+    monkeypatch.setattr(trainer, "stop_if_asked", stop_if_asked_and_count)
     trainer.fit()
     assert told == [0, 0, 1]

@@ -12,7 +12,8 @@ class ClipMixup(Mixup):
     """timm's Mixup for batches of clips: one draw for a batch, one box for all frames of its clips.
 
     The draw depends only on the seed, the epoch and the first video of the batch, so a resumed run draws what an
-    uninterrupted one would have drawn, and each process draws its own numbers. Label smoothing is left to the loss.
+    uninterrupted one would have drawn, and each process draws its own numbers. torchvision's v2 MixUp and
+    CutMix have no limits on the box and no switch. Label smoothing is left to the loss.
 
     Args:
         num_classes: number K of classes.

@@ -1,13 +1,13 @@
 """`--batch-size auto`: the largest batch that fits this machine, with as many steps an update as keep the recipe's.
 
 On a GPU real training steps are tried: batches are doubled until memory runs out, then bisected. On a CPU the kernel
-would end the process instead of refusing memory, so that the peaks of small real steps are measured and extended.
+would end the process instead of refusing memory, so the peaks of small real steps are measured and extrapolated.
 """
 
-import argparse
 import gc
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +16,38 @@ from timm.utils import ModelEmaV3
 
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.cpu_memory import available_bytes, keep_freed_memory, measure_peak
-from timm_video_psn.engine.train import build
+from timm_video_psn.engine.train.build import create_precision, create_task, read_indices
 from timm_video_psn.engine.train.model import create_model
+from timm_video_psn.engine.train.optim import create_optimizer
+from timm_video_psn.engine.train.options import TrainOptions
 from timm_video_psn.engine.train.run_folder import run_path
-from timm_video_psn.losses import VideoClassificationTask
 
 _logger = logging.getLogger(__name__)
 
 _GPU_SHARE = 0.92  # the rest is for fragments, and for what else grows in a long run
-_CPU_SHARE = 0.8  # likewise, and for workers that decode
+_CPU_SHARE = 0.8  # the rest is for that, and for workers that decode
 
 Step = Callable[[int], None]
 
 
-def settle_batch_size(options: argparse.Namespace) -> argparse.Namespace:
-    """The options with numbers in the place of `--batch-size auto`; a run that goes on keeps those it was begun with.
-
-    Until then `grad_accum_steps` is the number of clips of an update, see `engine.train.options`.
+def settle_batch_size(options: TrainOptions) -> TrainOptions:
+    """Settles `batch_size` and `grad_accum_steps`; a run that resumes keeps the ones it began with.
 
     Args:
-        options: see `engine.train.options`; `device` is set.
+        options: Options of the run; `grad_accum_steps` is still the number of clips of an update.
 
     Raises:
-        ValueError: memory cannot be measured here, or not even one clip fits.
+        ValueError: Memory cannot be measured here, or not even one clip fits.
     """
-    if options.batch_size != "auto":
-        return options
     clips = options.grad_accum_steps
-    earlier = _begun_with(options)
-    if earlier is not None:
-        return argparse.Namespace(**{**vars(options), **earlier})
-    step = create_trial(options)
-    fits = _gpu_check(step, torch.device(options.device)) if _is_cuda(options) else _cpu_check(step, clips)
+    if earlier := _begun_with(options):
+        return replace(options, **earlier)
+    step, device = create_trial(options), torch.device(options.device)
+    fits = _gpu_check(step, device) if device.type == "cuda" else _cpu_check(step, clips)
     largest = largest_that_fits(fits, clips)
     del step, fits
     gc.collect()
-    if _is_cuda(options):
+    if device.type == "cuda":
         torch.cuda.empty_cache()
     if largest == 0:
         raise ValueError(
@@ -63,18 +59,18 @@ def settle_batch_size(options: argparse.Namespace) -> argparse.Namespace:
         "batch     auto: %s%d clips fit; %d clips a step and %d steps an update keep the recipe's %d",
         *("at least " if largest == clips else "", largest, batch, clips // batch, clips),
     )
-    return argparse.Namespace(**{**vars(options), "batch_size": batch, "grad_accum_steps": clips // batch})
+    return replace(options, batch_size=batch, grad_accum_steps=clips // batch)
 
 
 def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
-    """The largest batch up to a limit, by doubling and then bisecting.
+    """Finds the largest batch up to a limit, by doubling and then bisecting.
 
     Args:
-        fits: whether a batch of that many clips fits; if one does, so do smaller ones.
-        limit: the largest to try.
+        fits: Tells whether a batch of so many clips fits; if one does, so do smaller ones.
+        limit: Largest batch to try.
 
     Returns:
-        0 if none does.
+        0 if none fits.
     """
     good, trial = 0, 1
     while trial <= limit and fits(trial):
@@ -86,27 +82,26 @@ def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
     return good
 
 
-def create_trial(options: argparse.Namespace) -> Step:
-    """A real training step of the run, on random clips of any number: forward, backward and update.
+def create_trial(options: TrainOptions) -> Step:
+    """Creates a real training step of the run on random clips of any number: forward, backward and update.
 
     Args:
-        options: see `engine.train.options`; `device` is set.
+        options: Options of the run.
     """
-    train, _ = build.read_indices(options)
-    model = create_model(argparse.Namespace(**{**vars(options), "pretrained": False}), len(train.class_names))
-    options = build.fill_from_model(options, model)
-    precision = build.create_precision(options)
+    train, _ = read_indices(options)
+    precision = create_precision(options)
     if precision.device.type == "cpu":
         keep_freed_memory()
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
+    model = create_model(replace(options, pretrained=False), len(train.class_names))
     model = model.to(precision.device).to(memory_format=layout)
-    task = VideoClassificationTask(model, options.alpha, options.beta, options.interaction_norm, options.smoothing)
-    optimizer = build.create_optimizer(options, model)
-    average = ModelEmaV3(model) if options.model_ema else None
+    task = create_task(replace(options, torchcompile=False), model)
+    optimizer = create_optimizer(options, model)
+    ema = ModelEmaV3(model) if options.model_ema else None
+    size = (options.num_frames, options.img_size, options.img_size, 3)
 
     def step(batch: int) -> None:
-        size = options.img_size
-        clip = torch.randint(0, 256, (batch, options.num_frames, size, size, 3), dtype=torch.uint8)
+        clip = torch.randint(0, 256, (batch, *size), dtype=torch.uint8)
         label = torch.zeros(batch, dtype=torch.int64, device=precision.device)
         task.train()
         try:
@@ -114,8 +109,8 @@ def create_trial(options: argparse.Namespace) -> Step:
                 terms, _ = task(precision.clip(clip), label)
             terms["loss"].backward()
             optimizer.step()  # without the scaler of float16, which would leave out the first updates and their memory
-            if average is not None:
-                average.update(model)
+            if ema is not None:
+                ema.update(model)
         finally:
             optimizer.zero_grad()
 
@@ -141,7 +136,7 @@ def _gpu_check(step: Step, device: torch.device) -> Callable[[int], bool]:
 
 
 def _cpu_check(step: Step, limit: int) -> Callable[[int], bool]:
-    """Whether the peak of a step, as two small ones let expect it, stays within the memory that is free now."""
+    """Whether the peak of a step, extrapolated from two small ones, stays within the memory that is free now."""
     budget = _CPU_SHARE * available_bytes()
     large = min(4, limit)
     step(1)  # gradients and the optimizer's state come with the first
@@ -156,16 +151,11 @@ def _cpu_check(step: Step, limit: int) -> Callable[[int], bool]:
     return fits
 
 
-def _is_cuda(options: argparse.Namespace) -> bool:
-    """Whether the run is on a GPU of torch's cuda (or ROCm)."""
-    return torch.device(options.device).type == "cuda"
-
-
-def _begun_with(options: argparse.Namespace) -> dict[str, Any] | None:
-    """Batch size and steps of the run that is to go on; None for a new one."""
+def _begun_with(options: TrainOptions) -> dict[str, Any] | None:
+    """Batch size and steps of the run that resumes; None for a new one."""
     if not options.resume:
         return None
-    source = run_path(vars(options)) / "last.pt" if options.resume == "auto" else Path(options.resume)
+    source = run_path(options) / "last.pt" if options.resume == "auto" else Path(options.resume)
     if not source.is_file():
         return None
     state = load_checkpoint(source)

@@ -1,16 +1,13 @@
-"""From options to what training works on: data, model, optimizer, schedule."""
+"""From options to a run: data, model, loss, optimizer, schedule and logs, built and ready for the `Trainer`."""
 
 import argparse
-import difflib
+import math
 from dataclasses import dataclass
 from typing import Any
 
-import timm
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
-from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3, random_seed
 from torch import nn
-from torch.utils.data import DataLoader
 
 from timm_video_psn.data import (
     SAMPLINGS,
@@ -18,7 +15,6 @@ from timm_video_psn.data import (
     ColorJitter,
     EpochSampler,
     EvalTransform,
-    ShardLoader,
     ShardOrder,
     TrainTransform,
     VideoDataset,
@@ -30,47 +26,167 @@ from timm_video_psn.data import (
     read_index,
 )
 from timm_video_psn.data.clips.mixup import ClipMixup
-from timm_video_psn.engine.distributed import rank, world_size
-from timm_video_psn.engine.precision import Precision, find_device
-from timm_video_psn.engine.train.optim import (
-    LearningRateMultipliers,
-    check_coverage,
-    create_parameter_groups,
-    orthogonalize_in_float32,
-)
+from timm_video_psn.data.loaders import Loader
+from timm_video_psn.engine import distributed
+from timm_video_psn.engine.cpu_memory import keep_freed_memory
+from timm_video_psn.engine.precision import Precision, find_device, resolve_device
+from timm_video_psn.engine.protocol import protocol_of_training
+from timm_video_psn.engine.train.loggers import EpochLog
+from timm_video_psn.engine.train.model import create_model, model_defaults
+from timm_video_psn.engine.train.optim import GradClipper, create_optimizer, create_scheduler
+from timm_video_psn.engine.train.options import TrainOptions, resolve_options
+from timm_video_psn.engine.train.run_folder import RunFolder, data_identity
+from timm_video_psn.engine.train.unreadable_videos import DataReport, SkippedList
+from timm_video_psn.losses import VideoClassificationTask
 from timm_video_psn.models import VideoNet
 
 
 @dataclass(frozen=True)
 class Loaders:
-    """The loaders over the training and the validation videos, and what chooses the epoch of the first."""
+    """The loaders of training and validation videos; leaving the context ends their workers."""
 
-    train: DataLoader | ShardLoader
-    val: DataLoader | ShardLoader
+    train: Loader
+    val: Loader
 
     def __enter__(self) -> "Loaders":
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the workers."""
         for loader in (self.train, self.val):
             end_workers(loader)
 
     @property
-    def sampler(self) -> EpochSampler | ShardOrder:
+    def order(self) -> EpochSampler | ShardOrder:
         """The order of the training videos."""
         assert isinstance(self.train.batch_sampler, (EpochSampler, ShardOrder))
         return self.train.batch_sampler
 
 
-def read_indices(options: argparse.Namespace) -> tuple[VideoIndex, VideoIndex]:
-    """The training and the validation videos of the data set.
+@dataclass
+class Run:
+    """The parts of a run, as this process has them.
+
+    Attributes:
+        options: All options, settled.
+        folder: What the run leaves on disk, and the checkpoint that it resumes from, if any.
+        train_index: Training videos.
+        val_index: Validation videos.
+        loaders: Batches of both.
+        precision: Device, autocast and normalisation.
+        mixup: Mixup and cutmix of training batches; None without.
+        model: The model, on the device.
+        ema: Moving average of its weights; None without.
+        task: Model and loss; compiled and data-parallel where that is asked for.
+        optimizer: Optimizer with its parameter groups.
+        updates_per_epoch: Updates of an epoch; the last one may have fewer steps.
+        scheduler: timm's schedule, stepped at every update; None where the learning rate stays.
+        scaler: Scaler of the loss for float16; idle for other numbers.
+        grad_clipper: Limit on the gradient.
+        report: What is wrong with the videos.
+        log: Where the numbers of an epoch go.
+    """
+
+    options: TrainOptions
+    folder: RunFolder
+    train_index: VideoIndex
+    val_index: VideoIndex
+    loaders: Loaders
+    precision: Precision
+    mixup: ClipMixup | None
+    model: VideoNet
+    ema: ModelEmaV3 | None
+    task: nn.Module
+    optimizer: torch.optim.Optimizer
+    updates_per_epoch: int
+    scheduler: Any
+    scaler: torch.amp.GradScaler
+    grad_clipper: GradClipper
+    report: DataReport
+    log: EpochLog
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that is validated and exported: the EMA where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this run from others; a part of its checkpoint."""
+        return {"options": self.options.as_asked(), **data_identity(self.train_index, self.val_index)}
+
+
+def settle_options(asked: argparse.Namespace) -> TrainOptions:
+    """Settles the options with the defaults of the model, the device of this machine and the number of processes.
 
     Args:
-        options: see `engine.train.options`.
+        asked: What the command line and the recipe ask for; see `command_line.parse_options`.
+    """
+    return resolve_options(asked, model_defaults(asked), resolve_device(asked.device), distributed.world_size())
+
+
+def build_run(options: TrainOptions) -> Run:
+    """Builds everything that a run needs; nothing is written yet.
+
+    Args:
+        options: Options of the run.
 
     Raises:
-        ValueError: the data set is unknown or malformed, or has other classes than asked for.
+        ValueError: Options, data, model and the checkpoint to resume from do not fit together.
+        FileExistsError: The folder holds another run.
+    """
+    folder = distributed.broadcast_from_rank0(lambda: RunFolder(options, distributed.world_size()))
+    train_index, val_index = distributed.local_rank0_first(lambda: read_indices(options))
+    folder.check_data(train_index, val_index)
+    loaders = _create_loaders(options, train_index, val_index)
+    precision = create_precision(options)
+    device = precision.device
+    if device.type == "cpu":
+        keep_freed_memory()
+    random_seed(options.seed)
+    model = create_model(options, len(train_index.class_names))
+    if distributed.rank():
+        random_seed(options.seed, distributed.rank())  # every process drops out other units
+    memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
+    model = model.to(device).to(memory_format=memory_format)
+    optimizer = create_optimizer(options, model)
+    updates_per_epoch = math.ceil(len(loaders.train) / options.grad_accum_steps)
+    ema = ModelEmaV3(model, decay=options.model_ema_decay) if options.model_ema else None
+    return Run(
+        options=options,
+        folder=folder,
+        train_index=train_index,
+        val_index=val_index,
+        loaders=loaders,
+        precision=precision,
+        mixup=_create_mixup(options, len(train_index.class_names)),
+        model=model,
+        ema=ema,
+        task=distributed.data_parallel(create_task(options, model), device),
+        optimizer=optimizer,
+        updates_per_epoch=updates_per_epoch,
+        scheduler=create_scheduler(options, optimizer, updates_per_epoch),
+        scaler=torch.amp.GradScaler(device.type, enabled=precision.amp_dtype == torch.float16),
+        grad_clipper=GradClipper(options.clip_grad, options.clip_mode),
+        report=DataReport(
+            train_index, options.num_frames, options.max_unreadable, SkippedList(folder.path / "skipped.csv")
+        ),
+        log=EpochLog(
+            options.log,
+            folder.path,
+            {**options.as_dict(), "protocol": str(protocol_of_training(options))},
+            model if ema is None else ema.module,
+            folder.finished_epochs,
+        ),
+    )
+
+
+def read_indices(options: TrainOptions) -> tuple[VideoIndex, VideoIndex]:
+    """Reads which training and validation videos the data set has.
+
+    Args:
+        options: Options of the run.
+
+    Raises:
+        ValueError: The data set is unknown or malformed, or has other classes than asked for.
     """
     files = {"train": options.train_list, "val": options.val_list}
     given = {split: path for split, path in files.items() if path is not None}
@@ -90,73 +206,40 @@ def read_indices(options: argparse.Namespace) -> tuple[VideoIndex, VideoIndex]:
     return train, val
 
 
-def fill_from_model(options: argparse.Namespace, model: VideoNet) -> argparse.Namespace:
-    """The options with frames, crop size and normalisation settled: those of the model where none were given.
-
-    Args:
-        options: see `engine.train.options`.
-        model: a model made by timm.
-    """
-    cfg = model.pretrained_cfg
-    defaults = {
-        "num_frames": model.num_frames,
-        "img_size": cfg["input_size"][-1],
-        "mean": list(cfg["mean"]),
-        "std": list(cfg["std"]),
-    }
-    missing = {key: value for key, value in defaults.items() if getattr(options, key) is None}
-    return argparse.Namespace(**{**vars(options), **missing})
-
-
-def create_loaders(options: argparse.Namespace, train: VideoIndex, val: VideoIndex) -> Loaders:
-    """Loaders with the options' sampling and transforms.
-
-    Args:
-        options: see `engine.train.options`; `img_size` is set.
-        train: the training videos.
-        val: the validation videos.
-
-    Raises:
-        ImportError: the decoder is not installed.
-    """
+def _create_loaders(options: TrainOptions, train: VideoIndex, val: VideoIndex) -> Loaders:
+    """Loaders with the sampling and the transforms that were asked for."""
     check_decoder(options.decoder)
-    train_transform = create_train_transform(options)
-    eval_transform = EvalTransform(options.img_size, options.crop_pct, options.interpolation)
+    rank, world_size = distributed.rank(), distributed.world_size()
+    if len(train.labels) < world_size:
+        raise ValueError(f"{len(train.labels)} training videos for {world_size} processes; use fewer processes")
+    frames, sampling, decoder = options.num_frames, SAMPLINGS[options.sampling], options.decoder
+    train_transform = _create_train_transform(options)
+    val_transform = EvalTransform(options.img_size, options.crop_pct, options.interpolation)
     common: dict[str, Any] = {
         "batch_size": options.batch_size,
         "workers": options.workers,
         "seed": options.seed,
         "pin_memory": options.device.startswith("cuda"),
-        "rank": rank(),
-        "world_size": world_size(),
+        "rank": rank,
+        "world_size": world_size,
     }
-    if len(train.labels) < world_size():
-        raise ValueError(f"{len(train.labels)} training videos for {world_size()} processes; use fewer processes")
-    sampling = SAMPLINGS[options.sampling]
     return Loaders(
         create_loader(
-            VideoDataset(train, options.num_frames, train_transform, True, options.seed, sampling, options.decoder),
+            VideoDataset(train, frames, train_transform, True, options.seed, sampling, decoder),
             shuffle=True,
-            drop_last=len(train.labels) > options.batch_size * world_size(),
+            drop_last=len(train.labels) > options.batch_size * world_size,
             **common,
         ),
         create_loader(
-            VideoDataset(val, options.num_frames, eval_transform, False, 0, sampling, options.decoder),
+            VideoDataset(val, frames, val_transform, False, 0, sampling, decoder),
             shuffle=False,
             **common,
         ),
     )
 
 
-def create_train_transform(options: argparse.Namespace) -> TrainTransform:
-    """Crop, mirroring, policy and colours of training clips.
-
-    Args:
-        options: see `engine.train.options`; `img_size` and `mean` are set.
-
-    Raises:
-        ValueError: an option makes no sense.
-    """
+def _create_train_transform(options: TrainOptions) -> TrainTransform:
+    """Crop, mirroring, policy and colours of training clips."""
     augment: list[Any] = []
     if options.aa:
         augment.append(AutoAugment(options.aa, options.img_size, options.mean, options.interpolation))
@@ -174,96 +257,8 @@ def create_train_transform(options: argparse.Namespace) -> TrainTransform:
     )
 
 
-def create_precision(options: argparse.Namespace) -> Precision:
-    """Device, autocast and normalisation.
-
-    Args:
-        options: see `engine.train.options`; `device`, `mean` and `std` are set.
-
-    Raises:
-        ValueError: float16 on a CPU.
-    """
-    device = find_device(options.device)
-    amp_dtype = getattr(torch, options.amp_dtype) if options.amp else None
-    if device.type == "cpu" and amp_dtype == torch.float16:
-        raise ValueError("--amp with float16 is not supported on a CPU; use --amp-dtype bfloat16, or leave --amp out")
-    return Precision(device, tuple(options.mean), tuple(options.std), amp_dtype)
-
-
-def create_optimizer(options: argparse.Namespace, model: nn.Module) -> torch.optim.Optimizer:
-    """Timm's optimizer of that name, on the groups of `engine.train.optim`.
-
-    Args:
-        options: see `engine.train.options`.
-        model: the model.
-
-    Raises:
-        ValueError: there is no optimizer of that name, or it takes no such arguments; nothing is trainable.
-    """
-    if "muon" in options.opt and torch.device(options.device).type == "cpu":
-        orthogonalize_in_float32()
-    known, name = list_optimizers(), options.opt.lower().removeprefix("lookahead_")
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
-        raise ValueError(f"--opt {options.opt} is no optimizer of timm {timm.__version__}; nearest: {', '.join(near)}")
-    multipliers = LearningRateMultipliers(options.temporal_lr_mult, options.head_lr_mult, options.bias_lr_mult)
-    groups = create_parameter_groups(
-        model, options.weight_decay, multipliers, options.layer_decay, options.decay_fusion
-    )
-    try:
-        optimizer = create_optimizer_v2(
-            groups, opt=options.opt, lr=options.lr, momentum=options.momentum, **_optimizer_settings(options)
-        )
-    except TypeError as error:
-        settings = _optimizer_settings(options)
-        raise ValueError(f"--opt-kwargs {settings} do not fit --opt {options.opt}: {error}") from error
-    check_coverage(model, optimizer.param_groups)
-    if options.sched == "none":  # else timm's scheduler multiplies
-        for group in optimizer.param_groups:
-            group["lr"] *= group["lr_scale"]
-    return optimizer
-
-
-def _optimizer_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of the optimizer that not every one takes."""
-    given = {"eps": options.opt_eps, "betas": None if options.opt_betas is None else tuple(options.opt_betas)}
-    return {**{name: value for name, value in given.items() if value is not None}, **options.opt_kwargs}
-
-
-def create_scheduler(options: argparse.Namespace, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Any:
-    """Timm's scheduler of that name, stepped at every update; None for `none`.
-
-    Args:
-        options: see `engine.train.options`.
-        optimizer: whose learning rate it sets.
-        updates_per_epoch: updates of an epoch.
-    """
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched=options.sched,
-        num_epochs=options.epochs,
-        decay_epochs=options.decay_epochs,
-        decay_milestones=options.decay_milestones,
-        decay_rate=options.decay_rate,
-        min_lr=options.min_lr,
-        warmup_lr=options.warmup_lr,
-        warmup_epochs=options.warmup_epochs,
-        step_on_epochs=False,
-        updates_per_epoch=updates_per_epoch,
-    )
-    return scheduler
-
-
-def create_mixup(options: argparse.Namespace, num_classes: int) -> ClipMixup | None:
-    """Mixup and cutmix of training batches; None where neither was asked for.
-
-    Args:
-        options: see `engine.train.options`; `img_size` is set.
-        num_classes: classes of the data set.
-
-    Raises:
-        ValueError: an option makes no sense.
-    """
+def _create_mixup(options: TrainOptions, num_classes: int) -> ClipMixup | None:
+    """Mixup and cutmix of training batches; None where neither was asked for."""
     if not (options.mixup or options.cutmix or options.cutmix_minmax):
         return None
     return ClipMixup(
@@ -276,3 +271,30 @@ def create_mixup(options: argparse.Namespace, num_classes: int) -> ClipMixup | N
         options.mixup_switch_prob,
         options.seed,
     )
+
+
+def create_precision(options: TrainOptions) -> Precision:
+    """Settles this process's device, autocast and normalisation.
+
+    Args:
+        options: Options of the run.
+
+    Raises:
+        ValueError: This machine has no such device, or float16 was asked for on a CPU.
+    """
+    device = find_device(distributed.local_device(options.device))
+    amp_dtype = getattr(torch, options.amp_dtype) if options.amp else None
+    if device.type == "cpu" and amp_dtype == torch.float16:
+        raise ValueError("--amp with float16 is not supported on a CPU; use --amp-dtype bfloat16, or leave --amp out")
+    return Precision(device, options.mean, options.std, amp_dtype)
+
+
+def create_task(options: TrainOptions, model: nn.Module) -> VideoClassificationTask:
+    """Creates the module that computes logits and loss.
+
+    Args:
+        options: Options of the run.
+        model: Model of the run.
+    """
+    compiled: Any = torch.compile(model) if options.torchcompile else model
+    return VideoClassificationTask(compiled, options.alpha, options.beta, options.interaction_norm, options.smoothing)

@@ -1,6 +1,6 @@
 """Where the numbers of every epoch go beside `summary.csv`: TensorBoard, Weights & Biases, `interactions.npz`.
 
-The horizontal axis is the number of finished epochs; maps and ir-interactions begin at 0, before training.
+The horizontal axis is the number of finished epochs. Maps and ir-interactions begin at 0, before training.
 
 `interactions.npz` holds what the fusion layers have learned, epoch after epoch (Fig. 5 as a film), for every run of a
 model that has synthesizers. With E entries, its arrays are:
@@ -32,22 +32,22 @@ from timm_video_psn.interactions import InteractionMap, Interactions, interactio
 
 
 class Logger(Protocol):
-    """What takes the numbers and the pictures of an epoch."""
+    """Takes the numbers and the pictures of an epoch."""
 
     def write(self, epoch: int, scalars: dict[str, float], images: dict[str, np.ndarray]) -> None:
-        """Numbers, and pictures (H, W, 3) uint8, by name."""
+        """Writes numbers, and pictures (H, W, 3) uint8, by name."""
 
     def close(self) -> None:
-        """Write what is not yet written."""
+        """Writes what is not yet written."""
 
 
 class TensorBoardLogger:
     """Event files in `tensorboard/` of the run: `tensorboard --logdir output` shows all runs.
 
     Args:
-        folder: of the run.
-        options: all options, plain values.
-        finished: epochs that the run has behind it, None for a new run; events of later ones, from before a resume,
+        folder: Folder of the run.
+        options: Options of the run, plain values.
+        finished: Epochs that the run has behind it, None for a new run; events of later ones, from before a resume,
             are hidden.
     """
 
@@ -58,7 +58,7 @@ class TensorBoardLogger:
             self._writer.add_text("options", "\n".join(f"    {key}: {value}" for key, value in options.items()))
 
     def write(self, epoch: int, scalars: dict[str, float], images: dict[str, np.ndarray]) -> None:
-        """Numbers and pictures of an epoch."""
+        """Writes numbers and pictures of an epoch."""
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, epoch)
         for name, image in images.items():
@@ -66,17 +66,17 @@ class TensorBoardLogger:
         self._writer.flush()
 
     def close(self) -> None:
-        """Close the event file."""
+        """Closes the event file."""
         self._writer.close()
 
 
 class WandbLogger:
-    """A run of Weights & Biases, of the project WANDB_PROJECT or `timm_video_psn`; WANDB_MODE=offline keeps it here.
+    """A run of Weights & Biases, in the project WANDB_PROJECT or `timm_video_psn`; WANDB_MODE=offline keeps it here.
 
     Args:
-        folder: of the run; its name is the run's, and `wandb-id.txt` in it lets a resumed run go on.
-        options: all options, plain values: the run's config.
-        finished: epochs that the run has behind it, None for a new run.
+        folder: Folder of the run; it gives the run its name, and `wandb-id.txt` in it lets the run resume.
+        options: Options of the run, plain values: its config.
+        finished: Epochs that the run has behind it, None for a new run.
     """
 
     def __init__(self, folder: Path, options: dict[str, Any], finished: int | None):
@@ -97,12 +97,12 @@ class WandbLogger:
         self._run.define_metric("*", step_metric="epoch")
 
     def write(self, epoch: int, scalars: dict[str, float], images: dict[str, np.ndarray]) -> None:
-        """Numbers and pictures of an epoch."""
+        """Writes numbers and pictures of an epoch."""
         pictures = {name: self._image(image) for name, image in images.items()}
         self._run.log({"epoch": epoch, **scalars, **pictures})
 
     def close(self) -> None:
-        """End the run."""
+        """Ends the run."""
         self._run.finish()
 
 
@@ -113,19 +113,19 @@ LOGGERS: dict[str, Callable[[Path, dict[str, Any], int | None], Logger]] = {
 
 
 class EpochLog:
-    """Everything that is told once an epoch; in a run of several processes only the first one writes.
+    """Writes what is logged once an epoch; in a run of several processes only the first one writes.
 
     Args:
-        names: of `LOGGERS`; `interactions.npz` is always written.
-        folder: of the run; it exists when this is entered as a context.
-        options: all options, plain values, and the protocol of the validation.
-        model: whose interactions are logged.
-        finished: epochs that the run has behind it, None for a new run: one that goes on within its first epoch has 0,
-            and its weights are no longer those from before training.
+        names: Names of `LOGGERS`; `interactions.npz` is always written.
+        folder: Folder of the run; it exists when this is entered as a context.
+        options: Options of the run, plain values, and the protocol of the validation.
+        model: Model whose interactions are logged.
+        finished: Epochs that the run has behind it, None for a new run. A run that resumes within its first epoch has
+            0, and its weights are no longer the initial ones.
 
     Raises:
-        ValueError: a name is unknown.
-        ImportError: its package is not installed.
+        ValueError: A name is unknown.
+        ImportError: Its package is not installed.
     """
 
     def __init__(
@@ -155,10 +155,10 @@ class EpochLog:
             logger.close()
 
     def epoch(self, row: Row) -> None:
-        """Log an epoch that is finished.
+        """Logs a finished epoch.
 
         Args:
-            row: as in `summary.csv`.
+            row: Row of the epoch in `summary.csv`.
         """
         if self._writes:
             self._write(row["epoch"], _scalars(row))
@@ -178,14 +178,14 @@ class EpochLog:
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Raise for a logger that is unknown or not installed.
+    """Raises for a logger that is unknown or not installed.
 
     Args:
-        names: of `LOGGERS`.
+        names: Names of `LOGGERS`.
 
     Raises:
-        ValueError: a name is unknown.
-        ImportError: its package is not installed.
+        ValueError: A name is unknown.
+        ImportError: Its package is not installed.
     """
     for name in names:
         if name not in LOGGERS:
@@ -194,11 +194,11 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def draw_map(interactions: InteractionMap, title: str) -> np.ndarray:
-    """The map of a site as Fig. 5 draws it, with its numbers.
+    """Draws the map of a site as Fig. 5 does, with its numbers.
 
     Args:
-        interactions: of the site.
-        title: above the picture.
+        interactions: Interactions of the site.
+        title: Title of the picture.
 
     Returns:
         A picture (H, W, 3), uint8.
@@ -221,7 +221,7 @@ def draw_map(interactions: InteractionMap, title: str) -> np.ndarray:
 
 
 def _scalars(row: Row) -> dict[str, float]:
-    """The row's numbers under the names that group them: `train/`, `val/` and `run/`; what is no number is left out."""
+    """The numbers of a row under names that group them: `train/`, `val/` and `run/`."""
     parts = {name: name.partition("_") for name in row if name != "epoch"}
     return {
         f"{part[0]}/{part[2]}" if part[0] in ("train", "val") and part[2] else f"run/{name}": row[name]
@@ -242,11 +242,12 @@ def _load(module: str, package: str) -> Any:
 
 
 class InteractionHistory:
-    """Writes the file anew after every epoch, all or nothing.
+    """`interactions.npz`, written anew after every epoch, all or nothing.
 
     Args:
-        path: of the file.
-        finished: epochs that the run has behind it, None for a new run; of an older file, what came later is dropped.
+        path: Path of the file.
+        finished: Epochs that the run has behind it, None for a new run; entries of later epochs are dropped from an
+            older file.
     """
 
     def __init__(self, path: Path, finished: int | None = None):
@@ -260,12 +261,12 @@ class InteractionHistory:
                 self.arrays[name] = self.arrays[name][kept]
 
     def add(self, epoch: int, maps: dict[str, InteractionMap], interactions: Interactions) -> None:
-        """Add an epoch, and write the file; nothing for a model without synthesizers, or an epoch that is there.
+        """Adds an epoch and writes the file; nothing for a model without synthesizers, or an epoch that is there.
 
         Args:
-            epoch: its number from 1 on, 0 for before training.
-            maps: by site.
-            interactions: of all sites.
+            epoch: Number of the epoch, from 1 on; 0 for before training.
+            maps: Maps by site.
+            interactions: Interactions of all sites.
         """
         if not maps or epoch in self.arrays.get("epoch", ()):
             return

@@ -1,6 +1,5 @@
-"""What is measured while an epoch trains: losses, accuracy, the wait for data; and the row that the epoch leaves."""
+"""What is measured while an epoch trains: losses, accuracy, the wait for data; and what is said of the epoch."""
 
-import argparse
 import os
 import time
 from collections import deque
@@ -10,15 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from timm_video_psn.engine import distributed
 from timm_video_psn.engine.evaluate.evaluate import Evaluation
+from timm_video_psn.engine.train.options import TrainOptions
 from timm_video_psn.engine.train.run_folder import Row
+
+LARGEST_WAIT = 0.3  # share of the time that waiting for data may take before anything is said
 
 
 class LossMeter:
     """Averages of named losses and of top-1, gathered on the device and read one step late, so that nothing waits.
 
     Args:
-        keep: how many of the last losses an error message shows.
+        keep: Number of losses that an error message shows.
     """
 
     def __init__(self, keep: int = 5) -> None:
@@ -28,17 +31,17 @@ class LossMeter:
         self._recent: deque[str] = deque(maxlen=keep)
 
     def update(self, step: int, terms: dict[str, Tensor], logits: Tensor, label: Tensor) -> None:
-        """Note a step; the one before it is read and checked now.
+        """Counts a step; the one before it is read and checked now.
 
         Args:
-            step: its number in the epoch.
-            terms: losses by name, each an average over the clips of the step.
-            logits: (B, K).
-            label: (B,), or of mixed clips the shares of the classes, (B, K): then a clip counts as correct to the share
-                of the class that is answered.
+            step: Number of the step in its epoch.
+            terms: Losses by name, each an average over the clips of the step.
+            logits: Logits, (B, K).
+            label: Classes, (B,); or of mixed clips the shares of the classes, (B, K): then a clip is as correct as the
+                share of the class that is answered.
 
         Raises:
-            FloatingPointError: a loss is not finite.
+            FloatingPointError: A loss is not finite.
         """
         self.flush()
         answer = logits.detach().argmax(1)
@@ -47,7 +50,7 @@ class LossMeter:
         self._pending = (step, len(label), {**values, "top1": correct * 100.0 / len(label)})
 
     def flush(self) -> None:
-        """Read the step that was noted last."""
+        """Reads the step that was counted last."""
         if self._pending is None:
             return
         step, clips, terms = self._pending
@@ -66,28 +69,28 @@ class LossMeter:
         self.clips += clips
 
     def averages(self) -> dict[str, float]:
-        """Average of each loss, and of top-1 in percent, over the clips seen."""
+        """Returns the average of each loss, and of top-1 in percent, over the clips seen."""
         self.flush()
         return {name: total / max(self.clips, 1) for name, total in self.sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """What resuming in the middle of an epoch needs."""
+        """Returns what resuming within an epoch needs."""
         self.flush()
         return {"sums": dict(self.sums), "clips": self.clips}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Undo `state_dict`.
+        """Undoes `state_dict`.
 
         Args:
-            state: what it returned.
+            state: What it returned.
         """
         self.sums, self.clips = dict(state["sums"]), state["clips"]
 
     def add(self, state: dict[str, Any]) -> None:
-        """Count what another meter has seen, too.
+        """Adds what another meter has seen.
 
         Args:
-            state: what its `state_dict` returned.
+            state: What its `state_dict` returned.
         """
         for name, total in state["sums"].items():
             self.sums[name] = self.sums.get(name, 0.0) + total
@@ -98,7 +101,7 @@ class DataTimer:
     """Iterates over batches and measures the share of time spent waiting for them.
 
     Args:
-        batches: what to iterate over.
+        batches: Batches to iterate over.
     """
 
     def __init__(self, batches: Iterable[Any]):
@@ -108,7 +111,7 @@ class DataTimer:
         self._end: float | None = None
 
     def stop(self) -> None:
-        """What is measured ends here."""
+        """Ends what is measured."""
         self._end = time.perf_counter()
 
     def __iter__(self) -> Iterator[Any]:
@@ -124,12 +127,12 @@ class DataTimer:
 
     @property
     def elapsed_sec(self) -> float:
-        """Seconds from the making of this object to its stop, or to now."""
+        """Seconds until the stop, or until now."""
         return (self._end or time.perf_counter()) - self._start
 
     @property
     def total_sec(self) -> float:
-        """Seconds since this object was made, stopped or not."""
+        """Seconds until now, stopped or not."""
         return time.perf_counter() - self._start
 
     @property
@@ -138,13 +141,33 @@ class DataTimer:
         return self.waited_sec / max(self.elapsed_sec, 1e-9)
 
 
-def validation_columns(evaluation: Evaluation, protocol: str) -> Row:
-    """What validation adds to the row of an epoch.
+def train_columns(meter: LossMeter, epoch: int) -> Row:
+    """Returns what the training of an epoch adds to its row, over the clips of all processes.
 
     Args:
-        evaluation: of the epoch's weights.
-        protocol: how validation looks at a video.
+        meter: Meter of this process.
+        epoch: Number of the epoch, for the error.
+
+    Raises:
+        ValueError: No process has read a single video.
     """
+    together = LossMeter()
+    for state in distributed.gather(meter.state_dict()):
+        together.add(state)
+    if not together.clips:
+        raise ValueError(f"not one training video could be read in epoch {epoch}; repair the data")
+    return {f"train_{name}": round(value, 6) for name, value in together.averages().items()}
+
+
+def validation_columns(evaluation: Evaluation | None, protocol: str) -> Row:
+    """Returns what validation adds to the row of an epoch; nothing where there was none.
+
+    Args:
+        evaluation: Result for the epoch's weights.
+        protocol: Clips and crops that validation takes of a video.
+    """
+    if evaluation is None:
+        return {}
     some = {"val_top5": evaluation.top5, "val_pair_top1": evaluation.pair_top1}  # not of every data set
     return {
         "val_loss": round(evaluation.loss, 6),
@@ -156,12 +179,25 @@ def validation_columns(evaluation: Evaluation, protocol: str) -> Row:
     }
 
 
-def describe_epoch(row: dict[str, Any], epochs: int) -> str:
-    """The line of the report.
+def time_columns(timer: DataTimer) -> Row:
+    """Returns the times of an epoch; the wait for data is the longest of all processes, since all wait for it.
 
     Args:
-        row: of the epoch.
-        epochs: of the whole run.
+        timer: Timer of this process.
+    """
+    return {
+        "data_wait": round(max(distributed.gather(timer.share)), 3),
+        "train_seconds": round(timer.elapsed_sec, 1),
+        "seconds": round(timer.total_sec, 1),
+    }
+
+
+def describe_epoch(row: Row, epochs: int) -> str:
+    """Returns the line that the log has of an epoch.
+
+    Args:
+        row: Row of the epoch.
+        epochs: Epochs of the whole run.
     """
     terms = ", ".join(
         f"{name} {row['train_' + name]:.3f}" for name in ("ce", "interaction", "capacity") if f"train_{name}" in row
@@ -181,27 +217,24 @@ def describe_epoch(row: dict[str, Any], epochs: int) -> str:
 
 
 def best_epochs(history: list[Row], count: int) -> list[int]:
-    """Numbers of the best epochs, best first: by top-1, then by the loss; of equals the earlier one.
+    """Returns the numbers of the best epochs, best first: by top-1, then by the loss; of equals the earlier one.
 
     Args:
-        history: a row an epoch; those without validation do not count.
-        count: how many to name at most.
+        history: Rows, one an epoch; epochs without validation are left out.
+        count: Most numbers to return.
     """
     validated = [row for row in history if "val_top1" in row]
     return [row["epoch"] for row in sorted(validated, key=lambda row: (-row["val_top1"], row["val_loss"]))[:count]]
 
 
-LARGEST_SHARE = 0.3
-
-
-def advise(share: float, options: argparse.Namespace) -> str | None:
-    """A warning with its remedies, those that fit the run first; None while the wait is small.
+def data_wait_advice(wait: float, options: TrainOptions) -> str | None:
+    """Returns a warning with remedies for a long wait for data, those that fit the run first; None for a short one.
 
     Args:
-        share: of the epoch's time that went by waiting for batches.
-        options: see `engine.train.options`.
+        wait: Share of the epoch's time spent waiting for batches.
+        options: Options of the run.
     """
-    if share <= LARGEST_SHARE:
+    if wait <= LARGEST_WAIT:
         return None
     cores = os.cpu_count() or 1
     remedies = []
@@ -209,12 +242,11 @@ def advise(share: float, options: argparse.Namespace) -> str | None:
         more = min(cores, max(2 * options.workers, 1))
         remedies.append(f"--workers {more} (now {options.workers}, and this machine has {cores} cores)")
     if options.dataset not in ("motion", "shards"):
-        short_side = round((options.img_size or 224) / options.crop_pct)
         remedies.append(
-            f"smaller videos, made once with `timm-video-psn prepare resize --data-dir "
-            f"{options.data_dir or 'DIR'} --output SMALLER --short-side {short_side}`"
+            "smaller videos, made once with `timm-video-psn prepare resize --data-dir "
+            f"{options.data_dir or 'DIR'} --output SMALLER --short-side {round(options.img_size / options.crop_pct)}`"
         )
     if options.decoder != "torchcodec" and options.dataset != "shards":
         remedies.append("--decoder torchcodec, if benchmarks/loading.py finds it faster here")
     remedies.append("a local disk for the videos, if they come over a network")
-    return f"{share:.0%} of the epoch was spent waiting for data; what may help: {'; '.join(remedies)}"
+    return f"{wait:.0%} of the epoch was spent waiting for data; what may help: {'; '.join(remedies)}"

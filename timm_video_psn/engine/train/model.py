@@ -1,4 +1,4 @@
-"""The model of a run: built by name, begun with the weights of a file, batch norms frozen where that is asked for."""
+"""The model of a run: built by its name, with the weights of a file and with frozen norms where these are asked for."""
 
 import argparse
 import logging
@@ -8,43 +8,51 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError
+from timm.layers import convert_sync_batchnorm
 from timm.models import load_state_dict
 from torch import nn
 
+from timm_video_psn.engine.train.options import ModelDefaults, TrainOptions
 from timm_video_psn.layers.temporal_module import TemporalModule
 from timm_video_psn.models import VideoNet
 from timm_video_psn.models.create import check_model_name
+from timm_video_psn.surgery import find_mismatch
 
 _logger = logging.getLogger(__name__)
+_OPTIONAL_FLAGS = {"drop_path_rate": "--drop-path", "backbone_checkpoint": "--backbone-checkpoint"}
+_NO_WEIGHTS = (RuntimeError, ValueError, KeyError, AttributeError, EOFError, pickle.UnpicklingError, SafetensorError)
 
 
-def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
-    """The model that the options name, with a class for each of the data set's.
+def model_defaults(asked: argparse.Namespace) -> ModelDefaults:
+    """Returns frames, size and normalisation that the model takes by itself; it is built without memory for that.
 
     Args:
-        options: see `engine.train.options`.
-        num_classes: classes of the data set.
+        asked: What the command line asks for; see `command_line.parse_options`.
 
     Raises:
-        ValueError: the name is unknown, or of an image model.
+        ValueError: There is no such model, or it takes no such arguments.
     """
-    check_model_name(options.model)
-    own = {"num_frames": "--num-frames", "drop_rate": "--drop", "num_classes": "the data set"}
-    if options.drop_path is not None:
-        own["drop_path_rate"] = "--drop-path"
-    if options.backbone_checkpoint is not None:
-        own["backbone_checkpoint"] = "--backbone-checkpoint"
-    taken = [f"{key} ({source})" for key, source in own.items() if key in options.model_kwargs]
-    if taken:
-        raise ValueError(
-            f"--model-kwargs sets {', '.join(taken)}, which is set elsewhere, as named; leave it out there"
-        )
-    kwargs = {"num_frames": options.num_frames, "drop_rate": options.drop, **options.model_kwargs}
-    if options.drop_path is not None:
-        kwargs["drop_path_rate"] = options.drop_path
-    if options.backbone_checkpoint is not None:
-        kwargs["backbone_checkpoint"] = options.backbone_checkpoint
+    without_weights = {"pretrained": False, "backbone_checkpoint": None, "backbone_pretrained": None}
+    with torch.device("meta"):
+        model = timm.create_model(asked.model, **{**_model_kwargs(asked), **without_weights})
+    cfg = model.pretrained_cfg
+    return ModelDefaults(model.num_frames, cfg["input_size"][-1], tuple(cfg["mean"]), tuple(cfg["std"]))
+
+
+def create_model(options: TrainOptions, num_classes: int) -> VideoNet:
+    """Creates the model of a run, on the CPU.
+
+    Args:
+        options: Options of the run.
+        num_classes: Classes of the data set.
+
+    Raises:
+        ValueError: The options do not fit the model or one another.
+        OSError: Its pretrained weights cannot be had.
+    """
+    kwargs = _model_kwargs(options)
     try:
         model = timm.create_model(options.model, pretrained=options.pretrained, num_classes=num_classes, **kwargs)
     except OSError as error:
@@ -60,87 +68,97 @@ def create_model(options: argparse.Namespace, num_classes: int) -> VideoNet:
         load_initial_weights(model, options.initial_checkpoint)
     if options.grad_checkpointing:
         model.set_grad_checkpointing()
-    freeze_norms(options, model)
+    if options.sync_bn:
+        model = synchronise_norms(model, options.device)
+    if options.freeze_bn or options.partial_bn:
+        freeze_backbone_norms(model, keep_first=options.partial_bn)
     return model
 
 
-def freeze_norms(options: argparse.Namespace, model: VideoNet) -> None:
-    """Freeze the backbone's batch norms, if the options say so.
+def _model_kwargs(options: Any) -> dict[str, Any]:
+    """All arguments of the model, if its name is known and nothing is set twice; timm drops those that are None."""
+    check_model_name(options.model)
+    own = {
+        "num_frames": options.num_frames,
+        "drop_rate": options.drop,
+        "drop_path_rate": options.drop_path,
+        "backbone_checkpoint": options.backbone_checkpoint,
+    }
+    flags = {"num_classes": "the data set", "num_frames": "--num-frames", "drop_rate": "--drop"}
+    flags |= {name: flag for name, flag in _OPTIONAL_FLAGS.items() if own[name] is not None}
+    if taken := [f"{name} ({flag})" for name, flag in flags.items() if name in options.model_kwargs]:
+        raise ValueError(
+            f"--model-kwargs sets {', '.join(taken)}, which is set elsewhere, as named; leave it out there"
+        )
+    return {**own, **options.model_kwargs}
+
+
+def load_initial_weights(model: VideoNet, file: str) -> None:
+    """Loads a model.safetensors or last.pt of a run, or a state dict; a classifier of other classes stays as it is.
 
     Args:
-        options: see `engine.train.options`.
-        model: the model.
-    """
-    if options.freeze_bn or options.partial_bn:
-        freeze_backbone_norms(model, keep_first=options.partial_bn)
-
-
-def load_initial_weights(model: nn.Module, file: str) -> None:
-    """Load a model.safetensors or last.pt of a run, or a state dict; a classifier of other classes stays as it is.
-
-    Args:
-        model: a model of timm, as built.
-        file: path of the weights.
+        model: Model of timm, as built.
+        file: Path of the weights.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds no weights, or weights of another model.
+        FileNotFoundError: There is no such file.
+        ValueError: The file holds no weights, or weights of another model.
     """
-    path = Path(file)
-    if not path.is_file():
+    if not Path(file).is_file():
         raise FileNotFoundError(
             f"--initial-checkpoint {file}: no such file; give the model.safetensors of a best/ folder, or a last.pt"
         )
     try:
         weights = load_state_dict(file, weights_only=True)
-    except (
-        RuntimeError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        EOFError,
-        pickle.UnpicklingError,
-        SafetensorError,
-    ) as error:
+    except _NO_WEIGHTS as error:
         raise ValueError(f"--initial-checkpoint {file} holds no weights: {str(error).splitlines()[0]}") from error
-    own = model.state_dict()
-    other = [name for name, value in weights.items() if name in own and own[name].shape != value.shape]
-    classifier = [name for name in other if _is_classifier(model, name)]
-    wrong = {
-        "missing": [name for name in own if name not in weights],
-        "unknown": [name for name in weights if name not in own],
-        "of another shape": [name for name in other if name not in classifier],
-    }
-    if any(wrong.values()):
-        found = "; ".join(f"{len(names)} {what} ({', '.join(names[:3])})" for what, names in wrong.items() if names)
+    own, head = model.state_dict(), model.get_classifier(name_only=True)
+    heads = tuple(f"{name}." for name in ((head,) if isinstance(head, str) else head))
+    shared = [name for name in weights if name in own and name.startswith(heads)]
+    classifier = [name for name in shared if own[name].shape != weights[name].shape]
+    if mismatch := find_mismatch(own, weights, optional=lambda name: name in classifier):
         raise ValueError(
-            f"--initial-checkpoint {file} does not fit the model: {found}; use the --model and --model-kwargs that it "
-            "was trained with"
+            f"--initial-checkpoint {file} does not fit the model: {mismatch}; use the --model and --model-kwargs that "
+            "the weights were trained with"
         )
-    model.load_state_dict({name: own[name] if name in classifier else value for name, value in weights.items()})
+    model.load_state_dict({**own, **{name: weights[name] for name in weights if name not in classifier}})
     if classifier:
-        _logger.info(f"weights   {file}, but for {', '.join(classifier)}: other classes, so these begin at random")
+        _logger.info(f"weights   {file}, but for {', '.join(classifier)}, which have other classes and start at random")
 
 
-def _is_classifier(model: nn.Module, name: str) -> bool:
-    """Whether a parameter belongs to the last layer."""
-    module_name, _, parameter = name.rpartition(".")
-    classifier = model.get_classifier()  # type: ignore[operator]
-    return model.get_submodule(module_name) is classifier and parameter in ("weight", "bias")
+def synchronise_norms(model: VideoNet, device: str) -> Any:
+    """Gives a model batch norms that take their statistics over the clips of all processes.
+
+    Args:
+        model: Model of the run.
+        device: Device that it is to train on.
+
+    Raises:
+        ValueError: The device is a CPU.
+    """
+    if torch.device(device).type == "cpu":
+        raise ValueError(
+            "--sync-bn is asked for, but torch's SyncBatchNorm works on GPUs only, and this run is on a CPU; leave it "
+            "out: each process then normalises by its own clips"
+        )
+    return convert_sync_batchnorm(model)
 
 
 def freeze_backbone_norms(model: Any, keep_first: bool = False) -> tuple[str, ...]:
-    """Freeze the batch norms that lie in no temporal module, whatever comes; copies and pickles stay frozen.
+    """Freezes the batch norms outside temporal modules through any later `.train()`; copies and pickles stay frozen.
+
+    Statistics, weights and biases stay as pretrained. Norms of temporal modules learn, since nothing in them is
+    pretrained.
 
     Args:
-        model: a video model; changed in place.
-        keep_first: leave the first one free: partial BN.
+        model: Video model; changed in place.
+        keep_first: Leave the first norm free: the "partial BN" of TSN and TSM.
 
     Returns:
-        The dotted names of the frozen ones.
+        The dotted names of the frozen norms.
 
     Raises:
-        ValueError: there is none to freeze.
+        ValueError: There is none to freeze.
     """
     inside = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, TemporalModule))
     norms = {
@@ -156,17 +174,13 @@ def freeze_backbone_norms(model: Any, keep_first: bool = False) -> tuple[str, ..
             "leave the option out"
         )
     for name in frozen:
-        _freeze(norms[name])
+        norms[name].requires_grad_(False)
+        # A partial, unlike a closure or a method, follows its norm into copies and pickles.
+        vars(norms[name])["train"] = partial(_stay_in_evaluation, norms[name])
+        norms[name].train()
     return tuple(frozen)
 
 
-def _freeze(norm: nn.Module) -> None:
-    """Keep a norm as it is. A partial, unlike a closure or a method, follows its norm into copies and pickles."""
-    norm.requires_grad_(False)
-    vars(norm)["train"] = partial(_stay_in_evaluation, norm)
-    norm.train()
-
-
 def _stay_in_evaluation(norm: nn.Module, mode: bool = True) -> nn.Module:
-    """What the `train` of a frozen norm does, whatever mode is asked for."""
+    """The `train` of a frozen norm, whatever mode is asked for."""
     return nn.Module.train(norm, False)

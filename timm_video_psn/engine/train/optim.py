@@ -1,23 +1,27 @@
-"""Parameter groups of the optimizer: every trainable parameter in exactly one, sorted by where and what it is.
+"""The optimizer of a run: its parameter groups, its schedule, and the limit on the gradient.
 
-The role is where it is (backbone, temporal module, classifier), the kind what it is (weight, norm, bias, fusion matrix,
-or another that wants no decay); with layer decay the layer counts, too. Roles and kinds have their multipliers of the
-learning rate: TSM's "lr5" and "lr10" for the classifier's weight and bias, and twice the rate for other biases, are
-`head=5, bias=2`.
+Every trainable parameter is in exactly one group, sorted by its role and its kind. The role says where it is (backbone,
+temporal module, classifier), the kind what it is (weight, norm, bias, fusion matrix, or another that must not decay);
+with layer decay the layer counts, too. Roles and kinds multiply the learning rate: TSM's "lr5" and "lr10" for the
+classifier's weight and bias, and twice the rate for other biases, are `head=5, bias=2`.
 """
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
 
+import timm
 import torch
 from timm.models import group_parameters
-from timm.optim import muon
+from timm.optim import create_optimizer_v2, list_optimizers, muon
+from timm.scheduler import create_scheduler_v2
 from timm.utils import dispatch_clip_grad
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
+from timm_video_psn.engine.train.options import TrainOptions
 from timm_video_psn.layers.fusion import Fusion
 from timm_video_psn.layers.temporal_module import TemporalModule
 
@@ -25,14 +29,71 @@ from timm_video_psn.layers.temporal_module import TemporalModule
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
+def create_optimizer(options: TrainOptions, model: nn.Module) -> torch.optim.Optimizer:
+    """Creates timm's optimizer of the name that was asked for.
+
+    Args:
+        options: Options of the run.
+        model: Model of the run.
+
+    Raises:
+        ValueError: timm has no such optimizer, it takes no such arguments, or no parameter is trainable.
+    """
+    if "muon" in options.opt and torch.device(options.device).type == "cpu":
+        orthogonalize_in_float32()
+    known, name = list_optimizers(), options.opt.lower().removeprefix("lookahead_")
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+        raise ValueError(f"--opt {options.opt} is no optimizer of timm {timm.__version__}; nearest: {', '.join(near)}")
+    multipliers = LearningRateMultipliers(options.temporal_lr_mult, options.head_lr_mult, options.bias_lr_mult)
+    groups = create_parameter_groups(
+        model, options.weight_decay, multipliers, options.layer_decay, options.decay_fusion
+    )
+    given = {"eps": options.opt_eps, "betas": options.opt_betas}
+    settings = {**{name: value for name, value in given.items() if value is not None}, **options.opt_kwargs}
+    try:
+        optimizer = create_optimizer_v2(groups, opt=options.opt, lr=options.lr, momentum=options.momentum, **settings)
+    except TypeError as error:
+        raise ValueError(f"--opt-kwargs {settings} do not fit --opt {options.opt}: {error}") from error
+    check_coverage(model, optimizer.param_groups)
+    if options.sched == "none":  # else timm's scheduler multiplies
+        for group in optimizer.param_groups:
+            group["lr"] *= group["lr_scale"]
+    return optimizer
+
+
+def create_scheduler(options: TrainOptions, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Any:
+    """Creates timm's scheduler of the name that was asked for, to be stepped at every update; None for `none`.
+
+    Args:
+        options: Options of the run.
+        optimizer: Optimizer whose learning rate it sets.
+        updates_per_epoch: Updates of an epoch.
+    """
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=options.sched,
+        num_epochs=options.epochs,
+        decay_epochs=options.decay_epochs,
+        decay_milestones=options.decay_milestones,
+        decay_rate=options.decay_rate,
+        min_lr=options.min_lr,
+        warmup_lr=options.warmup_lr,
+        warmup_epochs=options.warmup_epochs,
+        step_on_epochs=False,
+        updates_per_epoch=updates_per_epoch,
+    )
+    return scheduler
+
+
 @dataclass(frozen=True)
 class LearningRateMultipliers:
-    """Factors of the learning rate; those of a role and of its biases multiply.
+    """Factors of the learning rate; a role's and the biases' multiply.
 
     Attributes:
-        temporal: of the temporal modules, which start new where the backbone is pretrained.
-        head: of the classifier.
-        bias: of all biases but those of norms.
+        temporal: Factor for temporal modules, which start new where the backbone is pretrained.
+        head: Factor for the classifier.
+        bias: Factor for all biases but those in norms.
     """
 
     temporal: float = 1.0
@@ -47,23 +108,23 @@ def create_parameter_groups(
     layer_decay: float | None = None,
     decay_fusion: bool = False,
 ) -> list[dict[str, Any]]:
-    """Groups as optimizers of torch and timm take them.
+    """Sorts the trainable parameters into groups as optimizers of torch and timm take them.
 
     Weights decay. Norms, biases, vectors and what the model exempts do not; neither does the fusion matrix, whose decay
-    would fight the interaction loss, unless it is asked for.
+    would work against the interaction loss, unless it is asked for.
 
     Args:
-        model: a video model.
-        weight_decay: of what decays.
-        multipliers: of the learning rate.
-        layer_decay: factor of the learning rate from layer to layer, output to input, as timm has it.
-        decay_fusion: let the fusion matrices decay.
+        model: Video model.
+        weight_decay: Weight decay of whatever decays.
+        multipliers: Factors of the learning rate.
+        layer_decay: Factor of the learning rate from layer to layer, output to input, as in timm.
+        decay_fusion: Let the fusion matrices decay.
 
     Returns:
         A dict a group: `params`, `weight_decay`, `lr_scale` (which timm's schedulers multiply by), and `name`.
 
     Raises:
-        ValueError: no parameter is trainable.
+        ValueError: No parameter is trainable.
     """
     kinds = _kinds(model)
     layer_scales = _layer_scales(model, layer_decay)
@@ -84,14 +145,14 @@ def create_parameter_groups(
 
 
 def check_coverage(model: nn.Module, groups: Iterable[dict[str, Any]]) -> None:
-    """Raise unless every trainable parameter is in exactly one group, and nothing else is in any.
+    """Raises unless every trainable parameter is in exactly one group, and nothing else is in any.
 
     Args:
-        model: whose parameters they are.
-        groups: dicts with `params`, as `optimizer.param_groups`.
+        model: Model that has the parameters.
+        groups: Dicts with `params`, as `optimizer.param_groups`.
 
     Raises:
-        ValueError: with the names of those that are in none or in several.
+        ValueError: Some parameters are in no group or in several; the message names them.
     """
     counts: dict[int, int] = {}
     for group in groups:
@@ -110,11 +171,11 @@ def check_coverage(model: nn.Module, groups: Iterable[dict[str, Any]]) -> None:
 
 
 def describe_groups(groups: Sequence[dict[str, Any]], lr: float) -> list[str]:
-    """A table of the groups, a line for each role and kind.
+    """Writes a table of the groups, a line for each role and kind.
 
     Args:
-        groups: as `create_parameter_groups` returns them.
-        lr: the learning rate, before multipliers.
+        groups: Groups as `create_parameter_groups` returns them.
+        lr: Learning rate before multipliers.
     """
     by_name: dict[str, list[dict[str, Any]]] = {}
     for group in groups:
@@ -130,10 +191,10 @@ def describe_groups(groups: Sequence[dict[str, Any]], lr: float) -> list[str]:
 
 
 def base_learning_rate(groups: Sequence[dict[str, Any]]) -> float:
-    """The learning rate of this moment, before the multiplier of any group.
+    """Returns the present learning rate, before the multiplier of any group.
 
     Args:
-        groups: of an optimizer; they may carry timm's `lr_scale`.
+        groups: Groups of an optimizer; they may carry timm's `lr_scale`.
     """
     group = min(groups, key=lambda group: abs(group.get("lr_scale", 1.0) - 1.0))
     return group["lr"] / group.get("lr_scale", 1.0)
@@ -183,8 +244,8 @@ class GradClipper:
     """ShardLimits gradients and averages the norms that they had before, gathered on the device so that nothing waits.
 
     Args:
-        limit: largest gradient; 0 for no limit.
-        mode: what of it is limited: `norm`, `value` or `agc`, as timm has them.
+        limit: Largest gradient; 0 for no limit.
+        mode: Measure that is limited: `norm`, `value` or `agc`, as in timm.
     """
 
     def __init__(self, limit: float, mode: str = "norm"):
@@ -193,11 +254,11 @@ class GradClipper:
         self._sum: Tensor | float = 0.0
         self._count: Tensor | int = 0
 
-    def apply(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Limit the gradients of an update, and note the norm that they had.
+    def clip(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Limits the gradients of an update, and counts the norm that they had.
 
         Args:
-            parameters: those of the model; those without a gradient do not count.
+            parameters: Parameters of the model; those without a gradient are left out.
         """
         having = [parameter for parameter in parameters if parameter.grad is not None]
         if self.limit and self.mode == "norm":
@@ -206,41 +267,37 @@ class GradClipper:
             norm = get_total_norm([parameter.grad for parameter in having if parameter.grad is not None])
             if self.limit:
                 dispatch_clip_grad(having, self.limit, mode=self.mode)
-        self._note(norm)
-
-    def _note(self, norm: Tensor) -> None:
-        """Add a norm, unless it is not finite: the scaler of float16 leaves such updates out, too."""
-        finite = norm.isfinite()
+        finite = norm.isfinite()  # the scaler of float16 leaves other updates out, too
         self._sum = self._sum + torch.where(finite, norm, 0)
         self._count = self._count + finite
 
-    def average(self) -> float | None:
-        """The mean of the norms since the last reset; None without any."""
+    def average_norm(self) -> float | None:
+        """Returns the mean of the norms since the last reset; None without any."""
         count = int(self._count)
         return float(self._sum) / count if count else None
 
     def reset(self) -> None:
-        """A new epoch."""
+        """Begins a new epoch."""
         self._sum, self._count = 0.0, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What resuming in the middle of an epoch needs."""
+        """Returns what resuming within an epoch needs."""
         return {"sum": float(self._sum), "count": int(self._count)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Undo `state_dict`.
+        """Undoes `state_dict`.
 
         Args:
-            state: what it returned.
+            state: What it returned.
         """
         self._sum, self._count = state["sum"], state["count"]
 
 
 def orthogonalize_in_float32() -> None:
-    """Have timm's Muon orthogonalise its updates in float32 from now on.
+    """Makes timm's Muon orthogonalise its updates in float32 from now on.
 
-    timm does so in bfloat16 and offers no choice. A GPU is fast at that; a CPU without bfloat16 units takes six times
-    as long as for float32 (190 against 33 ms an update of the tiny test_resnet on 2 cores).
+    timm does so in bfloat16 and offers no choice. A GPU is fast at bfloat16; a CPU without bfloat16 units takes six
+    times as long as for float32 (190 against 33 ms an update of the tiny test_resnet on 2 cores).
     """
     current = muon.zeropower_via_newtonschulz
     if not isinstance(current, partial) and not hasattr(current, "__wrapped__"):

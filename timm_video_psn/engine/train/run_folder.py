@@ -7,50 +7,158 @@ import csv
 import io
 import os
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from timm_video_psn.engine.checkpoint import differing, load_checkpoint, save_checkpoint
-from timm_video_psn.files import atomic_path
-from timm_video_psn.plotting import new_figure, plain, save_figure
+from timm_video_psn.data import ShardedIndex, VideoIndex
+from timm_video_psn.engine.checkpoint import load_checkpoint, save_checkpoint
+from timm_video_psn.engine.train.options import TrainOptions, plain
+from timm_video_psn.files import atomic_path, first_names, write_text
+from timm_video_psn.plotting import new_figure, save_figure
+from timm_video_psn.plotting import plain as plain_text
 
 Row = dict[str, Any]
 
-# What may differ between a run and its continuation: where things are, how fast it goes, what is kept and where it
-# ends, never what comes out until then. The clips of a step are compared over all processes.
-FREE_OPTIONS = (
-    *("resume", "output", "experiment", "workers", "data_dir", "train_list", "val_list", "device"),
-    *("max_unreadable", "max_broken"),  # the second in checkpoints of earlier versions
-    *("config", "traceback", "epochs", "checkpoint_interval", "checkpoint_hist", "best_hist", "batch_size", "log"),
-)
+# What a resumed run may change: where things are, how fast it goes, what is kept and where it ends, never what comes
+# out until then. The clips of a step are compared over all processes.
+FREE_OPTIONS = {
+    *("resume", "output", "experiment", "workers", "data_dir", "train_list", "val_list", "device", "max_unreadable"),
+    *("config", "debug", "epochs", "checkpoint_interval", "checkpoint_hist", "best_hist", "batch_size", "log"),
+    "left_to_model",
+}
+_OLD_COLUMNS = {"train_broken": "train_unreadable"}  # of a run that an earlier version began
 
 
 class RunFolder:
-    """The folder of a run, new or to be continued, and its small files; nothing is written before `open`.
+    """The folder of a run, new or to be resumed, and its small files; nothing is written before `open`.
 
     Args:
-        options: all options of the run, plain values.
-        processes: that train together.
+        options: Options of the run.
+        processes: Processes that train together.
+
+    Attributes:
+        state: Checkpoint that the run resumes from; None for a new run.
 
     Raises:
-        FileExistsError: the folder holds a run, and `resume` was not asked for.
+        FileExistsError: The folder holds a run, and `resume` was not asked for.
         FileNotFoundError: `resume` names a file that does not exist.
-        ValueError: the run to be continued had other settings, or its name leads out of `output`.
+        ValueError: The run to be resumed had other settings, or its name leads out of `output`.
     """
 
-    def __init__(self, options: dict[str, Any], processes: int = 1):
-        resume = options["resume"]
-        self.options = dict(options)
+    def __init__(self, options: TrainOptions, processes: int = 1):
+        self.options = options
         self.processes = processes
         self.path = run_path(options)
         self.last, self.best = self.path / "last.pt", self.path / "best"
         self.checkpoints, self.best_epochs = self.path / "checkpoints", self.path / "best-epochs"
-        self.state = self._resumed_state(resume)
+        self.state = self._load_state()
+
+    @property
+    def finished_epochs(self) -> int | None:
+        """Epochs that the run has behind it; None for a new run."""
+        return None if self.state is None else int(self.state["epoch"])
+
+    def _load_state(self) -> dict[str, Any] | None:
+        """The checkpoint to resume from, or None for a new run."""
+        resume = self.options.resume
+        source = self.last if resume == "auto" else Path(resume or "")
+        fresh = not resume or (resume == "auto" and not source.exists())
+        if fresh or _run_of(source).resolve() != self.path.resolve():
+            self._check_unused(allow_begun=resume == "auto")
+        if fresh:
+            return None
+        state = load_checkpoint(source)
+        if "processes" not in state:
+            raise ValueError(f"{source} was written by an older version of this package; resume it with that version")
+        if lines := [*self._differing_options(state), *self._differing_batches(state)]:
+            raise ValueError(
+                f"cannot resume {source}: its settings differ from those asked for now:\n  "
+                + "\n  ".join(lines)
+                + "\nrepeat the settings of the checkpoint, or start a new run with --experiment NAME"
+            )
+        state["history"] = [{_OLD_COLUMNS.get(key, key): row[key] for key in row} for row in state.get("history", [])]
+        return state
+
+    def _differing_options(self, state: dict[str, Any]) -> list[str]:
+        """A line for each setting that the checkpoint has otherwise."""
+        new, old = self.options.as_asked(), plain(state["options"])
+        lines = []
+        for option in fields(TrainOptions):
+            name = option.name
+            if name in FREE_OPTIONS:
+                continue
+            before = old.get(name, plain(option.metadata["default"]))  # an earlier version may not have had the option
+            if before != new[name]:
+                lines.append(f"{name}: {before!r} in the checkpoint, {new[name]!r} now")
+        return lines
+
+    def _differing_batches(self, state: dict[str, Any]) -> list[str]:
+        """A line if a step has not as many clips as before, over all processes."""
+        (old, old_processes), (new, new_processes) = (
+            (state["options"]["batch_size"], len(state["processes"])),
+            (self.options.batch_size, self.processes),
+        )
+        if old * old_processes == new * new_processes:
+            return []
+        return [
+            f"batch_size: {old} in each of {old_processes} processes in the checkpoint, "
+            f"{new} in each of {new_processes} now"
+        ]
+
+    def _check_unused(self, allow_begun: bool) -> None:
+        """Raises if the folder holds what a run has trained, or, unless `allow_begun`, has only begun."""
+        results = ("last.pt", "best", "summary.csv", *(() if allow_begun else ("args.yaml",)))
+        found = [name for name in results if (self.path / name).exists()]
+        if found:
+            begun = "resumes it from its last.pt" if "last.pt" in found else "starts it again"
+            raise FileExistsError(
+                f"{self.path} holds another run ({', '.join(found)}); --resume auto {begun}, "
+                "--experiment NAME puts this one elsewhere, or delete the folder"
+            )
+
+    def check_data(self, train: VideoIndex, val: VideoIndex) -> None:
+        """Raises if the checkpoint has other classes, other videos, other batches or more epochs.
+
+        Args:
+            train: Training videos.
+            val: Validation videos.
+
+        Raises:
+            ValueError: The run would not go on as it began.
+        """
+        if self.state is None:
+            return
+        old, new = self.state, data_identity(train, val)
+        if old["class_names"] != new["class_names"]:
+            differing = sorted(set(old["class_names"]) ^ set(new["class_names"]))
+            raise ValueError(
+                f"cannot resume {self.last}: its {len(old['class_names'])} classes are not the "
+                f"{len(new['class_names'])} of the data; not in both: {first_names(differing, 10) or 'none'} "
+                "(their order counts, too); use the data that the run began with"
+            )
+        if old["videos"] != new["videos"]:
+            raise ValueError(
+                f"cannot resume {self.last}: the data set has other videos than when the run began, so their order "
+                "would change; restore the videos, or start a new run with --experiment NAME"
+            )
+        before = len(old["processes"])
+        if before != self.processes and isinstance(train, ShardedIndex):
+            raise ValueError(
+                f"cannot resume {self.last} with {self.processes} processes: it began with {before}, and processes "
+                f"share out the shards, so the batches would change; use {before} processes"
+            )
+        begun = old["epoch"] + (old["step"] > 0)
+        if self.options.epochs < begun:
+            raise ValueError(
+                f"cannot resume {self.last} to the end of epoch {self.options.epochs}: it is in epoch {begun} already; "
+                f"use --epochs {begun} or more"
+            )
 
     def open(self) -> None:
-        """Claim the folder: from here on it holds this run."""
+        """Claims the folder: from here on it holds this run."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -62,60 +170,18 @@ class RunFolder:
                 leftover.unlink()
             for leftover in folder.glob(".export-*"):
                 shutil.rmtree(leftover)
-        settings = {key: value for key, value in self.options.items() if key != "resume"}  # a recipe begins anew
-        self._write("args.yaml", yaml.safe_dump(settings, sort_keys=False))
+        settings = {key: value for key, value in self.options.as_asked().items() if key != "resume"}
+        write_text(self.path / "args.yaml", yaml.safe_dump(settings, sort_keys=False))  # a recipe, which starts anew
 
-    def _resumed_state(self, resume: str | None) -> dict[str, Any] | None:
-        """The checkpoint to continue from, or None for a new run."""
-        source = self.last if resume == "auto" else Path(resume or "")
-        fresh = not resume or (resume == "auto" and not source.exists())
-        if fresh or _run_of(source).resolve() != self.path.resolve():
-            self._check_unused(allow_begun=resume == "auto")
-        if fresh:
-            return None
-        state = load_checkpoint(source)
-        if "processes" not in state:
-            raise ValueError(f"{source} was written by an older version of this package; continue it with that version")
-        lines = differing(state["options"], self.options, FREE_OPTIONS) + self._differing_batches(state)
-        if lines:
-            raise ValueError(
-                f"cannot continue {source}: its settings differ from those asked for now:\n  "
-                + "\n  ".join(lines)
-                + "\nrepeat the settings of the checkpoint, or start a new run with --experiment NAME"
-            )
-        return state
-
-    def _differing_batches(self, state: dict[str, Any]) -> list[str]:
-        """A line if the clips of a step are not as many as before, over all processes."""
-        settings = (state["options"], len(state["processes"])), (self.options, self.processes)
-        (old, old_processes), (new, new_processes) = settings
-        if old["batch_size"] * old_processes == new["batch_size"] * new_processes:
-            return []
-        return [
-            f"batch_size: {old['batch_size']} in each of {old_processes} processes in the checkpoint, "
-            f"{new['batch_size']} in each of {new_processes} now"
-        ]
-
-    def _check_unused(self, allow_begun: bool) -> None:
-        """Raise if the folder holds what a run has trained, or, unless `allow_begun`, has only begun."""
-        results = ("last.pt", "best", "summary.csv", *(() if allow_begun else ("args.yaml",)))
-        found = [name for name in results if (self.path / name).exists()]
-        if found:
-            begun = "continues it from its last.pt" if "last.pt" in found else "begins it again"
-            raise FileExistsError(
-                f"{self.path} holds another run ({', '.join(found)}); --resume auto {begun}, "
-                "--experiment NAME puts this one elsewhere, or delete the folder"
-            )
-
-    def save(self, state: dict[str, Any], updates: int, keep: int) -> None:
-        """Write last.pt, and a second name for it in checkpoints/ if more than one is to be kept.
+    def save(self, state: dict[str, Any], updates: int) -> None:
+        """Writes last.pt, and a second name for it in checkpoints/ if more than one is to be kept.
 
         Args:
-            state: see `engine.train.run_state`.
-            updates: made so far; they name the file.
-            keep: checkpoints to keep, this one included.
+            state: Checkpoint; see `Trainer.save`.
+            updates: Updates made so far; they name the file.
         """
         save_checkpoint(self.last, state)
+        keep = self.options.checkpoint_hist
         if keep == 1:
             return
         self.checkpoints.mkdir(exist_ok=True)
@@ -127,23 +193,23 @@ class RunFolder:
             path.unlink()
 
     def best_folders(self, epoch: int, ranking: list[int]) -> list[Path]:
-        """Where the model of an epoch goes.
+        """Returns the folders that the model of an epoch goes to.
 
         Args:
-            epoch: its number.
-            ranking: the epochs whose models are to be kept, best first; the epoch is one of them.
+            epoch: Number of the epoch.
+            ranking: Epochs whose models are kept, best first; the epoch is one of them.
         """
         folders = [self.best] if ranking[0] == epoch else []
-        if int(self.options["best_hist"]) > 1:
+        if self.options.best_hist > 1:
             self.best_epochs.mkdir(exist_ok=True)
             folders.append(self.best_epochs / f"epoch-{epoch:04d}")
         return folders
 
     def drop_epochs_but(self, ranking: list[int]) -> None:
-        """Remove the models of epochs that are no longer among the best.
+        """Removes the models of epochs that are no longer among the best.
 
         Args:
-            ranking: the epochs to keep.
+            ranking: Epochs to keep.
         """
         kept = {f"epoch-{epoch:04d}" for epoch in ranking}
         for folder in self.best_epochs.glob("epoch-*"):
@@ -151,37 +217,48 @@ class RunFolder:
                 shutil.rmtree(folder)
 
     def write_summary(self, history: list[Row]) -> None:
-        """Write `summary.csv`, a row an epoch, and `curves.png`.
+        """Writes `summary.csv`, a row an epoch, and `curves.png`.
 
         Args:
-            history: the rows so far; cells of columns that a row lacks, as those of a validation, stay empty.
+            history: Rows so far; an epoch without validation leaves the cells of the validation empty.
         """
         text = io.StringIO()
         longest = max(history, key=len)  # a row of an epoch that was validated, if there is one yet
         writer = csv.DictWriter(text, fieldnames=list(longest), lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
-        self._write("summary.csv", text.getvalue())
+        write_text(self.path / "summary.csv", text.getvalue())
         draw_curves(history, self.path / "curves.png", title=self.path.name)
 
-    def _write(self, name: str, text: str) -> None:
-        with atomic_path(self.path / name) as temporary:
-            temporary.write_text(text)
 
-
-def run_path(options: dict[str, Any]) -> Path:
-    """The folder of the run that the options describe.
+def run_path(options: TrainOptions) -> Path:
+    """Returns the folder of the run that the options describe.
 
     Args:
-        options: all options of the run, plain values.
+        options: Options of the run.
 
     Raises:
-        ValueError: its name leads out of the folder of all runs.
+        ValueError: Its name leads out of the folder of all runs.
     """
-    resume = options["resume"]
-    if resume and resume != "auto" and not options["experiment"]:
-        return _run_of(Path(resume))
-    return Path(options["output"]) / _checked_name(options["experiment"] or _default_name(options))
+    if options.resume and options.resume != "auto" and not options.experiment:
+        return _run_of(Path(options.resume))
+    # <model>-<dataset>, with nothing in it that a file system minds
+    default = f"{options.model.rstrip('/').replace(':', '-').replace('/', '-')}-{options.dataset}"
+    return Path(options.output) / _checked_name(options.experiment or default)
+
+
+def data_identity(train: VideoIndex, val: VideoIndex) -> dict[str, Any]:
+    """Returns what tells the data of a run from other data, as its checkpoint keeps it.
+
+    Args:
+        train: Training videos.
+        val: Validation videos.
+    """
+    return {
+        "class_names": list(train.class_names),
+        "dataset_version": train.version,
+        "videos": [train.fingerprint(), val.fingerprint()],
+    }
 
 
 def _run_of(checkpoint: Path) -> Path:
@@ -208,19 +285,13 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _default_name(options: dict[str, Any]) -> str:
-    """<model>-<dataset>, with nothing in it that a file system minds."""
-    model = str(options["model"]).rstrip("/").replace(":", "-").replace("/", "-")
-    return f"{model}-{options['dataset']}"
-
-
-def draw_curves(history: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Draw accuracy, losses and learning rate over the epochs.
+def draw_curves(history: list[Row], path: Path, title: str) -> None:
+    """Draws accuracy, losses and learning rate over the epochs.
 
     Args:
-        history: a row an epoch, as in `summary.csv`.
-        path: the PNG file.
-        title: above the picture.
+        history: Rows as in `summary.csv`, one an epoch.
+        path: PNG file.
+        title: Title of the picture.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -242,11 +313,11 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str) -> None:
     accuracy.legend(loc="best")
     loss.legend(loc="best")
     protocols = dict.fromkeys(row["protocol"] for row in history if "protocol" in row)
-    figure.suptitle(plain("; validation: ".join((title, *protocols))))
+    figure.suptitle(plain_text("; validation: ".join((title, *protocols))))
     save_figure(figure, path, dpi=110)
 
 
-def _plot(axis: Any, history: list[dict[str, Any]], key: str, label: str, **style: Any) -> None:
+def _plot(axis: Any, history: list[Row], key: str, label: str, **style: Any) -> None:
     """One line, through the epochs that have this value."""
     points = [(row["epoch"], row[key]) for row in history if key in row]
     if points:

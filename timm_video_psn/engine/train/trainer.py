@@ -1,4 +1,4 @@
-"""Training: everything built once, then epochs of updates, validation and a checkpoint."""
+"""The training loop: epochs of updates, each followed by a checkpoint, by validation and by a row of results."""
 
 import argparse
 import logging
@@ -6,320 +6,334 @@ import math
 from contextlib import nullcontext
 from typing import Any
 
-import torch
-from timm.layers import convert_sync_batchnorm
-from timm.utils import ModelEmaV3, random_seed
 from tqdm import tqdm
 
 from timm_video_psn.data import Batch
 from timm_video_psn.engine import distributed
-from timm_video_psn.engine.checkpoint import export_model
-from timm_video_psn.engine.cpu_memory import keep_freed_memory
+from timm_video_psn.engine.checkpoint import export_model, random_state, set_random_state
 from timm_video_psn.engine.evaluate.evaluate import Evaluation, evaluate
+from timm_video_psn.engine.precision import resolve_device
 from timm_video_psn.engine.protocol import protocol_of_training
 from timm_video_psn.engine.signals import Interrupted, StopRequest
-from timm_video_psn.engine.train import build
 from timm_video_psn.engine.train.auto_batch_size import settle_batch_size
-from timm_video_psn.engine.train.loggers import EpochLog
+from timm_video_psn.engine.train.build import Run, build_run, settle_options
 from timm_video_psn.engine.train.meters import (
     DataTimer,
     LossMeter,
-    advise,
     best_epochs,
+    data_wait_advice,
     describe_epoch,
+    time_columns,
+    train_columns,
     validation_columns,
 )
-from timm_video_psn.engine.train.model import create_model, freeze_norms
 from timm_video_psn.engine.train.model_config import describe_run
-from timm_video_psn.engine.train.optim import GradClipper, base_learning_rate
-from timm_video_psn.engine.train.run_folder import Row, RunFolder
-from timm_video_psn.engine.train.run_state import resume_run, save_run
+from timm_video_psn.engine.train.optim import base_learning_rate
+from timm_video_psn.engine.train.run_folder import Row
 from timm_video_psn.engine.train.startup import introduce
-from timm_video_psn.engine.train.unreadable_videos import DataReport, SkippedList
-from timm_video_psn.losses import VideoClassificationTask
+from timm_video_psn.files import first_names
 
 _logger = logging.getLogger(__name__)
 
 
-class Trainer:
-    """One run of train_video.py: this process's part, if torchrun has started several.
+def train(asked: argparse.Namespace) -> list[Row]:
+    """Trains as the command line asks; of several processes that torchrun has started, each calls it.
 
     Args:
-        options: all options; see `engine.train.options`.
+        asked: What the command line and the recipe ask for; see `command_line.parse_options`.
+
+    Returns:
+        A row an epoch, as in `summary.csv`.
 
     Raises:
-        ValueError: the options, the data or the checkpoint to resume do not fit together.
-        FileExistsError: the output folder holds another run.
+        OtherProcessFailed: Of several processes, another one has failed.
+    """
+    with distributed.process_group(resolve_device(asked.device)):
+        return create_trainer(asked).fit()
+
+
+def create_trainer(asked: argparse.Namespace) -> "Trainer":
+    """Settles the options, builds the run, resumes it where that is asked for, and says what is about to happen.
+
+    Args:
+        asked: What the command line and the recipe ask for.
+    """
+    options = settle_options(asked)
+    if asked.batch_size == "auto":
+        options = settle_batch_size(options)
+    trainer = Trainer(build_run(options))
+    if trainer.run.folder.state is not None:
+        trainer.load_state_dict(trainer.run.folder.state)
+    introduce(trainer.run, trainer.epoch, trainer.step)
+    return trainer
+
+
+class Trainer:
+    """Trains a run: this process's part, if there are several.
+
+    Args:
+        run: What to train, and with what; see `build.build_run`.
     """
 
-    def __init__(self, options: argparse.Namespace):
-        device = options.device or default_device()
-        options = settle_batch_size(argparse.Namespace(**{**vars(options), "device": device}))
-        self.run = distributed.broadcast_from_rank0(
-            lambda: RunFolder({**vars(options), "device": device}, distributed.world_size())
-        )
-        options = argparse.Namespace(**{**vars(options), "device": distributed.local_device(device)})
-        self.train_index, self.val_index = distributed.local_rank0_first(lambda: build.read_indices(options))
-        if device == "cpu":
-            keep_freed_memory()
-        random_seed(options.seed)
-        model = create_model(options, len(self.train_index.class_names))
-        self.options = options = build.fill_from_model(options, model)
-        self.precision = build.create_precision(options)
-        self.loaders = build.create_loaders(options, self.train_index, self.val_index)
-        if options.sync_bn:
-            model = _with_synchronised_norms(model, self.precision.device)
-            freeze_norms(options, model)  # the norms are new modules
-        self.mixup = build.create_mixup(options, len(self.train_index.class_names))
-        memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
-        self.model = model.to(self.precision.device).to(memory_format=memory_format)
-        self.ema = ModelEmaV3(self.model, decay=options.model_ema_decay) if options.model_ema else None
-        compiled: Any = torch.compile(self.model) if options.torchcompile else self.model
-        self.task = VideoClassificationTask(
-            compiled,
-            options.alpha,
-            options.beta,
-            options.interaction_norm,
-            options.smoothing,
-        )
-        self.updates_per_epoch = math.ceil(len(self.loaders.train) / options.grad_accum_steps)
-        self.optimizer = build.create_optimizer(options, self.model)
-        self.scheduler = build.create_scheduler(options, self.optimizer, self.updates_per_epoch)
-        self.scaler = torch.amp.GradScaler(
-            self.precision.device.type, enabled=self.precision.amp_dtype == torch.float16
-        )
-        self.report = DataReport(
-            self.train_index, options.num_frames, options.max_unreadable, SkippedList(self.run.path / "skipped.csv")
-        )
-        self.history: list[Row] = []
+    def __init__(self, run: Run):
+        self.run = run
         self.epoch, self.step = 0, 0  # what comes next
+        self.history: list[Row] = []
         self.meter = LossMeter()
-        self.gradients = GradClipper(options.clip_grad, options.clip_mode)
-        self._gradients_are_shared = True
-        self._advised = False
-        if distributed.rank():
-            random_seed(options.seed, distributed.rank())  # every process drops out other units
-        resume_run(self)
-        self.parallel_task = distributed.parallel(self.task, self.precision.device)
-        finished = None if self.run.state is None else self.epoch
-        logged = {**self.run.options, "protocol": str(protocol_of_training(options))}
-        self.log = EpochLog(options.log, self.run.path, logged, self._evaluated_model, finished)
-        introduce(self)
-
-    @property
-    def updates(self) -> int:
-        """Updates made since the run was begun."""
-        return self.epoch * self.updates_per_epoch + math.ceil(self.step / self.options.grad_accum_steps)
+        self.advised = False
 
     def fit(self) -> list[Row]:
-        """Train to the last epoch.
+        """Trains to the last epoch.
 
         Returns:
             A row an epoch, as in `summary.csv`.
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; everything is saved.
-            FloatingPointError: the loss is not finite.
+            FloatingPointError: The loss is not finite.
         """
+        run = self.run
         if distributed.is_first():
-            self.run.open()
-        with StopRequest(patient=distributed.world_size() > 1) as stop, self.loaders, self.log:
-            while self.epoch < self.options.epochs:
+            run.folder.open()
+        with StopRequest(patient=distributed.world_size() > 1) as stop, run.loaders, run.log:
+            while self.epoch < run.options.epochs:
                 whole = self.step == 0
-                timing = self._train_epoch(stop)
-                save_run(self)  # validation may take long, and what comes before it shall not be lost
-                self._finish_epoch(self._evaluate() if self._is_validated() else None, timing, whole)
-                self._answer(stop)
+                timer = self.train_epoch(stop)
+                self.save()  # validation may take long, and what comes before it must not be lost
+                evaluation = self.validate() if self.is_validated() else None
+                self.finish_epoch(timer, evaluation)
+                if whole:  # the rest of an epoch after a resume goes by while workers start
+                    self.warn_of_waiting()
+                self.stop_if_asked(stop)
         return self.history
 
-    def _train_epoch(self, stop: StopRequest) -> DataTimer:
-        """The updates of an epoch that are still to be made."""
-        loader = self.loaders.train
-        self.loaders.sampler.set_epoch(self.epoch, start=self.step)
-        timing = DataTimer(loader)
-        self.parallel_task.train()
-        name = f"epoch {self.epoch + 1}/{self.options.epochs}"
-        with tqdm(timing, total=len(loader), initial=self.step, desc=name, unit="batch", disable=_silent()) as bar:
-            for batch in bar:
-                self._train_step(batch)
+    def train_epoch(self, stop: StopRequest) -> DataTimer:
+        """Makes the updates of an epoch that are still to be made.
+
+        Args:
+            stop: Request to stop, which is answered between updates.
+        """
+        run, options, steps = self.run, self.run.options, len(self.run.loaders.train)
+        run.loaders.order.set_epoch(self.epoch, start=self.step)
+        run.task.train()
+        timer = DataTimer(run.loaders.train)
+        with tqdm(timer, f"epoch {self.epoch + 1}/{options.epochs}", steps, initial=self.step, **_bar()) as batches:
+            for batch in batches:
+                # The last update of an epoch may have fewer steps.
+                first = self.step - self.step % options.grad_accum_steps
+                end = min(first + options.grad_accum_steps, steps)
+                trained = self.train_step(batch, end - first, last=self.step + 1 == end)
                 self.step += 1
-                if self._ends_update():
-                    self._update()
-                    bar.set_postfix_str(f"data wait {timing.share:.0%}", refresh=False)
-                    self._answer(stop)
-                    self._save_in_time()
-        timing.stop()
-        return timing
+                if self.step == end:
+                    self.update(averaged=trained)
+                    batches.set_postfix_str(f"data wait {timer.share:.0%}", refresh=False)
+                    self.stop_if_asked(stop)
+                    if self.is_saved():
+                        self.save()
+        timer.stop()
+        return timer
 
-    def _train_step(self, batch: Batch) -> None:
-        """Forward and backward of one batch."""
-        shared = distributed.sync_batch_counts(batch)
-        self.report.note(batch._replace(unreadable=shared.unreadable), self.epoch + 1)
-        if shared.skipped:
-            self._gradients_are_shared = False
-            return
-        clip, label = self.precision.clip(batch.clip), batch.label.to(self.precision.device, non_blocking=True)
-        if self.mixup is not None:
-            clip, label = self.mixup.mix(clip, label, self.epoch, int(batch.index[0]))
-        with self._sharing_gradients():
-            with self.precision.autocast():
-                terms, logits = self.parallel_task(clip, label)
-            self.scaler.scale(terms["loss"] * (shared.weight / self._steps_of_update())).backward()
+    def train_step(self, batch: Batch, steps: int, last: bool) -> bool:
+        """Adds the gradients of a batch; returns False where a process has no clip, so that all leave the step out.
+
+        Args:
+            batch: Clips of this process.
+            steps: Steps of the update.
+            last: Whether the update follows, so that the processes average the sum of its gradients.
+        """
+        run = self.run
+        counts = distributed.sync_batch_counts(batch)
+        run.report.note(batch._replace(unreadable=counts.unreadable), self.epoch + 1)
+        if counts.skipped:
+            return False
+        clip, label = run.precision.clip(batch.clip), batch.label.to(run.precision.device, non_blocking=True)
+        if run.mixup is not None:
+            clip, label = run.mixup.mix(clip, label, self.epoch, int(batch.index[0]))
+        with nullcontext() if last else distributed.no_sync(run.task):
+            with run.precision.autocast():
+                terms, logits = run.task(clip, label)
+            run.scaler.scale(terms["loss"] * (counts.weight / steps)).backward()
         self.meter.update(self.step, terms, logits, label)
+        return True
 
-    def _sharing_gradients(self) -> Any:
-        """The processes share the gradients of the last step of an update, which holds the sum of all its steps."""
-        last = (self.step + 1) % self.options.grad_accum_steps == 0 or self.step + 1 == len(self.loaders.train)
-        self._gradients_are_shared = last
-        return distributed.no_sync(self.parallel_task) if not last else nullcontext()
+    def update(self, averaged: bool) -> None:
+        """Makes one step of the optimizer, of the schedule and of the EMA.
 
-    def _steps_of_update(self) -> int:
-        """Steps that share the update of the present step; the last update of an epoch may have fewer."""
-        accumulate = self.options.grad_accum_steps
-        first = self.step // accumulate * accumulate
-        return min(accumulate, len(self.loaders.train) - first)
+        Args:
+            averaged: Whether the gradients are averaged over the processes already.
+        """
+        run, parameters = self.run, list(self.run.model.parameters())
+        if not averaged:
+            distributed.average_gradients(parameters)
+        if any(parameter.grad is not None for parameter in parameters):
+            run.scaler.unscale_(run.optimizer)
+            run.grad_clipper.clip(parameters)
+            run.scaler.step(run.optimizer)
+            run.scaler.update()
+            run.optimizer.zero_grad()
+        if run.scheduler is not None:
+            run.scheduler.step_update(self.updates)
+        if run.ema is not None:
+            run.ema.update(run.model, step=self.updates)
 
-    def _ends_update(self) -> bool:
-        """Whether the step just made was the last of its update."""
-        return self.step % self.options.grad_accum_steps == 0 or self.step == len(self.loaders.train)
-
-    def _update(self) -> None:
-        """One step of the optimizer, the schedule and the average of the weights."""
-        if not self._gradients_are_shared:  # the last step was skipped
-            distributed.average_gradients(self.model.parameters())
-        if any(parameter.grad is not None for parameter in self.model.parameters()):
-            self.scaler.unscale_(self.optimizer)
-            self.gradients.apply(self.model.parameters())
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.optimizer.zero_grad()
-        if self.scheduler is not None:
-            self.scheduler.step_update(self.updates)
-        if self.ema is not None:
-            self.ema.update(self.model, step=self.updates)
-
-    def _is_validated(self) -> bool:
-        """Whether validation follows this epoch: every n-th and the last."""
-        return (self.epoch + 1) % self.options.val_interval == 0 or self.epoch + 1 == self.options.epochs
-
-    def _evaluate(self) -> Evaluation:
-        """Validate the averaged weights if there are any, else the model."""
-        model = self._evaluated_model
-        distributed.broadcast_buffers(model)
-        batches = tqdm(self.loaders.val, desc="validation", unit="batch", leave=False, disable=_silent())
-        evaluation = evaluate(model, batches, self.precision, len(self.val_index.labels), self.val_index.reversal_pairs)
-        self.report.note_evaluation(evaluation, self.epoch + 1)
+    def validate(self) -> Evaluation:
+        """Evaluates the EMA where there is one, else the model."""
+        run = self.run
+        distributed.broadcast_buffers(run.evaluated_model)
+        batches = tqdm(run.loaders.val, "validation", leave=False, **_bar())
+        evaluation = evaluate(
+            run.evaluated_model, batches, run.precision, len(run.val_index.labels), run.val_index.reversal_pairs
+        )
+        run.report.note_evaluation(evaluation, self.epoch + 1)
         return evaluation
 
-    @property
-    def _evaluated_model(self) -> torch.nn.Module:
-        """What is validated and exported."""
-        return self.model if self.ema is None else self.ema.module
+    def finish_epoch(self, timer: DataTimer, evaluation: Evaluation | None) -> None:
+        """Reports an epoch, keeps its model if it is one of the best, and saves.
 
-    def _finish_epoch(self, evaluation: Evaluation | None, timing: DataTimer, whole: bool) -> None:
-        """Report the epoch, keep the model if it is one of the best, and save."""
-        row = self._row(evaluation, timing)
-        self.history.append(row)
-        _logger.info(describe_epoch(row, self.options.epochs))
-        if distributed.is_first():
-            if evaluation:
-                self._export(row)
-            self.run.write_summary(self.history)
-            self.log.epoch(row)
-        self.epoch, self.step, self.meter = self.epoch + 1, 0, LossMeter()
-        self.gradients.reset()
-        save_run(self)
-        if whole:  # the little that is left after a resume goes by with the start of the workers
-            self._advise(row["data_wait"])
-
-    def _row(self, evaluation: Evaluation | None, timing: DataTimer) -> Row:
-        """The epoch's row of summary.csv."""
-        together = LossMeter()
-        for meter in distributed.gather(self.meter.state_dict()):
-            together.add(meter)
-        train = {f"train_{name}": round(value, 6) for name, value in together.averages().items()}
-        if not train:
-            raise ValueError(f"not one training video could be read in epoch {self.epoch + 1}; mend the data")
-        return {
+        Args:
+            timer: Times of the epoch.
+            evaluation: Result of the validation; None where the epoch is not validated.
+        """
+        run = self.run
+        row: Row = {
             "epoch": self.epoch + 1,
-            "lr": base_learning_rate(self.optimizer.param_groups),
-            **train,
-            **({} if evaluation is None else validation_columns(evaluation, str(protocol_of_training(self.options)))),
-            "grad_norm": self.gradients.average(),
-            "train_broken": self.report.unreadable,
-            "data_wait": round(max(distributed.gather(timing.share)), 3),  # all wait for the one that does
-            "train_seconds": round(timing.elapsed_sec, 1),
-            "seconds": round(timing.total_sec, 1),
+            "lr": base_learning_rate(run.optimizer.param_groups),
+            **train_columns(self.meter, self.epoch + 1),
+            **validation_columns(evaluation, str(protocol_of_training(run.options))),
+            "grad_norm": run.grad_clipper.average_norm(),
+            "train_unreadable": run.report.unreadable,
+            **time_columns(timer),
         }
+        self.history.append(row)
+        _logger.info(describe_epoch(row, run.options.epochs))
+        if distributed.is_first():
+            if evaluation is not None:
+                self.export(row)
+            run.folder.write_summary(self.history)
+            run.log.epoch(row)
+        self.epoch, self.step, self.meter = self.epoch + 1, 0, LossMeter()
+        run.grad_clipper.reset()
+        self.save()
 
-    def _advise(self, wait: float) -> None:
-        """Say once what may help when training waits for data."""
-        advice = None if self._advised else advise(wait, self.options)
+    def warn_of_waiting(self) -> None:
+        """Says once what helps when training waits for data."""
+        advice = None if self.advised else data_wait_advice(self.history[-1]["data_wait"], self.run.options)
         if advice and distributed.is_first():
-            self._advised = True
+            self.advised = True
             _logger.warning(advice)
 
-    def _export(self, row: Row) -> None:
-        """Write best/ and best-epochs/, if the epoch that has just been validated belongs there."""
-        ranking = best_epochs(self.history, self.options.best_hist)
+    def export(self, row: Row) -> None:
+        """Writes best/ and best-epochs/, if the epoch that has just been validated belongs there.
+
+        Args:
+            row: Row of the epoch.
+        """
+        run = self.run
+        ranking = best_epochs(self.history, run.options.best_hist)
         if row["epoch"] not in ranking:
             return
-        model_config, model_args = describe_run(self.options, self.train_index, row)
-        model_config["recipe"]["processes"] = distributed.world_size()
-        for folder in self.run.best_folders(row["epoch"], ranking):
-            export_model(self._evaluated_model, folder, model_config, model_args)
-        self.run.drop_epochs_but(ranking)
+        config, arguments = describe_run(run.options, run.train_index, row, distributed.world_size())
+        for folder in run.folder.best_folders(row["epoch"], ranking):
+            export_model(run.evaluated_model, folder, config, arguments)
+        run.folder.drop_epochs_but(ranking)
 
-    def _answer(self, stop: StopRequest) -> None:
-        """Save and leave if a signal asked any of the processes for it."""
+    def is_validated(self) -> bool:
+        """Whether validation follows this epoch: every n-th one and the last."""
+        interval, epochs = self.run.options.val_interval, self.run.options.epochs
+        return (self.epoch + 1) % interval == 0 or self.epoch + 1 == epochs
+
+    def is_saved(self) -> bool:
+        """Whether --checkpoint-interval asks for a checkpoint after this update; the end of an epoch has one anyway."""
+        interval = self.run.options.checkpoint_interval
+        return bool(interval) and self.updates % interval == 0 and self.step < len(self.run.loaders.train)
+
+    def stop_if_asked(self, stop: StopRequest) -> None:
+        """Saves and leaves if a signal has asked any of the processes to.
+
+        Args:
+            stop: Request of this process.
+        """
         number = distributed.all_reduce_max(stop.signal_number)
-        if number is None or self.epoch == self.options.epochs:
+        if number is None or self.epoch == self.run.options.epochs:
             return
-        save_run(self)
+        self.save()
         distributed.barrier()  # a process that is gone would have torchrun end the one that is writing
-        where = f"after {self.step} of {len(self.loaders.train)} batches of epoch {self.epoch + 1}"
         raise Interrupted(
-            number, f"stopped {where}; saved {self.run.last}; the same command with --resume auto goes on"
+            number,
+            f"stopped in epoch {self.epoch + 1} after {self.step} of {len(self.run.loaders.train)} batches; saved "
+            f"{self.run.folder.last}; the same command with --resume auto goes on",
         )
 
-    def _save_in_time(self) -> None:
-        """Save if --checkpoint-interval says so; at the end of an epoch it is done anyway."""
-        interval = self.options.checkpoint_interval
-        if interval and self.updates % interval == 0 and self.step < len(self.loaders.train):
-            save_run(self)
+    @property
+    def updates(self) -> int:
+        """Updates made since the run began."""
+        return self.epoch * self.run.updates_per_epoch + math.ceil(self.step / self.run.options.grad_accum_steps)
+
+    def save(self) -> None:
+        """Writes last.pt, unless a weight is not finite; all processes call it, between two updates.
+
+        Raises:
+            FloatingPointError: A weight is not finite.
+            OSError: The checkpoint cannot be written.
+        """
+        run = self.run
+        spoiled = [name for name, value in run.model.named_parameters() if not value.isfinite().all()]
+        if spoiled:
+            raise FloatingPointError(
+                f"weights not finite in epoch {self.epoch + 1} after {self.step} batches: {first_names(spoiled, 3)}; "
+                f"{run.folder.last}, if it exists, holds the last finite state; try a smaller --lr or --clip-grad"
+            )
+        state = {**run.identity(), **self.state_dict()}
+        if distributed.is_first():
+            run.folder.save(state, self.updates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that resuming needs; all processes call it, since each has random numbers and sums of its own.
+
+        The schedule follows from the number of updates; the order of the videos and the random choices for each of
+        them follow from the seed and the epoch.
+        """
+        run = self.run
+        own = {"random": random_state(run.precision.device), "meter": self.meter.state_dict()}
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": self.history,
+            "gradients": run.grad_clipper.state_dict(),
+            "report": run.report.state_dict(),
+            "model": run.model.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "scaler": run.scaler.state_dict(),
+            "ema": None if run.ema is None else run.ema.module.state_dict(),
+            "processes": distributed.gather(own),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Undoes `state_dict`.
+
+        Args:
+            state: What it returned, with any number of processes.
+        """
+        run = self.run
+        self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
+        run.grad_clipper.load_state_dict(state["gradients"])
+        run.report.load_state_dict(state["report"])
+        run.model.load_state_dict(state["model"])
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.scaler.load_state_dict(state["scaler"])
+        if run.ema is not None:
+            run.ema.module.load_state_dict(state["ema"])
+        processes, rank = state["processes"], distributed.rank()
+        if len(processes) == distributed.world_size():
+            self.meter.load_state_dict(processes[rank]["meter"])
+            set_random_state(processes[rank]["random"], run.precision.device)
+        elif distributed.is_first():
+            for process in processes:
+                self.meter.add(process["meter"])
+        if run.scheduler is not None and self.updates:
+            run.scheduler.step_update(self.updates)  # as it was, unless --epochs has given it another end
 
 
-def default_device() -> str:
-    """The GPU, where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _with_synchronised_norms(model: Any, device: torch.device) -> Any:
-    """The model with batch norms whose statistics are those of the clips of all processes."""
-    if device.type == "cpu":
-        raise ValueError(
-            "--sync-bn is asked for, but torch's SyncBatchNorm works on GPUs only, and this run is on a CPU; leave it "
-            "out: each process then normalises by its own clips"
-        )
-    return convert_sync_batchnorm(model)
-
-
-def _silent() -> bool | None:
-    """Of a progress bar: None shows it on a terminal only."""
-    return None if distributed.is_first() else True
-
-
-def train(options: argparse.Namespace) -> list[Row]:
-    """Train as the options say.
-
-    Args:
-        options: see `engine.train.options`.
-
-    Returns:
-        A row an epoch, as in `summary.csv`.
-
-    Raises:
-        OtherProcessFailed: of several processes, another one has failed.
-    """
-    with distributed.process_group(options.device or default_device()):
-        return Trainer(options).fit()
+def _bar() -> dict[str, Any]:
+    """Settings of a progress bar: on the terminal of the first process only."""
+    return {"unit": "batch", "disable": None if distributed.is_first() else True}

@@ -67,7 +67,7 @@ def test_a_run_killed_at_three_random_steps_ends_with_the_same_bits(undisturbed,
         assert (state["epoch"], state["step"]) > (0, 0)
     run = train_in(processes, options.output / "log", options(processes, name))
     assert run.wait() == [0] * processes, run.said()
-    assert re.search(r"continues after \d epochs and \d batches", run.said())
+    assert re.search(r"resuming  at epoch \d of 2", run.said())
     assert_same_runs(whole, options.output / name)
 
 
@@ -94,7 +94,7 @@ def test_a_run_may_go_on_with_another_number_of_processes_over_the_same_batches(
     assert seen == done["step"] * 6
     run = train_in(1, options.output / "log", options(1, "fewer"))
     assert run.wait() == [0], run.said()
-    assert "goes on with 1 processes instead of 2: the same batches" in run.said()
+    assert "resumes with 1 processes instead of 2: the same batches" in run.said()
     assert [row["epoch"] for row in rows(options.output / "fewer")] == ["1", "2"]
 
 
@@ -128,8 +128,8 @@ def test_a_finished_run_can_be_made_longer_and_says_what_its_schedule_does(optio
     assert "all 1 epochs are trained already" in capsys.readouterr().out
     assert train_main([*argv, "--epochs", "3"]) == 0
     said = capsys.readouterr().out
-    assert "to epoch 3 instead of 1: the cosine schedule is now that of a run of 3 epochs" in said
-    assert "goes on at 7.50e-03 (it was 0.00e+00)" in said  # 0.01 (1 + cos(pi / 3)) / 2
+    assert "3 epochs instead of 1: the cosine schedule is now that of a run of 3 epochs" in said
+    assert "resumes at 7.50e-03 (it was 0.00e+00)" in said  # 0.01 (1 + cos(pi / 3)) / 2
     assert [float(row["lr"]) for row in rows(options.output / "longer")] == pytest.approx([0, 0.0025, 0])
     assert train_main([*argv, "--epochs", "2"]) == 2
     assert "it is in epoch 3 already; use --epochs 3 or more" in capsys.readouterr().err
