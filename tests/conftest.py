@@ -24,6 +24,7 @@ HEAVY = {
     "train",
     "train_in",
     "train_main",
+    "trainer_of",
 }
 
 

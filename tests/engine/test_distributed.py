@@ -86,7 +86,7 @@ def test_two_processes_follow_the_losses_of_one(motion_with_an_unreadable_video,
     assert len(one["losses"]) == len(two["losses"]) == 12
     assert max(abs(a - b) for a, b in zip(one["losses"], two["losses"], strict=True)) < 1e-4
     assert len(set(one["losses"])) == 12
-    torch.testing.assert_close(torch.tensor(two["weights"]), torch.tensor(one["weights"]), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(torch.tensor(two["weights"]), torch.tensor(one["weights"]), rtol=1e-3, atol=1e-4)
     for a, b in zip(one["history"], two["history"], strict=True):
         for name in a.keys() - {"seconds", "train_seconds", "data_wait"}:
             assert a[name] == pytest.approx(b[name], abs=1e-4), name

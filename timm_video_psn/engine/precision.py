@@ -10,12 +10,26 @@ from timm_video_psn.data import normalize_clip
 
 @dataclass(frozen=True)
 class Precision:
-    """How a clip enters the model: device, autocast and normalisation."""
+    """How a clip enters the model: device, autocast and normalisation.
+
+    Args:
+        device: Device of the model.
+        mean: Mean colour, which is subtracted.
+        std: Deviation, which is divided by.
+        amp_dtype: Numbers of autocast; None computes in float32.
+
+    Raises:
+        ValueError: The CPU does not compute in these numbers.
+    """
 
     device: torch.device
     mean: tuple[float, ...]
     std: tuple[float, ...]
     amp_dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if self.device.type == "cpu" and self.amp_dtype == torch.float16:
+            raise ValueError("--amp with float16 needs a GPU; use --amp-dtype bfloat16, or leave --amp out")
 
     def clip(self, clip: Tensor) -> Tensor:
         """uint8 frames (B, T, H, W, C) to a normalised clip (B, C, T, H, W) on the device."""

@@ -67,8 +67,6 @@ class Validation:
         self.protocols = protocols_of(options, self.trained.protocol)
         _check_size(self.trained, self.protocols)
         amp_dtype = getattr(torch, options.amp_dtype) if options.amp else None
-        if device.type == "cpu" and amp_dtype == torch.float16:
-            raise ValueError("--amp with float16 is not supported on a CPU; use --amp-dtype bfloat16")
         precision = replace(self.trained.precision, amp_dtype=amp_dtype)
         self.scorer = ViewScorer(self.trained.model, precision, options.views_per_step)
         self.folder = Path(options.output) if options.output else _default_folder(options, self.trained, self._dataset)

@@ -283,10 +283,7 @@ def create_precision(options: TrainOptions) -> Precision:
         ValueError: This machine has no such device, or float16 was asked for on a CPU.
     """
     device = find_device(distributed.local_device(options.device))
-    amp_dtype = getattr(torch, options.amp_dtype) if options.amp else None
-    if device.type == "cpu" and amp_dtype == torch.float16:
-        raise ValueError("--amp with float16 is not supported on a CPU; use --amp-dtype bfloat16, or leave --amp out")
-    return Precision(device, options.mean, options.std, amp_dtype)
+    return Precision(device, options.mean, options.std, getattr(torch, options.amp_dtype) if options.amp else None)
 
 
 def create_task(options: TrainOptions, model: nn.Module) -> VideoClassificationTask:

@@ -29,6 +29,7 @@ from timm_video_psn.console import launched_rank
 from timm_video_psn.engine.train.run_folder import Row
 from timm_video_psn.files import atomic_path
 from timm_video_psn.interactions import InteractionMap, Interactions, interaction_map, ir_interactions
+from timm_video_psn.plotting import new_figure, pixels_of
 
 
 class Logger(Protocol):
@@ -203,11 +204,7 @@ def draw_map(interactions: InteractionMap, title: str) -> np.ndarray:
     Returns:
         A picture (H, W, 3), uint8.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4, 4), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(4, 4)
     axis = figure.subplots()
     norms = interactions.norms
     axis.imshow(norms, cmap="viridis", vmin=0)
@@ -216,8 +213,7 @@ def draw_map(interactions: InteractionMap, title: str) -> np.ndarray:
     for (i, j), value in np.ndenumerate(norms):
         axis.text(j, i, f"{value:.3g}", ha="center", va="center", color="white" if value < norms.max() / 2 else "black")
     axis.set_title(title)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+    return pixels_of(figure)
 
 
 def _scalars(row: Row) -> dict[str, float]:

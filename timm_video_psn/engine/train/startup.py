@@ -33,10 +33,7 @@ def introduce(run: Run, epoch: int, step: int) -> None:
         f"model     {options.model}: {parameters / 1e6:.2f} M parameters, {weights} weights, "
         f"{options.num_frames} frames{kwargs}"
     )
-    say(
-        f"optimizer {options.opt}, lr {options.lr:g} for updates of {_clips(run)}, {options.sched}, {options.device}, "
-        f"{run.precision.numbers}"
-    )
+    say(f"optimizer {options.opt}, lr {options.lr:g} for updates of {_clips(run)}, {options.sched}, {run.precision}")
     for line in describe_groups(run.optimizer.param_groups, options.lr):
         say(f"          {line}")
     if world_size() > 1:

@@ -55,7 +55,10 @@ class DataReport:
             self._told_of_short.add("train")
             first = int(short.nonzero()[0])
             path = self.index.root / self.index.paths[int(batch.index[first])]
-            warn_of_repeats(str(path), int(batch.num_frames[first]), self.num_frames)
+            _logger.warning(
+                "%s has only %d frames for a clip of %d: some are repeated",
+                *(path, int(batch.num_frames[first]), self.num_frames),
+            )
         self._check(len(self._named["train"]), len(self.index), "training", batch.unreadable)
 
     def note_evaluation(self, evaluation: Evaluation, epoch: int) -> None:
@@ -107,17 +110,6 @@ class DataReport:
                 f"{found} of {total} {which} videos could not be decoded, more than --max-unreadable "
                 f"{self.max_unreadable:g} allows; the last: {names}. Repair or remove them, or raise that share"
             )
-
-
-def warn_of_repeats(path: str, found: int, wanted: int) -> None:
-    """Says that a video is shorter than a clip.
-
-    Args:
-        path: Path of the video.
-        found: Frames of the video.
-        wanted: Frames of a clip.
-    """
-    _logger.warning("%s has only %d frames for a clip of %d: some are repeated", path, found, wanted)
 
 
 class SkippedList:
