@@ -61,7 +61,10 @@ def main() -> int:
 
         return run(args)
     elif args.command == "collect":
+        from evidence.page import draw_routing
+
         print(f"{collect(args.output)} new rows in {ROWS}")
+        draw_routing(args.output)
     if args.command in ("collect", "write"):
         from evidence.page import write
 

@@ -13,6 +13,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from scipy import stats
+from timm.models import save_for_hf
 
 from benchmarks.evidence import data, packed, page, run, statistics, systems
 from tests.data.sample_videos import decoded_plainly, encoded, moving_noise
@@ -239,3 +240,16 @@ def test_every_system_can_be_built():
         with torch.device("meta"):
             model = timm.create_model(options.model, num_classes=10, num_frames=8, **options.model_kwargs)
         assert sum(parameter.numel() for parameter in model.parameters()) < 4e6
+
+
+def test_the_routing_of_trained_models_is_drawn_where_there_are_some(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    monkeypatch.setattr(page, "DOCS", tmp_path)
+    page.draw_routing(tmp_path)
+    assert not list((tmp_path / "images").iterdir())
+    assert page.ROUTING not in page.page(statistics.Runs([]))
+    model = timm.create_model("psn_test_resnet", num_classes=3, proportion=0.5)
+    save_for_hf(model, tmp_path / "dense-fold0-seed0" / "model", safe_serialization=True)
+    page.draw_routing(tmp_path)
+    assert (tmp_path / "images" / page.ROUTING).stat().st_size > 10_000
+    assert page.ROUTING in page.page(statistics.Runs([]))

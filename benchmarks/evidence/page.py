@@ -88,11 +88,16 @@ def page(runs: Runs) -> str:
         parts += ["## Learning curves", CURVES, "![Learning curves](images/evidence_curves.png)"]
         parts += ["## Which gestures are confused", confusion_table(runs, present)]
         parts += ["![Confusion matrices](images/evidence_confusions.png)"]
+    if (DOCS / "images" / ROUTING).exists():
+        parts += ["## What the routing learns", ROUTING_TEXT, f"![Routing](images/{ROUTING})"]
     parts += [CHOSEN, machines(runs)]
     return "\n\n".join(parts) + "\n"
 
 
 PICTURE = "Points are runs (their number in brackets), black lines the intervals, the dotted line is chance."
+ROUTING = "evidence_routing.png"
+ROUTING_TEXT = """Fig. 5 of the paper for models of fold 0, seed 0: the l1 norm of every block T_ij at each level after
+training, and its change since the start in the cells."""
 CURVES = """Training loss (cross-entropy) at every epoch and top-1 on the test fold every tenth, means over the runs
 of a system. The test fold is looked at, never used."""
 
@@ -260,3 +265,22 @@ def draw_confusions(runs: Runs, path: Path) -> None:
         axis.set_xlabel("predicted", fontsize=8)
     figure.axes[0].set_ylabel("true", fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def draw_routing(output: Path) -> None:
+    """Fig. 5 of the trained models in the runs' folder, with the change since their random start; if there are any."""
+    import timm
+    from timm.utils import random_seed
+
+    from timm_video_psn.insights.kernel_map import draw_kernel_maps, kernel_maps
+
+    titles = {"dense": "dense", "dense_both": "both losses", "zero": "T = 0", "zero_both": "T = 0, both losses"}
+    trained, starts = {}, {}
+    for system, title in titles.items():
+        folder = output / f"{system}-fold0-seed0" / "model"
+        if folder.is_dir():
+            trained[title] = kernel_maps(timm.create_model(f"local-dir:{folder}", pretrained=True))
+            random_seed(0)  # as training began
+            starts[title] = kernel_maps(timm.create_model(f"local-dir:{folder}", pretrained=False))
+    if trained:
+        draw_kernel_maps(trained, DOCS / "images" / ROUTING, starts=starts)
