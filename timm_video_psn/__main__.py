@@ -13,6 +13,7 @@ commands:
   predict    label videos, folders, a camera or a stream
   prepare    check, resize, extract, pack or look at a data set
   insights   look into a trained model
+  export     write a trained model as a file for ONNX Runtime, ExecuTorch or torch
   publish    publish a trained model on the Hugging Face Hub
   convert    bring weights of TSM, GST, torchvision or timm into the form of a model folder
 
@@ -103,6 +104,21 @@ def insights(argv: Sequence[str] | None = None) -> int:
     return main(argv)
 
 
+def export(argv: Sequence[str] | None = None) -> int:
+    """Writes a trained model as a file for another runtime.
+
+    Args:
+        argv: arguments; None for the arguments of the process.
+
+    Returns:
+        The exit code: 0, or 2 for an error.
+    """
+    from timm_video_psn.engine.export import parse_export_options, run_export
+
+    options = parse_export_options(argv)
+    return run_command("export", lambda: run_export(options), options.debug)
+
+
 def publish(argv: Sequence[str] | None = None) -> int:
     """Publishes a trained model on the Hugging Face Hub; the work of hub/publish.py.
 
@@ -134,7 +150,7 @@ def convert(argv: Sequence[str] | None = None) -> int:
 
 
 _COMMANDS = {
-    function.__name__: function for function in (train, validate, predict, prepare, insights, publish, convert)
+    function.__name__: function for function in (train, validate, predict, prepare, insights, export, publish, convert)
 }
 
 

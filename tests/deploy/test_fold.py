@@ -55,15 +55,18 @@ def clips(model: nn.Module, batch: int, frames: int = FRAMES) -> torch.Tensor:
 
 @torch.no_grad()
 def check(model: nn.Module, folded: nn.Module, frames: int = FRAMES) -> None:
-    for batch in (1, 2):
-        x = clips(model, batch, frames)
-        for clip in (x, x.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)):
-            expected = model(clip)
-            assert (folded(clip) - expected).abs().max() < 1e-5 * max(1, expected.abs().max())
+    x = clips(model, 2, frames)
+    for clip in (x, x.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)):
+        expected = model(clip)
+        assert (folded(clip) - expected).abs().max() < 1e-5 * max(1, expected.abs().max())
 
 
-@pytest.mark.parametrize("merge", [None, True, False])
-@pytest.mark.parametrize("name", SYSTEMS)
+def cases():
+    """The ways to fold a system that make a difference for it: merge, and with it addmm."""
+    return [(name, merge) for name in SYSTEMS for merge in ((True, False) if name.startswith("psn") else (True,))]
+
+
+@pytest.mark.parametrize(("name", "merge"), cases())
 def test_every_system_gives_its_logits(name, merge):
     model = build(**{"temporal": name, **SYSTEMS[name]})
     before = copy.deepcopy(model.state_dict())

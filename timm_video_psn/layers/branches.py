@@ -179,7 +179,7 @@ class SpatialBank(nn.Module):
         for i, branch in enumerate(self.branches):  # TorchScript knows no zip of modules and numbers
             outputs.append(branch(x.narrow(1, start, self.widths[i])))
             start += self.widths[i]
-        return torch.cat(outputs, dim=1)
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
 
 class TemporalBank(nn.Module):
@@ -220,7 +220,8 @@ class TemporalBank(nn.Module):
         for i, branch in enumerate(self.branches):
             outputs.append(branch(rows.narrow(1, start, self.widths[i])))
             start += self.widths[i]
-        return rows_to_frames(torch.cat(outputs, dim=1), height, width)  # (B*T, C, H, W)
+        rows = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        return rows_to_frames(rows, height, width)  # (B*T, C, H, W)
 
 
 def _spatial_branch(

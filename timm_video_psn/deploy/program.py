@@ -1,0 +1,166 @@
+"""What is exported: a folded model with one form of input and output, and that form in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from timm_video_psn.models import VideoNet
+from timm_video_psn.models.frames import set_length
+
+Layout = Literal["clip", "frames"]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Mean and deviation of each channel, in units of the full range, that go into the file."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The numbers of clips that a file takes at once.
+
+    Attributes:
+        smallest: 1, or the same as the largest.
+        largest: at least 1.
+    """
+
+    smallest: int
+    largest: int
+
+    @classmethod
+    def parse(cls, text: str, most: int) -> Batch:
+        """Reads a number, as `4`, a range from 1 on, as `1-8`, or `dynamic`.
+
+        Args:
+            text: what a user asks for.
+            most: the largest number that `dynamic` stands for.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        ends = ["1", str(most)] if text == "dynamic" else text.split("-")
+        is_known = len(ends) == 1 or (len(ends) == 2 and ends[0] == "1")
+        if not (is_known and all(end.isdecimal() and int(end) >= 1 for end in ends)):
+            raise ValueError(
+                f"batch {text!r} is no number of clips; use a number, as 4, a range from 1 on, as 1-8, or 'dynamic'"
+            )
+        return cls(int(ends[0]), int(ends[-1]))
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether there are several numbers."""
+        return self.smallest < self.largest
+
+    @property
+    def tested(self) -> tuple[int, int]:
+        """Two numbers of clips that a file is tried with: 1 and 3 where it takes them."""
+        return self.smallest, min(self.smallest + 2, self.largest)
+
+    def __str__(self) -> str:
+        return f"{self.smallest}-{self.largest}" if self.is_dynamic else str(self.smallest)
+
+
+class Program(nn.Module):
+    """A model for clips of one length and size, with what goes in and comes out as a runtime wants it.
+
+    Without a normalization, normalised frames go in and logits come out; with one, bytes go in and probabilities come
+    out.
+
+    Args:
+        model: folded, in evaluation mode.
+        layout: `clip`, as the model takes it, or `frames` of a single clip, where no tensor has more than four
+            dimensions.
+        img_size: height and width of the frames.
+        normalization: what makes normalised frames of bytes.
+
+    Shape:
+        x: `clip` (B, C, T, H, W), or bytes (B, T, H, W, C) -> (B, num_classes); `frames` of one clip (T, C, H, W), or
+            bytes (T, H, W, C) -> (1, num_classes)
+    """
+
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        model: VideoNet,
+        layout: Layout = "clip",
+        img_size: tuple[int, int] = (224, 224),
+        normalization: Normalization | None = None,
+    ):
+        super().__init__()
+        if layout not in get_args(Layout):
+            raise ValueError(f"layout={layout!r} is unknown; use one of {', '.join(get_args(Layout))}")
+        self.model, self.layout, self.img_size = model, layout, img_size
+        self.takes_bytes = normalization is not None
+        if normalization is not None:
+            self.register_buffer("offset", 255 * torch.tensor(normalization.mean))
+            self.register_buffer("scale", 255 * torch.tensor(normalization.std))
+        set_length(model.backbone, model.num_frames, img_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, or probabilities."""
+        if self.takes_bytes:
+            x = (x.float() - self.offset) / self.scale  # the channels are last
+            x = x.permute(0, 4, 1, 2, 3) if self.layout == "clip" else x.permute(0, 3, 1, 2)
+        logits = self.model(x) if self.layout == "clip" else self.model.backbone(x).mean(0, keepdim=True)
+        return logits.softmax(1) if self.takes_bytes else logits
+
+    def input_shape(self, clips: int | str) -> tuple[int | str, ...]:
+        """The shape of what goes in.
+
+        Args:
+            clips: their number, or a word for it; the layout `frames` has one clip.
+        """
+        (height, width), frames, channels = self.img_size, self.model.num_frames, self.model.in_chans
+        if self.layout == "clip":
+            first: tuple[int | str, ...] = (clips,)
+            return (
+                (*first, frames, height, width, channels)
+                if self.takes_bytes
+                else (*first, channels, frames, height, width)
+            )
+        return (frames, height, width, channels) if self.takes_bytes else (frames, channels, height, width)
+
+    def example(self, clips: int, seed: int = 0) -> Tensor:
+        """Random input.
+
+        Args:
+            clips: their number.
+            seed: of the random numbers.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        shape: Any = self.input_shape(clips)
+        if self.takes_bytes:
+            return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        return torch.randn(shape, generator=generator)
+
+
+def export_program(program: Program, batch: Batch) -> ExportedProgram:
+    """The graph of a program, for one or for several numbers of clips.
+
+    Args:
+        program: what is exported.
+        batch: numbers of clips.
+
+    Raises:
+        ValueError: the layout has no such numbers.
+    """
+    if program.layout == "frames" and batch != Batch(1, 1):
+        raise ValueError(f"layout='frames' takes the frames of one clip; batch {batch} needs layout='clip'")
+    clips = batch.smallest
+    shapes = None
+    if batch.is_dynamic:
+        clips = 2  # an example of one would fix the dimension to one
+        shapes = ({0: Dim("batch", min=batch.smallest, max=batch.largest)},)
+    with torch.no_grad():
+        return torch.export.export(program, (program.example(clips),), dynamic_shapes=shapes)

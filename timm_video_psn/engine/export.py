@@ -1,0 +1,92 @@
+"""The work of `timm-video-psn export`: a run's model as a file for another runtime."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from timm_video_psn.engine.model_source import WAYS, is_on_hub
+
+if TYPE_CHECKING:
+    from timm_video_psn.engine.trained_model import TrainedModel
+
+_logger = logging.getLogger(__name__)
+_FORMATS = ("torch", "onnx", "executorch", "aoti")  # deploy.formats imports torch, which --help need not wait for
+
+
+def parse_export_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of `timm-video-psn export`.
+
+    Args:
+        argv: arguments; None for the arguments of the process.
+    """
+    parser = argparse.ArgumentParser(
+        prog="timm-video-psn export",
+        description="Writes a trained model as a file for another runtime, with config.json and an example. The file "
+        "is kept only if that runtime gives the model's outputs.",
+    )
+    add = parser.add_argument
+    add("model", metavar="RUN", help=WAYS)
+    add("--format", choices=_FORMATS, default="torch", help="torch.export, ONNX, ExecuTorch or AOTInductor")
+    add("--output", type=Path, metavar="FOLDER", help="new folder (default: export-FORMAT in the folder of the run)")
+    add(
+        "--layout",
+        choices=("clip", "frames"),
+        default="clip",
+        help="input (B, C, T, H, W), or (T, C, H, W) for runtimes without tensors of five dimensions",
+    )
+    add(
+        "--batch", metavar="N", help="clips at once: a number, a range as 1-8, or dynamic (executorch: 1, else dynamic)"
+    )
+    add("--normalize", action="store_true", help="include normalisation and softmax: bytes in, probabilities out")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(argv)
+
+
+def run_export(options: argparse.Namespace) -> None:
+    """Exports a model and says how close the file is to it.
+
+    Args:
+        options: see `parse_export_options`.
+
+    Raises:
+        ValueError: the model cannot be exported so, or its file gives other outputs.
+    """
+    from timm_video_psn.deploy.export import export
+    from timm_video_psn.engine.load_model import load
+
+    trained = load(options.model, "cpu")
+    exported = export(
+        trained.model,
+        options.output or _folder(trained, options.format),
+        options.format,
+        layout=options.layout,
+        batch=options.batch,
+        img_size=trained.protocol.img_size,
+        normalize=options.normalize,
+        config=_config(trained),
+    )
+    _logger.info("%s\n%s", exported.file, exported.parity)
+
+
+def _folder(trained: TrainedModel, format: str) -> Path:
+    """A folder beside the model."""
+    if is_on_hub(trained.source):
+        raise ValueError(f"{trained.source} is on the Hub; name a folder for its export with --output FOLDER")
+    folder = Path(trained.source)
+    return (folder.parent if folder.name == "best" else folder) / f"export-{format}"
+
+
+def _config(trained: TrainedModel) -> dict[str, Any]:
+    """What the run knows of its model."""
+    protocol = trained.protocol
+    return {
+        "video": {**asdict(protocol), "protocol": str(protocol)},
+        **({"label_names": list(trained.label_names)} if trained.label_names else {}),
+        **({"dataset": trained.dataset} if trained.dataset else {}),
+        **({"weights_sha256": trained.weights_sha256} if trained.weights_sha256 else {}),
+    }
