@@ -2,6 +2,7 @@
 
     python benchmarks/loading.py
     python benchmarks/loading.py --clips a.mp4 b.mp4 --repeats 20 --workers 2
+    python benchmarks/loading.py --clips a.mp4 b.mp4 --only-copies
 
 The ways: decoding every frame and picking 8 then, as many toolkits do (into one array, as torchvision's `read_video`
 does it, and into a list, which saves a copy); this package's reader; torchcodec's `get_frames_at`, where torchcodec can
@@ -14,7 +15,7 @@ is the time by the clock, and on a busy one it is much steadier. Every repeat ti
 machine does hits all of them; a ratio is the median of the repeats' own ratios. Each way has a process of its own, tied
 to one core, since the memory that one way has got from the system would speed up another, and warms the core's caches
 before it is timed. At last the whole loader, with transforms, collation and worker processes, beside decoding alone in
-as many processes.
+as many processes; and the same for copies of the `--clips`, as x264 encodes by default and as `prepare resize` does.
 """
 
 import argparse
@@ -45,11 +46,13 @@ from timm_video_psn.data import (
     UnreadableVideo,
     VideoDataset,
     VideoIndex,
+    VideoReader,
     check_decoder,
     create_loader,
     decode_clip,
     segment_indices,
 )
+from timm_video_psn.data.tools.reencode import resize_video
 
 NUM_FRAMES = 8
 REAL_CLIP = Path(__file__).parents[2] / "shared" / "clips" / "arm_wrestling.mp4"
@@ -57,6 +60,9 @@ EVERYTHING, LIST, OURS = "every frame", "every, as list", "ours (PyAV)"
 TORCHCODEC, FOLDER = "torchcodec", "frame folder"
 # by codec: what "ours" is to reach, in times the speed of the other way
 AIMS = {"h264": {EVERYTHING: 2.5, TORCHCODEC: 1.2}, "vp9": {EVERYTHING: 1.8, TORCHCODEC: 0.9}}
+
+SHORT_SIDE, CRF = 256, 20  # of the copies
+GPU_CLIPS = 450  # a second, that a ResNet-50 with synthesizers trains on a fast GPU
 
 LOADER_LOSS = 0.15  # that the whole loader is to lose at most of what decoding alone gives
 
@@ -71,10 +77,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--workers", type=int, default=2, help="of the whole loader; 0 leaves that part out")
     parser.add_argument("--loader-clips", type=int, default=128, help="clips in a pass of the whole loader")
+    parser.add_argument("--only-copies", action="store_true", help="measure copies of the --clips alone")
     args = parser.parse_args()
     torch.set_num_threads(1)
 
     with tempfile.TemporaryDirectory() as folder:
+        if args.only_copies:
+            report_copies(args.clips, Path(folder), args)
+            return
         videos = [*make_videos(Path(folder)), *(clip for clip in args.clips if clip.exists())]
         ways = ways_at_hand()
         print(f"PyAV {av.__version__}, torch {torch.__version__}, {os.cpu_count()} cores, {args.repeats} repeats")
@@ -86,6 +96,7 @@ def main() -> None:
         if args.workers:
             for video in videos:
                 report_loader(video, args)
+            report_copies([clip for clip in args.clips if clip.exists()], Path(folder), args)
 
 
 def ways_at_hand() -> dict[str, Way]:
@@ -194,6 +205,19 @@ def report_aims(results: dict[Path, dict[str, Times]]) -> None:
 
 def report_loader(video: Path, args: argparse.Namespace) -> None:
     """Clips per second and core of the whole loader and of decoding alone, each in `workers` processes."""
+    cpu, wall = measure_loader(video, args)
+    print(f"\n{video.name}, {args.workers} processes, training clips of 224 px, batches of 8")
+    print(f"{'':<16}{'CPU ms':>10}{'clips/s/core':>14}{'by the clock':>14}")
+    for name in cpu:
+        seconds, clock = statistics.median(cpu[name]), statistics.median(wall[name])
+        print(f"{name:<16}{seconds * 1e3:>10.1f}{1 / seconds:>14.1f}{1 / clock:>14.1f}")
+    loss = [1 - statistics.median(a / b for a, b in zip(*kind.values(), strict=True)) for kind in (cpu, wall)]
+    verdict = "reached" if loss[0] <= LOADER_LOSS else "MISSED"
+    print(f"{'the loader loses':<24}{loss[0]:>16.1%}{loss[1]:>14.1%}  aim {LOADER_LOSS:.0%}: {verdict}")
+
+
+def measure_loader(video: Path, args: argparse.Namespace) -> tuple[Times, Times]:
+    """Seconds of the CPU and of the clock for a clip, of the whole loader and of decoding alone."""
     paths = PathTable.from_paths([video] * args.loader_clips)
     index = VideoIndex(paths, np.zeros(args.loader_clips, int), ("a",), video)
     whole = ClockedDataset(index, NUM_FRAMES, TrainTransform(224), training=True)
@@ -218,14 +242,53 @@ def report_loader(video: Path, args: argparse.Namespace) -> None:
                 ):
                     cpu[name].append(seconds / args.loader_clips)
                     wall[name].append(clock * args.workers / args.loader_clips)
-    print(f"\n{video.name}, {args.workers} processes, training clips of 224 px, batches of 8")
-    print(f"{'':<16}{'CPU ms':>10}{'clips/s/core':>14}{'by the clock':>14}")
-    for name in cpu:
-        seconds, clock = statistics.median(cpu[name]), statistics.median(wall[name])
-        print(f"{name:<16}{seconds * 1e3:>10.1f}{1 / seconds:>14.1f}{1 / clock:>14.1f}")
-    loss = [1 - statistics.median(a / b for a, b in zip(*kind.values(), strict=True)) for kind in (cpu, wall)]
-    verdict = "reached" if loss[0] <= LOADER_LOSS else "MISSED"
-    print(f"{'the loader loses':<24}{loss[0]:>16.1%}{loss[1]:>14.1%}  aim {LOADER_LOSS:.0%}: {verdict}")
+    return cpu, wall
+
+
+def report_copies(clips: list[Path], folder: Path, args: argparse.Namespace) -> None:
+    """Bytes and speed of videos, of copies as x264 encodes by default, and of the copies of `prepare resize`."""
+    print(
+        f"\ncopies with a short side of at most {SHORT_SIDE} pixels; clips of {NUM_FRAMES} frames spread over the video"
+    )
+    print(f"{'':<44}{'bytes':>12}{'CPU ms':>8}{'faster':>8}{'loader: clips/s/core':>22}")
+    seconds: Times = {}
+    for clip in clips:
+        copies = {"original": clip, "x264's defaults": folder / f"{clip.stem}_default.mp4"}
+        copies["prepare resize"] = folder / f"{clip.stem}_resized.mp4"
+        encode_by_default(clip, copies["x264's defaults"])
+        assert resize_video((clip, copies["prepare resize"]), SHORT_SIDE, CRF).error is None
+        with ExitStack() as stack:
+            start = partial(ProcessPoolExecutor, 1, get_context("spawn"), tie_to_one_core)
+            processes = {name: stack.enter_context(start()) for name in copies}
+            runs = {name: partial(decode_clip, path, spread) for name, path in copies.items()}
+            times = measure(runs, processes, args.repeats, f"copies of {clip.name}")
+        for name, path in copies.items():
+            faster = statistics.median(a / b for a, b in zip(times["x264's defaults"], times[name], strict=True))
+            loading = statistics.median(measure_loader(path, args)[0]["whole loader"])
+            seconds.setdefault(name, []).append(loading)
+            size, median = path.stat().st_size, statistics.median(times[name])
+            print(f"{clip.stem[:24]:<26}{name:<18}{size:>12,}{median * 1e3:>8.1f}{faster:>7.2f}x{1 / loading:>22.1f}")
+    for name, values in seconds.items():
+        rate = len(values) / sum(values)
+        print(
+            f"{name}: {rate:.1f} clips/s/core, {GPU_CLIPS / rate:.1f} cores for a GPU that trains {GPU_CLIPS} clips/s"
+        )
+
+
+def encode_by_default(source: Path, target: Path) -> None:
+    """A copy of all frames, with nothing asked of x264 but the quality."""
+    with VideoReader(source) as reader, av.open(str(target), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(reader.fps), options={"crf": str(CRF), "threads": "1"})
+        stream.pix_fmt = "yuv420p"
+        for number, frame in enumerate(reader.frames()):
+            height, width = frame.shape[:2]
+            scale = min(1.0, SHORT_SIDE / min(height, width))
+            height, width = (round(side * scale) // 2 * 2 for side in (height, width))
+            if number == 0:
+                stream.height, stream.width = height, width
+            picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode(None))
 
 
 class ClockedDataset(VideoDataset):
