@@ -8,7 +8,7 @@ import pytest
 from tests import miniatures
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.__main__ import validate as validate_main
-from timm_video_psn.data import dense_indices
+from timm_video_psn.data.clips.sampling import dense_indices
 from timm_video_psn.engine.load_model import load
 
 TINY = ("--model", "psn_test_resnet", "--no-pretrained", "--img-size", "32", "--num-frames", "4", "--epochs", "1")

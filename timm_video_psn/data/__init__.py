@@ -10,19 +10,13 @@ from timm_video_psn.data.clips.dataset import VideoDataset
 from timm_video_psn.data.clips.epoch_sampler import EpochSampler
 from timm_video_psn.data.clips.sampling import (
     SAMPLINGS,
-    dense_clip_indices,
-    dense_indices,
     segment_indices,
-    tsm_indices,
-    twice_sample_indices,
-    uniform_indices,
 )
 from timm_video_psn.data.clips.transforms import EvalTransform, ThreeCropTransform, TrainTransform, normalize_clip
-from timm_video_psn.data.clips.views import MultiViewDataset, VideoViews, ViewBatch, ViewPlan
-from timm_video_psn.data.datasets.class_folders import read_folder
+from timm_video_psn.data.clips.views import MultiViewDataset, VideoViews, ViewPlan
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex, videos_of_both
-from timm_video_psn.data.datasets.labels import check_class_names, flip_label_map, label_fingerprint, mirror_name
-from timm_video_psn.data.datasets.motion import MOTION_CLASSES, MOTION_PAIRS, motion_clip, prepare_motion
+from timm_video_psn.data.datasets.labels import check_class_names, label_fingerprint
+from timm_video_psn.data.datasets.motion import MOTION_CLASSES, motion_clip, prepare_motion
 from timm_video_psn.data.loaders import create_loader, end_workers
 from timm_video_psn.data.registry import ANNOTATED, DATASETS, STREAMED, read_index
 from timm_video_psn.data.shards.index import ShardedIndex, holds_shards
@@ -36,7 +30,6 @@ __all__ = [
     "ANNOTATED",
     "DATASETS",
     "MOTION_CLASSES",
-    "MOTION_PAIRS",
     "SAMPLINGS",
     "STREAMED",
     "AutoAugment",
@@ -60,7 +53,6 @@ __all__ = [
     "VideoIndex",
     "VideoReader",
     "VideoViews",
-    "ViewBatch",
     "ViewPlan",
     "check_class_names",
     "check_decoder",
@@ -68,23 +60,15 @@ __all__ = [
     "create_loader",
     "create_transform",
     "decode_clip",
-    "dense_clip_indices",
-    "dense_indices",
     "end_workers",
-    "flip_label_map",
     "holds_shards",
     "is_live",
     "label_fingerprint",
-    "mirror_name",
     "motion_clip",
     "normalize_clip",
     "prepare_motion",
-    "read_folder",
     "read_index",
     "segment_indices",
-    "tsm_indices",
-    "twice_sample_indices",
-    "uniform_indices",
     "videos_of_both",
     "write_video",
 ]

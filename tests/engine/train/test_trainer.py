@@ -230,7 +230,7 @@ def test_an_unreadable_training_video_is_named_and_counted_and_too_many_end_the_
         (two_classes / "dark" / f"{number}.mp4").write_text("no video")
     assert train_main(folder_arguments(two_classes, tmp_path / "more")) == 2
     error = capsys.readouterr().err
-    assert "more than --max-unreadable 0.01 allows" in error
+    assert "more than --max-unreadable 0.1 allows" in error
     assert "Repair or remove them" in error
 
 

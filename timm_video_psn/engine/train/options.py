@@ -100,7 +100,7 @@ class TrainOptions:
     mixup_switch_prob: float = _data(0.5, "Share of cutmix where mixup is asked for, too")
     decoder: Literal["auto", "pyav", "torchcodec"] = _data("auto", "Decoder of video files; auto is pyav")
     workers: Count = _data(_WORKERS, "Processes that decode; 0: the training process", flags=("--workers", "-j"))
-    max_unreadable: Share = _data(0.01, "Share of unreadable videos above which the run ends")
+    max_unreadable: Share = _data(0.1, "Share of unreadable videos above which the run ends")
 
     model: str = _model("psn_resnet50", "Video model in timm.list_models, local-dir:FOLDER or hf-hub:REPO")
     pretrained: bool = _model(False, "Start from pretrained weights")
