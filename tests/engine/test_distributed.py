@@ -89,7 +89,8 @@ def test_two_processes_follow_the_losses_of_one(motion_with_an_unreadable_video,
     torch.testing.assert_close(torch.tensor(two["weights"]), torch.tensor(one["weights"]), rtol=1e-3, atol=1e-4)
     for a, b in zip(one["history"], two["history"], strict=True):
         for name in a.keys() - {"seconds", "train_seconds", "data_wait"}:
-            assert a[name] == pytest.approx(b[name], abs=1e-4), name
+            tolerance = 5e-3 if name == "grad_norm" else 1e-4  # rounding shows more in gradients than in losses
+            assert a[name] == pytest.approx(b[name], abs=tolerance), name
 
 
 class FirstPixel(nn.Module):
