@@ -184,7 +184,7 @@ def test_the_page_says_what_is_missing():
 
 def test_the_page_is_written_from_the_rows_that_are_there():
     with (ROOT / "docs" / "gestures.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row["epochs"] == str(systems.EPOCHS)]
     expected = page.page(statistics.Runs(rows))
     assert (ROOT / "docs" / "evidence.md").read_text() == expected, "run: python benchmarks/gestures.py write"
     for each in rows:

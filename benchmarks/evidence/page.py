@@ -9,7 +9,7 @@ from timm_video_psn.files import write_text
 
 from .data import NUM_FOLDS
 from .statistics import CLASSES, Runs, verdict
-from .systems import MAIN, REPEATED, SEEDS, SYSTEMS
+from .systems import EPOCHS, MAIN, REPEATED, SEEDS, SYSTEMS
 
 DOCS = Path(__file__).parents[2] / "docs"
 CLAIMS = [  # weaker, stronger, the claim, the paper's points
@@ -49,8 +49,8 @@ The repository states no licence, so none of its videos are distributed here; `p
 is selected on the test fold. The repository does not say who made which video, so the same people may appear in
 training and test videos. `tf_efficientnet_lite0` with ImageNet weights, 8 frames (one from each eighth of the
 video), 112 x 112 of a short side of 128, random crops, no mirroring (it turns left into right). AdamW at 5e-4, cosine
-schedule, 5 epochs of warm-up, 60 epochs, batches of 16, dropout 0.3. One centre crop of the last epoch's weights is
-tested. Proportions are four times the paper's, because the backbone is that much narrower. Dense PSN starts with the
+schedule, 5 epochs of warm-up, {epochs} epochs, batches of 16, dropout 0.3. One centre crop of the last epoch's weights
+is tested. Proportions are four times the paper's, because the backbone is that much narrower. Dense PSN starts with the
 expansion at zero, the package's default; "T = 0 at the start" puts the zero into the routing instead
 (`fusion_init=0, expand_init=1`), where the interaction loss has a gradient from the beginning. TSM shifts before the
 first convolution of each residual block. GST replaces plain 3 x 3 convolutions, of which this backbone has none."""
@@ -67,7 +67,8 @@ many claims at 95 %, one false "holds" or "does not hold" is to be expected."""
 
 
 def write(rows: Sequence[Mapping[str, str]]) -> None:
-    """Write the page and its pictures."""
+    """Write the page and its pictures; runs of another length are left out."""
+    rows = [row for row in rows if row["epochs"] == str(EPOCHS)]
     runs = Runs(rows)
     write_text(DOCS / "evidence.md", page(runs))
     if rows:
@@ -80,7 +81,7 @@ def write(rows: Sequence[Mapping[str, str]]) -> None:
 def page(runs: Runs) -> str:
     """The whole page."""
     present = [name for name in SYSTEMS if runs.cells(name)]
-    parts = [INTRODUCTION, missing(runs)]
+    parts = [INTRODUCTION.replace("{epochs}", str(EPOCHS)), missing(runs)]
     if present:
         parts += ["## Accuracy", accuracy_table(runs, present), "![Accuracy](images/evidence.png)", PICTURE]
         parts += ["## The paper's claims", claims_table(runs)]
