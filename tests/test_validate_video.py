@@ -270,7 +270,7 @@ def test_other_classes_are_an_error_that_shows_them(run, motion, tmp_path, capsy
 
 def test_what_is_missing_or_contradictory_is_said(run, motion, tmp_path, capsys):
     best = run / "best"
-    assert "is no model folder: it has no config.json" in fails(capsys, "--model", tmp_path, "--data-dir", motion)
+    assert "is not a model folder: it has no config.json" in fails(capsys, "--model", tmp_path, "--data-dir", motion)
     assert "add --checkpoint FILE" in fails(capsys, "--model", "psn_resnet50", "--data-dir", motion)
     assert "nowhere" in fails(capsys, "--model", best, "--dataset", "folder", "--data-dir", tmp_path / "nowhere")
     assert "last.pt not found" in fails(capsys, "--checkpoint", tmp_path / "last.pt", "--data-dir", motion)

@@ -31,7 +31,7 @@ def run_packed(
         finished: called after each run that succeeds.
 
     Returns:
-        1 if a run failed, else 0; runs that are stopped are no failures.
+        1 if a run failed, else 0; runs that are stopped are not failures.
     """
     waiting, running = dict(commands), {}
     failed, end = [], time.monotonic() + 60 * minutes

@@ -205,5 +205,5 @@ def test_other_logits_are_an_error():
 
 
 def test_a_module_that_is_no_video_net_needs_an_example():
-    with pytest.raises(ValueError, match=r"Linear is no VideoNet, .* give fold an example"):
+    with pytest.raises(ValueError, match=r"Linear is not a VideoNet, .* give fold an example"):
         timm_video_psn.fold(nn.Linear(2, 2))

@@ -105,7 +105,7 @@ def test_what_is_attached_to_a_norm_stays_there():
         lambda net, x: net.norm(net.conv(x)) + net.norm(x[:, :1].expand(-1, 4, -1, -1)[..., 1:-1, 1:-1]),
         lambda net, x: net.norm(net.conv(x)) + F.conv2d(x, net.conv.weight),
         lambda net, x: net.norm(net.conv(x)) + net.conv.weight.sum(),
-        lambda net, x: net.norm(F.conv2d(x, net.conv.weight * 2)),  # what is convolved with is no parameter
+        lambda net, x: net.norm(F.conv2d(x, net.conv.weight * 2)),  # what is convolved with is not a parameter
     ],
 )
 def test_what_is_used_twice_or_in_another_way_stays(forward):

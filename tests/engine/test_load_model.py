@@ -35,8 +35,11 @@ def test_a_run_stands_for_its_best_model(model_folder):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere", "nowhere is no model folder: there is no such folder; use the folder of a run, its best/, or hf-"),
-        (".", "is no model folder: it has no config.json"),
+        (
+            "nowhere",
+            "nowhere is not a model folder: there is no such folder; use the folder of a run, its best/, or hf-",
+        ),
+        (".", "is not a model folder: it has no config.json"),
     ],
 )
 def test_a_folder_without_a_model_is_an_error(source, message, monkeypatch, tmp_path):

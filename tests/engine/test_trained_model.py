@@ -134,7 +134,7 @@ def test_what_cannot_be_named_is_refused(trained, video):
         trained.predict(video, topk=0)
     with pytest.raises(ValueError, match=r"names no classes: its config\.json lacks label_names"):
         replace(trained, label_names=()).predict(video)
-    with pytest.raises(TypeError, match="int is no video"):
+    with pytest.raises(TypeError, match="int is not a video"):
         trained.predict(3)
 
 

@@ -121,7 +121,7 @@ def test_a_run_knows_its_videos(model_folder, class_folders, tmp_path, capsys):
             assert len(index) == {"folder": 9, "list": 6}[dataset]
     files = run(capsys, "embedding", run_folder, "--output", tmp_path / "out")
     assert "run: 6 videos" in files[1].read_text()
-    with pytest.raises(FileNotFoundError, match=r"data_dir=.*other is no folder"):  # what is given goes before
+    with pytest.raises(FileNotFoundError, match=r"data_dir=.*other is not a folder"):  # what is given goes before
         read_videos(load(run_folder), "folder", tmp_path / "other")
     (run_folder / "args.yaml").write_text("dataset: [")
     assert main(["embedding", str(run_folder)]) == 2
@@ -167,7 +167,7 @@ def test_gains_of_files_that_a_test_wrote_are_told_apart_by_their_folders(tmp_pa
         (["interactions", "PLAIN"], "VideoNet has no synthesizer"),
         (["shapes", "PLAIN"], "VideoNet has no synthesizer"),
         (["cam", "PLAIN", "VIDEO", "--label", "rol"], "class 'rol' is none of the model's 3; nearest: roll"),
-        (["cam", "nowhere", "VIDEO"], "nowhere is no model folder"),
+        (["cam", "nowhere", "VIDEO"], "nowhere is not a model folder"),
         (["evolution", "PLAIN", "nothing.mp4"], "cannot decode nothing.mp4"),
         (["embedding", "PLAIN", "--dataset", "motoin"], "near names: motion"),
         (["gains", "a.npz", "b.npz"], "score file a.npz not found"),

@@ -93,5 +93,5 @@ def test_tokens_that_make_no_map_are_refused():
         view(torch.randn(1, 14, 4))
     with pytest.raises(ValueError, match=r"9 tokens, but the model was built for 3 x 4"):
         MapView(nn.Identity(), "NLC", order=torch.arange(12).reshape(3, 4))(torch.randn(1, 9, 4))
-    with pytest.raises(ValueError, match=r"kind='NCHW' is no other layout"):
+    with pytest.raises(ValueError, match=r"kind='NCHW' is not a layout to convert"):
         MapView(nn.Identity(), "NCHW")

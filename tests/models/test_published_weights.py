@@ -43,7 +43,7 @@ def test_a_namespace_of_ones_own_comes_first(manifest, monkeypatch):
     assert find_published("psn_a", path) == Published("me/name")  # the newest there: its config.json knows the sha256
     assert find_published("psn_b", path).hub_id == "me/psn_b"
     monkeypatch.setenv("TIMM_VIDEO_PSN_HUB", "me/too")
-    with pytest.raises(ValueError, match="TIMM_VIDEO_PSN_HUB='me/too' is no user or organisation of the Hub"):
+    with pytest.raises(ValueError, match="TIMM_VIDEO_PSN_HUB='me/too' is not a user or organisation of the Hub"):
         find_published("psn_a", path)
 
 

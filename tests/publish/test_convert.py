@@ -312,7 +312,7 @@ def broken(case: str, folder: Path) -> Path:
         ("headless", r"the checkpoint has no classifier: none of new_fc\.weight, base_model\.fc\.weight"),
         ("twice", r"twice, with and without `module\.`: .*new_fc\.weight"),
         ("trap", r"broken\.pth holds posix\.mkdir, which is not a tensor; unpickling it would run code"),
-        ("no weights", r"the top of .*broken\.pth is no state dict: epoch is no tensor"),
+        ("no weights", r"the top of .*broken\.pth is not a state dict: epoch is not a tensor"),
         ("an old pickle", r"broken\.pth is damaged or no checkpoint"),
         ("cut off", r"broken\.pth is damaged or no checkpoint"),
         ("no safetensors", r"broken\.safetensors is damaged or no checkpoint"),

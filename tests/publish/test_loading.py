@@ -262,7 +262,7 @@ def test_a_namespace_in_the_environment_stands_for_all_names(hub, small, load):
     hub.seed(f"{USER}/psn_resnet18_sthv2", content(small))
     other = load("psn_resnet18_sthv2", environment=environment)
     assert f"is a {NAME}, but psn_resnet18_sthv2 was asked for" in other
-    assert "is no user or organisation of the Hub" in load(NAME, environment={"TIMM_VIDEO_PSN_HUB": "a/b"})
+    assert "is not a user or organisation of the Hub" in load(NAME, environment={"TIMM_VIDEO_PSN_HUB": "a/b"})
 
 
 def test_registered_weights_are_what_their_name_loads_from_then_on(

@@ -227,7 +227,7 @@ def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results
     refused = publish("--dry-run", str(tmp_path / "dry"), "--results", str(joined))
     assert "ensemble.json is of an ensemble" in refused.output
     no_results = publish("--dry-run", str(tmp_path / "dry"), "--results", str(best / "config.json"))
-    assert "is no results.json of validate_video.py: KeyError" in no_results.output
+    assert "is not a results.json of validate_video.py: KeyError" in no_results.output
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent
 @pytest.mark.parametrize(
     ("what", "text"),
     [
-        ("no config", "is no model folder: it has no config.json; use the folder of a run"),
+        ("no config", "is not a model folder: it has no config.json; use the folder of a run"),
         ("labels", "names 11 classes, but the model has 12"),
         ("order of labels", "are not the classes that the model was trained on"),
         ("image model", "holds a ResNet; only video models of timm_video_psn can be published"),

@@ -144,7 +144,7 @@ def test_an_upload_that_is_no_video_is_a_message_and_the_next_one_is_labelled(ap
     find(browser, "#video input[type=file]")[0].send_keys(str(wrong))
     field = find(browser, "#problem textarea")[0]
     message = wait_for(browser, lambda driver: field.get_attribute("value"))
-    assert message.startswith("holiday.mp4 cannot be read as a video: it is no video")
+    assert message.startswith("holiday.mp4 cannot be read as a video: it is not a video")
     assert not any(name in browser.find_element("css selector", "#shares").text for name in MOTION_CLASSES)
 
     browser.get(app)
@@ -199,7 +199,7 @@ def test_without_a_model_it_says_how_to_name_one(script, monkeypatch, capsys, tm
     assert "no model; give --model best/, or set MODEL" in capsys.readouterr().err
     monkeypatch.setenv("MODEL", str(tmp_path))
     assert script.main([]) == 2
-    assert "is no model folder: it has no config.json" in capsys.readouterr().err
+    assert "is not a model folder: it has no config.json" in capsys.readouterr().err
 
 
 def test_the_card_and_the_pins_agree_with_the_package():

@@ -128,7 +128,9 @@ def example_clip(model: VideoNet, batch_size: int = 1) -> Tensor:
 def _example(model: nn.Module) -> Tensor:
     if isinstance(model, VideoNet):
         return example_clip(model)
-    raise ValueError(f"{type(model).__name__} is no VideoNet, so that its input is not known; give fold an example=...")
+    raise ValueError(
+        f"{type(model).__name__} is not a VideoNet, so that its input is not known; give fold an example=..."
+    )
 
 
 def _reparameterize(model: _Model, example: Tensor, expected: Tensor) -> tuple[_Model, tuple[str, ...]]:

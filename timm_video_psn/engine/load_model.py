@@ -39,7 +39,7 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
 
     Raises:
         FileNotFoundError: there is no such model.
-        ValueError: the files do not fit each other, the model is no video model, or the device cannot be used.
+        ValueError: the files do not fit each other, the model is not a video model, or the device cannot be used.
 
     Example:
         >>> model = timm_video_psn.load("output/psn_test_resnet-motion")  # doctest: +SKIP

@@ -39,7 +39,7 @@ def find_folder(source: str) -> Path:
         if (place / CONFIG).is_file():
             return place
     found = "there is no such folder" if not folder.is_dir() else f"it has no {CONFIG}"
-    raise FileNotFoundError(f"{folder} is no model folder: {found}; use {WAYS}")
+    raise FileNotFoundError(f"{folder} is not a model folder: {found}; use {WAYS}")
 
 
 def read_config(source: str, model: VideoNet) -> dict[str, Any]:

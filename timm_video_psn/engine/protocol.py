@@ -98,7 +98,7 @@ def parse_protocol(text: str, default: Protocol) -> Protocol:
         default: protocol of the model.
 
     Raises:
-        ValueError: the text is no protocol, or one that cannot be.
+        ValueError: the text is not a protocol, or one that cannot be.
 
     Example:
         >>> default = Protocol(8, 1, 1, 224, 256, "segments")

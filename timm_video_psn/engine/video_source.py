@@ -80,13 +80,13 @@ def video_name(video: Video) -> str:
         video: see `open_video`.
 
     Raises:
-        TypeError: what was given is no video.
+        TypeError: what was given is not a video.
     """
     if isinstance(video, (str, Path)):
         return str(video)
     if isinstance(video, (np.ndarray, torch.Tensor)):
         return f"frames of shape {tuple(video.shape)}"
-    raise TypeError(f"{type(video).__name__} is no video; give a path, a URL, or frames as an array or tensor")
+    raise TypeError(f"{type(video).__name__} is not a video; give a path, a URL, or frames as an array or tensor")
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def open_video(video: Video, decoder: Decoder = "auto") -> Iterator[FrameReader]
 
     Raises:
         DecodeError: the video cannot be downloaded or decoded.
-        TypeError: what was given is no video.
+        TypeError: what was given is not a video.
         ValueError: the frames have another shape or type.
     """
     if isinstance(video, (np.ndarray, torch.Tensor)):

@@ -36,7 +36,7 @@ class MapView(nn.Module):
     def __init__(self, module: nn.Module, kind: Kind, prefix: int = 0, order: Tensor | None = None):
         super().__init__()
         if kind not in ("NHWC", "NLC"):
-            raise ValueError(f"kind={kind!r} is no other layout; use 'NHWC' or 'NLC'")
+            raise ValueError(f"kind={kind!r} is not a layout to convert; use 'NHWC' or 'NLC'")
         self.module = module
         self.is_tokens = kind == "NLC"
         self.prefix = prefix
@@ -72,7 +72,7 @@ class MapView(nn.Module):
         """Height and width of a map of so many tokens and the aspect of the frames."""
         image_height, image_width = self.image_size
         near = round((count * image_height / image_width) ** 0.5)
-        # A side that is no multiple of the patch is rounded: of the grids nearby, the one of the nearest aspect.
+        # A side that is not a multiple of the patch is rounded: of the grids nearby, the one of the nearest aspect.
         heights = [height for height in range(max(1, near - 2), near + 3) if count % height == 0]
         if heights:
             aspect = image_height / image_width

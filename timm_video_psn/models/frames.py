@@ -115,7 +115,7 @@ class TracedFold(nn.Module):
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
-        self.held = [backbone]  # in a list it is no child: its parameters have one name only
+        self.held = [backbone]  # in a list it is not a child: its parameters have one name only
 
     @torch.jit.unused
     def forward(self, x: Tensor) -> Tensor:

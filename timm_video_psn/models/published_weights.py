@@ -58,7 +58,9 @@ def find_published(name: str, manifest: Path | None = None) -> Published | None:
     namespace = os.environ.get(NAMESPACE_VARIABLE)
     if namespace:
         if not re.fullmatch(r"[\w.-]+", namespace):
-            raise ValueError(f"{NAMESPACE_VARIABLE}={namespace!r} is no user or organisation of the Hub; use one name")
+            raise ValueError(
+                f"{NAMESPACE_VARIABLE}={namespace!r} is not a user or organisation of the Hub; use one name"
+            )
         return Published(f"{namespace}/{entry.repo.partition('/')[2] if entry else name}")
     return entry
 

@@ -59,8 +59,8 @@ def build_bundle(
         The example in `test_io.safetensors`.
 
     Raises:
-        FileNotFoundError: `best` is no model folder.
-        ValueError: its files do not fit each other, or it is no video model.
+        FileNotFoundError: `best` is not a model folder.
+        ValueError: its files do not fit each other, or it is not a video model.
     """
     config = _read_config(best)
     try:

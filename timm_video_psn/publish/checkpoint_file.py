@@ -48,8 +48,8 @@ def read_weights(path: Path, entry: str | None = None) -> Weights:
     odd = [str(name) for name, value in state_dict.items() if not isinstance(value, Tensor)]
     if odd or not state_dict:
         raise ValueError(
-            f"{where or 'the top'} of {path} is no state dict: {', '.join(odd[:5]) or 'it is empty'} is no tensor; "
-            f"--entry names another place; the file has {', '.join(map(str, list(content)[:10]))}"
+            f"{where or 'the top'} of {path} is not a state dict: {', '.join(odd[:5]) or 'it is empty'} is not a "
+            f"tensor; --entry names another place; the file has {', '.join(map(str, list(content)[:10]))}"
         )
     rest = {} if where is None else {str(key): _described(value) for key, value in content.items() if key != where}
     return Weights(state_dict, rest)

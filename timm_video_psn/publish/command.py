@@ -147,7 +147,7 @@ def _check_target(target: Path, best: Path) -> None:
     if target.resolve() == best.resolve():
         raise ValueError(f"--dry-run {target} is the folder that is to be published; name another, which it may fill")
     if target.exists() and not target.is_dir():
-        raise ValueError(f"--dry-run {target} is no folder; name one that is empty, or not there yet")
+        raise ValueError(f"--dry-run {target} is not a folder; name one that is empty, or not there yet")
     there = {path.name for path in target.iterdir()} if target.is_dir() else set()
     strangers = sorted(there - {*REQUIRED, *OPTIONAL})
     if strangers:

@@ -30,7 +30,7 @@ def check_registrable(folder: Path, manifest: Path) -> None:
     with torch.device("meta"):
         expected = {key: list(value.shape) for key, value in timm.create_model(name).state_dict().items()}
     with safe_open(folder / "model.safetensors", framework="pt") as file:
-        found = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - it is no dict
+        found = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - it is not a dict
     differing = sorted(key for key in {**expected, **found} if expected.get(key) != found.get(key))
     if differing:
         raise ValueError(

@@ -77,7 +77,7 @@ def read_results(path: Path, class_names: list[str], weights_sha256: str) -> lis
         wanted = ("protocol", "num_videos", "num_expected", "metrics")
         found = [{**shared, **{key: test[key] for key in wanted}} for test in tests]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no results.json of validate_video.py: {error!r}") from error
+        raise ValueError(f"{path} is not a results.json of validate_video.py: {error!r}") from error
     if fingerprint != label_fingerprint(class_names):
         raise ValueError(f"{path} is of other classes, or of another order of them, than the model's label_names")
     tested = about.get("weights_sha256")

@@ -33,7 +33,7 @@ class HubRepository:
 
     def __init__(self, repo_id: str, revision: str = "main", token: str | None = None):
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
-            raise ValueError(f"repo_id={repo_id!r} is no repository of the Hub; use user/name")
+            raise ValueError(f"repo_id={repo_id!r} is not a repository of the Hub; use user/name")
         self.repo_id, self.revision, self.token = repo_id, revision, token
         self.api = HfApi(token=token, library_name="timm_video_psn", library_version=__version__)
         self.made: list[str] = []  # what has been created on the way, in words

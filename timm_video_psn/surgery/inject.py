@@ -42,7 +42,7 @@ def inject(
         NoTargetError: a pattern fits nothing.
         ValueError: a target carries an attached module already, has a child of that name itself, or is a container
             that is never called.
-        TypeError: `build` returned something that is no module.
+        TypeError: `build` returned something that is not a module.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 4), nn.ReLU())

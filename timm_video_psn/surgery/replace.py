@@ -43,7 +43,7 @@ def replace(
         NoTargetError: a pattern fits nothing.
         ValueError: one child to be replaced is inside another, `build` returned one module for several, or both old
             and new module carry hooks of one kind or an attached module.
-        TypeError: `build` returned something that is no module.
+        TypeError: `build` returned something that is not a module.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 4), nn.ReLU())

@@ -45,7 +45,7 @@ class TestReadFolder:
     def test_images_beside_videos_are_no_frames(self, tmp_path):
         index = read_folder(touch(tmp_path, "run/day1/v.mp4", "run/day1/v.jpg", "run/cover.jpg"), "train")
         assert list(index.paths) == ["run/day1/v.mp4"]
-        assert index.notes == (f"files that are no videos are not used: 2 .jpg in {tmp_path}",)
+        assert index.notes == (f"files that are not videos are not used: 2 .jpg in {tmp_path}",)
 
     def test_counts_what_it_passes_over(self, tmp_path):
         touch(tmp_path, "readme.txt", "run/a.mp4", "run/a.json", "run/x/b.srt", ".DS_Store", "run/.hidden.mp4")
@@ -64,7 +64,7 @@ class TestReadFolder:
 
 class TestReadFolderErrors:
     def test_missing_folder(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="gone is no folder; name the folder that holds train/<class>"):
+        with pytest.raises(FileNotFoundError, match="gone is not a folder; name the folder that holds train/<class>"):
             read_folder(tmp_path / "gone", "train")
 
     def test_no_folder_given(self):

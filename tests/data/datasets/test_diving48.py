@@ -83,10 +83,10 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"4 malformed lines") as error:
             read_index("diving48", root, "train")
         for line, what in (
-            (2, "video a: label 48 is no whole number from 0 to 2"),
+            (2, "video a: label 48 is not a whole number from 0 to 2"),
             (3, "an object with a vid_name was expected"),
-            (4, "video b: label '1' is no whole number"),
-            (5, "video c: label True is no whole number"),
+            (4, "video b: label '1' is not a whole number"),
+            (5, "video c: label True is not a whole number"),
         ):
             assert f"{path}:{line}: {what}" in str(error.value)
 

@@ -22,7 +22,7 @@ from timm_video_psn.data.video.frame_folder import ImageNames
 
 class TestPathTable:
     def test_gives_back_the_paths(self):
-        paths = ["a/b.mp4", "", "ä/ß.webm", "c" * 300, "bad\udcff.avi"]  # the last is no valid UTF-8 on the disk
+        paths = ["a/b.mp4", "", "ä/ß.webm", "c" * 300, "bad\udcff.avi"]  # the last is not valid UTF-8 on the disk
         table = PathTable.from_paths(paths)
         assert list(table) == paths
         assert [table[i] for i in range(-5, 0)] == paths

@@ -119,10 +119,10 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"4 malformed lines") as error:
             read_index("k400", root, "train")
         for line, what in (
-            (2, "'short' is no YouTube id of 11 characters"),
+            (2, "'short' is not a YouTube id of 11 characters"),
             (3, "video tr-_1abcd00 has no label"),
-            (4, "times 'x' and '10' are no numbers"),
-            (5, "'' is no YouTube id"),
+            (4, "times 'x' and '10' are not numbers"),
+            (5, "'' is not a YouTube id"),
         ):
             assert f"{path}:{line}: {what}" in str(error.value)
 

@@ -64,8 +64,8 @@ class TestTables:
             ),
             ("a.mp4,Archery\n", r":1: 'a.mp4,Archery': labels are numbers; found the word 'Archery': number the"),
             ("a.mp4 Archery\n", r":1: 'a.mp4 Archery': labels are numbers; found the word 'Archery': number the"),
-            ("path,label\na.mp4,1.5\n", r":2: '1.5' is no whole number"),
-            ("path,label\na.mp4,inf\n", r":2: 'inf' is no whole number"),
+            ("path,label\na.mp4,1.5\n", r":2: '1.5' is not a whole number"),
+            ("path,label\na.mp4,inf\n", r":2: 'inf' is not a whole number"),
             ("path,label\na.mp4,\n", r":2: 'a.mp4,' has no label"),
             ('path,label\n"a.mp4,1\n', r""":2: '"a.mp4,1': its quotation marks are not in pairs"""),
             ("uid,action\na.mp4,1\n", r":1: 'uid,action' has no label; expected `path label`, or `path,label` as the"),
@@ -80,7 +80,7 @@ class TestTables:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            ("path,label\na.mp4,1\n".encode("utf-16-le"), r"is no UTF-8 text \(byte 1 is 0\); save it as UTF-8"),
+            ("path,label\na.mp4,1\n".encode("utf-16-le"), r"is not UTF-8 text \(byte 1 is 0\); save it as UTF-8"),
             ("path,label\na.mp4,1\n".encode("utf-16")[:-1], "it begins as UTF-16 text, but is none"),
         ],
     )

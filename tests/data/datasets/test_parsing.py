@@ -105,7 +105,7 @@ def test_a_file_that_is_no_text_is_named(dataset, tmp_path):
     root = make(dataset, tmp_path)
     path, _ = write_wrong(dataset, root)
     path.write_bytes(path.read_bytes()[:90] + b"\xff\xfe" + path.read_bytes()[90:])
-    with pytest.raises(ValueError, match=rf"{re.escape(str(path))} is no UTF-8 text \(byte 90\); save it as UTF-8"):
+    with pytest.raises(ValueError, match=rf"{re.escape(str(path))} is not UTF-8 text \(byte 90\); save it as UTF-8"):
         read_index(dataset, root, "train")
 
 

@@ -372,7 +372,7 @@ class TestIndex:
             (lambda index: index["splits"]["train"]["labels"].__setitem__(0, 2), "its labels lie from 0 to 2"),
             (
                 lambda index: index["splits"]["train"]["shards"][0].update(name="../secret.tar"),
-                "'../secret.tar' is no name of a shard",
+                "'../secret.tar' is not a name of a shard",
             ),
             (lambda index: index["splits"]["train"]["shards"][0].update(videos=7), "has 7 videos, but numbers for 3"),
             (
@@ -393,8 +393,8 @@ class TestIndex:
                 "'numbers' holds more than",
             ),
             (lambda index: index.update(class_names=["a", 2]), "'class_names' holds more than texts"),
-            (lambda index: index.update(reversal_pairs=[[0, 9]]), "its reversal_pairs are no pairs of labels below 2"),
-            (lambda index: index.update(reversal_pairs=[[0]]), "its reversal_pairs are no pairs of labels below 2"),
+            (lambda index: index.update(reversal_pairs=[[0, 9]]), "its reversal_pairs are not pairs of labels below 2"),
+            (lambda index: index.update(reversal_pairs=[[0]]), "its reversal_pairs are not pairs of labels below 2"),
             (lambda index: index.update(notes="abc"), "'notes' is a str, a list was expected"),
             (lambda index: index.update(named=1), "'named' is a int, a bool was expected"),
             (lambda index: index.update(splits=[]), "split 'train' was asked for; there are none"),

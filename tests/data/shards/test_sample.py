@@ -84,7 +84,7 @@ class TestVideoFiles:
     def test_that_are_playlists_open_nothing_else(self, video, tmp_path):
         path = tmp_path / "list.m3u8"
         path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{video('b_frames.mp4')}\n#EXT-X-ENDLIST\n")
-        assert "it is no video" in reason(packed(index_of(path)))
+        assert "it is not a video" in reason(packed(index_of(path)))
 
     def test_that_are_missing_say_so(self, tmp_path):
         members, why = pack(index_of(tmp_path / "gone.mp4"), 0)

@@ -124,12 +124,12 @@ class TestFilesThatStandInForOthers:
                 }[kind]
             )
         for read in (VideoReader, FrameStream, lambda path: VideoFile(path, path.read_bytes())):
-            with pytest.raises(DecodeError, match="it is no video"):
+            with pytest.raises(DecodeError, match="it is not a video"):
                 read(path)
 
     def test_a_playlist_is_called_one(self, tmp_path):
         (tmp_path / "clip.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
-        with pytest.raises(DecodeError, match="no video but a playlist or a list of other files; name the videos"):
+        with pytest.raises(DecodeError, match="not a video but a playlist or a list of other files; name the videos"):
             VideoReader(tmp_path / "clip.mp4")
 
     @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def trained(damaged):
 
 
 def check_nothing_is_lost_or_replaced(batches, paths, never_videos):
-    """Every file gives a clip of its own or is reported, with a reason; what is no video is reported."""
+    """Every file gives a clip of its own or is reported, with a reason; what is not a video is reported."""
     given = torch.cat([batch.index for batch in batches]).tolist()
     reported = [unreadable.index for batch in batches for unreadable in batch.unreadable]
     assert sorted(given + reported) == list(range(len(paths)))

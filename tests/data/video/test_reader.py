@@ -133,8 +133,8 @@ class TestDamagedFiles:
         ("name", "content", "reason"),
         [
             ("empty.mp4", b"", r"the file is empty \(0 bytes\); copy or download it again"),
-            ("words.mp4", b"no video\n" * 200, "it is no video, or damaged from the start"),
-            ("words.txt", b"no video\n" * 200, "it is no video, or of a kind that is not accepted"),
+            ("words.mp4", b"no video\n" * 200, "it is not a video, or damaged from the start"),
+            ("words.txt", b"no video\n" * 200, "it is not a video, or of a kind that is not accepted"),
         ],
     )
     def test_that_are_no_videos(self, name, content, reason, tmp_path):

@@ -82,7 +82,7 @@ def test_an_error_ends_all_processes_and_is_said(model_folder, tiny_motion, tmp_
     codes, said, folder = validated(2, tmp_path, *argv)
     assert 2 in codes  # the others end by it, or by the same error
     assert set(codes) <= {1, 2}
-    assert any("is no folder" in text for text in said)
+    assert any("is not a folder" in text for text in said)
     assert not folder.exists()
 
 

@@ -26,7 +26,7 @@ CLIPS = Path(__file__).parents[4] / "shared" / "clips"
 
 @pytest.fixture
 def videos(tmp_path):
-    """A folder with three videos of 3 seconds, one of them in a folder below, and a file that is no video."""
+    """A folder with three videos of 3 seconds, one of them in a folder below, and a file that is not a video."""
     folder = tmp_path / "videos"
     (folder / "deep").mkdir(parents=True)
     rng = np.random.default_rng(0)

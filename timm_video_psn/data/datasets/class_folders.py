@@ -44,7 +44,7 @@ def read_folder(data_dir: str | os.PathLike[str] | None, split: str) -> VideoInd
         raise ValueError("the data set 'folder' needs data_dir (--data-dir): name the folder of the data set")
     root = Path(data_dir)
     if not root.is_dir():
-        raise FileNotFoundError(f"data_dir={root} is no folder; name the folder that holds {_LAYOUT}")
+        raise FileNotFoundError(f"data_dir={root} is not a folder; name the folder that holds {_LAYOUT}")
     shared = not _has_split_folders(root, split)
     if not shared and (root / "train").is_dir():
         _check_same_classes(root)
@@ -58,7 +58,7 @@ def read_folder(data_dir: str | os.PathLike[str] | None, split: str) -> VideoInd
             ignored += walk.ignored
             repeated += walk.repeated
     _check_none_empty(top, videos, ignored)
-    notes = [f"files that are no videos are not used: {endings_in_words(ignored)} in {top}"] if ignored else []
+    notes = [f"files that are not videos are not used: {endings_in_words(ignored)} in {top}"] if ignored else []
     notes += [f"links to folders above them are not followed: {first_names(repeated, 3)}"] if repeated else []
     return VideoIndex(
         paths=PathTable.from_paths(path for paths in videos.values() for path in paths),

@@ -40,7 +40,7 @@ def read_diving48(data_dir: Path | None, split: str, files: Mapping[str, Path]) 
       the 48 dives in label order. In the folder itself, in `annotations/` or in `labels/`. Where both versions lie,
       V2 is read, since V1 has wrong labels; `--train-list` and `--val-list` choose otherwise.
     - videos: `rgb/<vid_name>.mp4`; also in `videos/` or any other folder, or as frame folders in `rawframes/` or
-      `frames/`. They are cut already: end_frame is no reliable length, and is not used.
+      `frames/`. They are cut already: end_frame is not a reliable length, and is not used.
 
     The version is told by the number of videos where it is an official one, else by the name of the file; it is in
     `VideoIndex.version` and in the notes, because results on the two cannot be compared. The labels come from the file;
@@ -120,5 +120,5 @@ def _item_error(item: Any, num_classes: int) -> str:
         return "an object with a vid_name was expected"
     label = item.get("label")
     if type(label) is not int or not 0 <= label < num_classes:
-        return f"video {video}: label {label!r} is no whole number from 0 to {num_classes - 1}"
+        return f"video {video}: label {label!r} is not a whole number from 0 to {num_classes - 1}"
     return ""

@@ -162,11 +162,11 @@ def _take(rows: _Rows, row: Mapping[str, str | None], line: int, labelled: bool)
     """Adds a row; returns what is wrong with it, or nothing."""
     video, name = row.get("youtube_id") or "", plain_name((row.get("label") or "").strip().strip('"'))
     if len(video) != 11:
-        return f"{video!r} is no YouTube id of 11 characters"
+        return f"{video!r} is not a YouTube id of 11 characters"
     try:
         start, end = (round(float(row.get(key) or "")) for key in ("time_start", "time_end"))
     except (ValueError, OverflowError):
-        return f"times {row.get('time_start')!r} and {row.get('time_end')!r} are no numbers"
+        return f"times {row.get('time_start')!r} and {row.get('time_end')!r} are not numbers"
     if labelled and not name:
         return f"video {video} has no label"
     rows.ids.append(video)

@@ -42,8 +42,8 @@ def flip_label_map(class_names: Sequence[str]) -> np.ndarray:
     """Label of each class after mirroring, read off the class names alone.
 
     Lists of the same classes come in different orders, so that a table of label numbers for one list corrupts labels of
-    another. A class whose mirrored name is no class gets -1: its videos must not be mirrored. It keeps its label if it
-    says "right" only as in "right out", which is no side.
+    another. A class whose mirrored name is not a class gets -1: its videos must not be mirrored. It keeps its label if
+    it says "right" only as in "right out", which is no side.
 
     Args:
         class_names: names in label order.

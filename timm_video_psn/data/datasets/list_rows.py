@@ -261,5 +261,5 @@ def _number(text: str) -> int:
     except ValueError:
         raise ValueError(_no_number(text)) from None
     if not value.is_integer():  # nor infinite
-        raise ValueError(f"{text!r} is no whole number")
+        raise ValueError(f"{text!r} is not a whole number")
     return int(value)

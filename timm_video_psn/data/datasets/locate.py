@@ -22,7 +22,7 @@ class FoundVideos(NamedTuple):
     """What a walk has found; paths begin in its root and are parted by slashes."""
 
     paths: list[str]  # video files and folders of frames
-    ignored: Counter[str]  # files that are no videos, by ending
+    ignored: Counter[str]  # files that are not videos, by ending
     repeated: list[str]  # links to folders that the walk had been in, or that it lies in
 
 

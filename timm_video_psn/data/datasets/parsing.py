@@ -63,7 +63,7 @@ def data_folder(data_dir: Path | None, files: Mapping[str, Path], what: str) -> 
     if data_dir is None:
         raise ValueError(f"{what} was asked for without --data-dir; name the folder of the data set")
     if not data_dir.is_dir():
-        raise FileNotFoundError(f"data_dir={data_dir} is no folder; name the folder of {what}")
+        raise FileNotFoundError(f"data_dir={data_dir} is not a folder; name the folder of {what}")
     return data_dir
 
 
@@ -116,7 +116,7 @@ def text_encoding(path: Path) -> str:
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if b"\0" in start:
-        raise ValueError(f"{path} is no UTF-8 text (byte {start.index(0)} is 0); save it as UTF-8")
+        raise ValueError(f"{path} is not UTF-8 text (byte {start.index(0)} is 0); save it as UTF-8")
     return "utf-8-sig"
 
 
@@ -124,14 +124,14 @@ def read_text(path: Path) -> str:
     """Content of a text file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
     Raises:
-        ValueError: it is no text.
+        ValueError: it is not text.
     """
     encoding = text_encoding(path)
     try:
         return path.read_text(encoding=encoding)
     except UnicodeDecodeError as error:
         name = "UTF-16" if encoding == "utf-16" else "UTF-8"
-        raise ValueError(f"{path} is no {name} text (byte {error.start}); save it as UTF-8") from error
+        raise ValueError(f"{path} is not {name} text (byte {error.start}); save it as UTF-8") from error
 
 
 class NamesFile(NamedTuple):

@@ -156,7 +156,7 @@ def plain_template(template: str) -> str:
 def _labels(
     path: Path, rows: _Rows, class_names: Sequence[str], named_in: Path, official_json: bool
 ) -> np.ndarray[Any, Any]:
-    """Labels by name, -1 without a template; a template that is no class is an error."""
+    """Labels by name, -1 without a template; a template that is not a class is an error."""
     label_of = {name: label for label, name in enumerate(class_names)} | {"": -1}
     wrong = {
         number: unknown_name(name, class_names, named_in)

@@ -180,7 +180,7 @@ def _from_json(index: Mapping[str, Any], split: Mapping[str, Any], location: str
         raise ValueError(f"its labels lie from {labels.min()} to {labels.max()}, but there are {len(written)} classes")
     pairs = [_numbers({"reversal_pairs": pair}, "reversal_pairs") for pair in _typed(index, "reversal_pairs", list)]
     if any(len(pair) != 2 or pair.max() >= len(written) for pair in pairs):
-        raise ValueError(f"its reversal_pairs are no pairs of labels below {len(written)}")
+        raise ValueError(f"its reversal_pairs are not pairs of labels below {len(written)}")
     return ShardedIndex(
         paths=paths,
         labels=labels,
@@ -203,7 +203,7 @@ def _from_json(index: Mapping[str, Any], split: Mapping[str, Any], location: str
 def _shard(entry: Any) -> Shard:
     name = _typed(entry, "name", str)
     if not _SHARD_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a shard; accepted are names like train-000000.tar")
+        raise ValueError(f"{name!r} is not a name of a shard; accepted are names like train-000000.tar")
     numbers = _numbers(entry, "numbers")
     if len(numbers) != entry["videos"]:
         raise ValueError(f"{name} has {entry['videos']} videos, but numbers for {len(numbers)}")

@@ -127,7 +127,7 @@ def _description(content: bytes) -> dict[str, Any]:
     first, length = about.get("part", (0, 0))
     missing, frames = about.get("missing"), about.get("frames")
     if missing is not None and not isinstance(missing, str):
-        raise TypeError("its reason is no text")
+        raise TypeError("its reason is not text")
     return {
         "index": _number(about["index"]),
         "path": about.get("path"),
@@ -141,7 +141,7 @@ def _description(content: bytes) -> dict[str, Any]:
 def _number(value: Any, least: int = 0) -> int:
     """A whole number that arrays can hold."""
     if type(value) is not int or not least <= value <= _MOST:
-        raise ValueError(f"{str(value)[:40]!r} is no number from {least} to {_MOST:,}")
+        raise ValueError(f"{str(value)[:40]!r} is not a number from {least} to {_MOST:,}")
     return value
 
 

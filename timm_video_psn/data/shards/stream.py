@@ -152,7 +152,7 @@ def _members(stream: BinaryIO, num_bytes: int) -> Iterator[tuple[str, str, bytes
         info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         num_bytes -= tarfile.BLOCKSIZE
         if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-            raise ValueError(f"it holds {printable(info.name)}, which is no plain file; write the shard again")
+            raise ValueError(f"it holds {printable(info.name)}, which is not a plain file; write the shard again")
         if not 0 <= info.size <= num_bytes:
             raise ValueError(f"{printable(info.name)} claims {info.size:,} bytes, more than the shard holds")
         content = _exactly(stream, info.size)

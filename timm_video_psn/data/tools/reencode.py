@@ -42,7 +42,7 @@ def pairs_below(source: Path, target: Path, rename: Callable[[Path], Path]) -> l
         ValueError: It holds no videos, one folder lies in the other, or two videos would become one.
     """
     if not source.is_dir():
-        raise FileNotFoundError(f"{source} is no folder; name the folder that holds the videos")
+        raise FileNotFoundError(f"{source} is not a folder; name the folder that holds the videos")
     here, there = source.resolve(), target.resolve()
     if here == there or here in there.parents or there in here.parents:
         raise ValueError(f"the copies ({target}) would lie among the originals ({source}); name a folder elsewhere")

@@ -45,7 +45,7 @@ VIDEO_FORMATS = (
 _LISTS = (b"ffconcat", b"#EXTM3U", b"<MPD", b"v=0", b"[playlist]", b"<?xml")  # what playlists and lists begin with
 _NO_VIDEOS = Disposition.attached_pic | Disposition.timed_thumbnails
 _IMPAIRED = Disposition.hearing_impaired | Disposition.visual_impaired
-_ENOUGH_FRAMES = 5  # a stream of as many frames is no still picture; FFmpeg's own number
+_ENOUGH_FRAMES = 5  # a stream of as many frames is not a still picture; FFmpeg's own number
 _PROBED_PACKETS = 2000  # that are read for it
 
 
@@ -66,7 +66,7 @@ def open_video(path: Path, content: bytes | None = None, max_pixels: int = 0) ->
         max_pixels: largest frame that the decoder accepts; 0 for FFmpeg's own limit.
 
     Raises:
-        DecodeError: The file is no video.
+        DecodeError: The file is not a video.
     """
     if (path.stat().st_size if content is None else len(content)) == 0:
         raise DecodeError(path, "the file is empty (0 bytes); copy or download it again")
@@ -185,8 +185,8 @@ def _why_unreadable(path: Path, content: bytes | None, error: Exception) -> str:
     if overhang := missing_bytes(path, content).size:
         return f"it is cut short by {overhang:,} bytes; copy or download it again"
     if isinstance(error, av.ArgumentError):  # FFmpeg's answer to a format that is not allowed
-        return "it is no video, or of a kind that is not accepted; re-encode it, for example as mp4"
-    return f"it is no video, or damaged from the start ({short_message(error)})"
+        return "it is not a video, or of a kind that is not accepted; re-encode it, for example as mp4"
+    return f"it is not a video, or damaged from the start ({short_message(error)})"
 
 
 def _what_is_wrong(content: bytes | mmap.mmap) -> str:
@@ -194,5 +194,5 @@ def _what_is_wrong(content: bytes | mmap.mmap) -> str:
     if content[4:8] == b"ftyp" and content.find(b"moov") < 0:
         return "its table of contents (mp4 'moov') is missing: the file was cut short; copy or download it again"
     if content[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_LISTS):
-        return "it is no video but a playlist or a list of other files; name the videos themselves"
+        return "it is not a video but a playlist or a list of other files; name the videos themselves"
     return ""

@@ -65,10 +65,10 @@ class PacketTable:
     def from_marks(cls, marks: Sequence[PacketMark], pictures: Sequence[Picture], held_back: int) -> PacketTable | None:
         """Builds the table, or returns None if the packets do not tell the frames of the video.
 
-        They do not if a time stamp is missing or occurs twice, if the first packet is no key frame, if frames are shown
-        before it (a decoder drops them: their references were cut away), if the format changes on the way, if the times
-        contradict the order in which a decoder gives the frames, or if the decoder holds back fewer frames than that
-        order needs and so loses some.
+        They do not if a time stamp is missing or occurs twice, if the first packet is not a key frame, if frames are
+        shown before it (a decoder drops them: their references were cut away), if the format changes on the way, if the
+        times contradict the order in which a decoder gives the frames, or if the decoder holds back fewer frames than
+        that order needs and so loses some.
 
         Args:
             marks: all packets, in file order.

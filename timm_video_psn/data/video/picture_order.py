@@ -120,7 +120,7 @@ class _NalStream:
         while place + size < len(packet):
             end = place + size + int.from_bytes(packet[place : place + size], "big")
             if end > len(packet) or end == place + size:
-                raise UnknownOrder("a packet is no row of units")
+                raise UnknownOrder("a packet is not a row of units")
             yield packet[place + size : end]
             place = end
 

@@ -60,7 +60,7 @@ class VideoFile:
         max_pixels: most pixels that the frames of one `read` may have together.
 
     Raises:
-        DecodeError: The file is no video, or damaged, or its frames are too large.
+        DecodeError: The file is not a video, or damaged, or its frames are too large.
     """
 
     def __init__(self, path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXELS) -> None:

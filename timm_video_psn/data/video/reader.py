@@ -212,13 +212,13 @@ def _open_source(path: Path, decoder: Decoder, max_pixels: int) -> FrameSource:
 
 
 def check_is_file(path: Path) -> None:
-    """Raises where a path is no file, but a pipe or a device, from which reading might never return.
+    """Raises where a path is not a file, but a pipe or a device, from which reading might never return.
 
     Args:
         path: video.
 
     Raises:
-        DecodeError: It is no file, or the file system does not tell.
+        DecodeError: It is not a file, or the file system does not tell.
     """
     with in_plain_words(path, "it cannot be reached"):
         if path.exists() and not path.is_file():

@@ -52,7 +52,7 @@ class TorchcodecFile:
         max_pixels: most pixels that the frames of one `read` may have together.
 
     Raises:
-        DecodeError: The file is no video, or damaged, or its frames are too large.
+        DecodeError: The file is not a video, or damaged, or its frames are too large.
         ImportError: torchcodec is not there.
     """
 
