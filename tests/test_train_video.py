@@ -54,7 +54,7 @@ def test_a_killed_run_and_an_interrupted_one_resume_to_the_same_bits(train, tmp_
         elif process.returncode:  # it may have been done already
             assert process.returncode == 128 + number
             assert "saved" in error
-            assert "--resume auto goes on" in error
+            assert "--resume auto resumes" in error
         subprocess.run(train(name, "--resume", "auto"), check=True, capture_output=True)
         resumed = load_checkpoint(tmp_path / name / "last.pt")
         assert all(torch.equal(whole["model"][key], resumed["model"][key]) for key in whole["model"])

@@ -25,7 +25,7 @@ def train(argv: Sequence[str] | None = None) -> int:
     """Trains a model; the work of train_video.py.
 
     Args:
-        argv: arguments; None for those of the process.
+        argv: arguments; None for the arguments of the process.
 
     Returns:
         The exit code: 0, 2 for an error, 128 + n when signal n stopped the run.
@@ -49,7 +49,7 @@ def validate(argv: Sequence[str] | None = None) -> int:
     """Tests a model, or works on score files; the work of validate_video.py.
 
     Args:
-        argv: arguments; None for those of the process.
+        argv: arguments; None for the arguments of the process.
 
     Returns:
         The exit code: 0, or 2 for an error.
@@ -79,7 +79,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
     """Labels videos; the work of predict_video.py.
 
     Args:
-        argv: arguments; None for those of the process.
+        argv: arguments; None for the arguments of the process.
 
     Returns:
         The exit code: 0, 1 where some of several inputs could not be read, or 2 for an error.

@@ -25,7 +25,7 @@ _AHEAD = 16  # items for each process that are handed out before the first resul
 def in_parallel(work: Callable[[Any], Any], items: Sequence[Any], workers: int, what: str) -> Iterator[Any]:
     """Results in the order of the items, with a progress bar on a terminal.
 
-    Where this is broken off, by Ctrl-C or an error, the processes end within their item, whose `finally` clauses run.
+    After Ctrl-C or an error, the processes stop within their item and run its `finally` clauses.
 
     Args:
         work: function applied to each item; it and the items are sent to other processes.

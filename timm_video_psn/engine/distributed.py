@@ -102,7 +102,7 @@ def process_group(device: str) -> Iterator[None]:
         if first and not lost:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        text = f"another process of this run is gone without a word: killed, or out of memory? ({reason})"
+        text = f"another process of this run disappeared: killed, or out of memory? ({reason})"
         raise OtherProcessFailed(text if first else "") from error
     dist.destroy_process_group()
 

@@ -24,7 +24,7 @@ class ViewScorer:
     Args:
         model: a video model; it is left in evaluation mode.
         precision: device, autocast and normalisation.
-        views_per_step: views that the model sees at once; None for 16, halved whenever the GPU's memory does not do.
+        views_per_step: number of views per batch; None for 16, halved whenever the GPU runs out of memory.
     """
 
     def __init__(self, model: nn.Module, precision: Precision, views_per_step: int | None = None):
@@ -74,7 +74,7 @@ class ViewScorer:
             ) from None
         self.views_per_step //= 2
         torch.cuda.empty_cache()
-        _logger.info("memory    too small for so many views at once: goes on with %d", self.views_per_step)
+        _logger.info("memory    too small for this many views at once: continuing with %d", self.views_per_step)
 
 
 def fuse(logits: Floats, fusion: str) -> Floats:

@@ -83,7 +83,7 @@ def resolve(target: nn.Module, name: str, where: Where) -> tuple[str, nn.Module]
         name, target = f"{name}.{step}", target.get_submodule(step)
     if type(target).forward in (nn.Module.forward, nn.Sequential.forward):  # ModuleList, ModuleDict, empty Sequential
         raise ValueError(
-            f"cannot attach to {name}: a {type(target).__name__} like this is never called itself; "
+            f"cannot attach to {name}: a {type(target).__name__} like this is never called; "
             f"name one of its children, as {name}.*"
         )
     return name, target

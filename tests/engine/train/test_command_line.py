@@ -78,9 +78,9 @@ def test_help_needs_no_torch():
 )
 def test_numbers_that_would_spoil_a_run_are_refused(flag, value, accepted, capsys, tmp_path):
     assert f"{flag} {float(value):g}" in (said := fails_with(capsys, flag, value)).replace(".0 ", " ")
-    assert f"makes no sense; use {accepted}" in said
+    assert f"is out of range; use {accepted}" in said
     text = f"{flag.removeprefix('--')}: .nan" if value == "nan" else f"{flag.removeprefix('--')}: {value}"
-    assert f"makes no sense; use {accepted}" in fails_with(capsys, "--config", recipe(tmp_path, text))
+    assert f"is out of range; use {accepted}" in fails_with(capsys, "--config", recipe(tmp_path, text))
 
 
 def test_options_that_need_or_exclude_one_another_say_so(capsys, monkeypatch):

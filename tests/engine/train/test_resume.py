@@ -78,7 +78,7 @@ def test_a_process_that_is_asked_to_stop_stops_all_of_them_after_the_same_update
     wait_for_saves(run, options.output / name / "last.pt", 2)
     run.members[-1].terminate()
     assert run.wait() == [128 + signal.SIGTERM] * processes, run.said()
-    assert "--resume auto goes on" in run.said()
+    assert "--resume auto resumes" in run.said()
     run = train_in(processes, options.output / "log", options(processes, name))
     assert run.wait() == [0] * processes, run.said()
     assert_same_runs(whole, options.output / name)

@@ -39,7 +39,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits_with_other_workers(argu
     trainer_of([*arguments, "--experiment", "whole"]).fit()
     trainer = trainer_of(arguments)
     stop_at_step(trainer, 3)
-    with pytest.raises(Interrupted, match="--resume auto goes on"):
+    with pytest.raises(Interrupted, match="--resume auto resumes"):
         trainer.fit()
     state = load_checkpoint(tmp_path / "run" / "last.pt")
     assert (state["epoch"], state["step"]) == (0, 3)

@@ -80,7 +80,7 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_bits(arguments, tmp_
         name = f"stopped{stop_after}"
         trainer = trainer_of(options(name))
         stop_at_step(trainer, stop_after)
-        with pytest.raises(Interrupted, match="--resume auto goes on"):
+        with pytest.raises(Interrupted, match="--resume auto resumes"):
             trainer.fit()
         trainer_of(options(name, "--resume", "auto", "--workers", "1")).fit()
         whole, stopped = (load_checkpoint(tmp_path / run / "last.pt") for run in ("whole", name))

@@ -78,7 +78,7 @@ def prepare_motion(
     train_per_class: int = 128,
     val_per_class: int = 50,
 ) -> Path:
-    """Generates the motion data set unless it is there: `train/<class>/*.mp4` and `val/<class>/*.mp4`, 12 fps.
+    """Generates the motion data set unless it exists: `train/<class>/*.mp4` and `val/<class>/*.mp4`, 12 fps.
 
     The clips depend on `seed` alone. They appear under their name only when all are written, so that an interrupted
     generation leaves nothing that could be taken for the data set, and of two at once the first to finish counts.
@@ -137,7 +137,7 @@ def check_motion_folder(folder: Path, split: str, class_names: tuple[str, ...], 
         raise ValueError(
             f"{folder} is not the motion data set as it was generated: found {num_videos} {split} videos of "
             f"{len(class_names)} classes, version {marker.get('version')}; expected {expected} of "
-            f"{len(MOTION_CLASSES)}, version {_VERSION}; delete the folder, and it is generated anew"
+            f"{len(MOTION_CLASSES)}, version {_VERSION}; delete the folder to generate it again"
         )
 
 

@@ -267,7 +267,7 @@ class _Answers:
         print(f"{name}{span.start_sec:8.2f} - {span.end_sec:.2f} s  {classes}", flush=True)
 
     def error(self, path: str, error: DecodeError) -> None:
-        """An input that could not be read, or broke off; a single one is told of by the program's own error."""
+        """An input that could not be read to its end; for a single input, the command's own error says so."""
         if self.several:
             print(f"predict_video.py: {error}", file=sys.stderr)
         if self.options.json:

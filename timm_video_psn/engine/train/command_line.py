@@ -1,7 +1,7 @@
 """The command line of train_video.py: a flag for every option of the table, a recipe for their defaults.
 
-Order of precedence: the command line, then the recipe (`--recipe NAME` or FILE.yaml, else the one shipped for the data
-set), then the defaults of the table.
+Order of precedence: the command line, then the recipe (`--recipe NAME` or FILE.yaml, else the data set's), then the
+defaults of the table.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line and the recipe that it names.
 
     Args:
-        argv: Arguments; None takes those of the process.
+        argv: Arguments; None takes the arguments of the process.
 
     Returns:
         What is asked for, by option; None and `auto` stand where `resolve_options` decides. `config` is the recipe
@@ -122,7 +122,7 @@ def _check_ranges(parser: argparse.ArgumentParser, asked: argparse.Namespace) ->
         value, (_, (least, most)) = getattr(asked, name), _kind(option)
         if isinstance(value, (int, float)) and not least <= value <= most:
             accepted = f"{least} or more" if most == float("inf") else f"{least} to {most}"
-            parser.error(f"{_flag(name)} {value} makes no sense; use {accepted}")
+            parser.error(f"{_flag(name)} {value} is out of range; use {accepted}")
 
 
 def _leave_batch_open(parser: argparse.ArgumentParser, asked: argparse.Namespace, recipe: argparse.Namespace) -> None:

@@ -139,7 +139,7 @@ def create_parameter_groups(
         group = groups.setdefault(key, {"name": key[0], "params": [], "weight_decay": decay, "lr_scale": scale})
         group["params"].append(parameter)
     if not groups:
-        raise ValueError(f"{type(model).__name__} has no trainable parameter; unfreeze what shall be trained")
+        raise ValueError(f"{type(model).__name__} has no trainable parameter; unfreeze the layers to train")
     check_coverage(model, groups.values())
     return list(groups.values())
 

@@ -67,15 +67,15 @@ class TrainOptions:
     config: str | None = _option(
         "recipe",
         None,
-        "Recipe, which gives the options other defaults: a name or a YAML file (default: the data set's)",
+        "Recipe with other defaults for the options: a name or a YAML file (default: the data set's)",
         flags=("--recipe", "--config"),
         metavar="NAME|FILE",
     )
 
     dataset: str = _data("folder", f"Data set: {', '.join(DATASETS)}")
-    data_dir: str | None = _data(None, "Folder of the data set; motion: made if it does not exist; shards: or a URL")
-    train_list: str | None = _data(None, "Training annotations, where the reader does not look for them")
-    val_list: str | None = _data(None, "Validation annotations, where the reader does not look for them")
+    data_dir: str | None = _data(None, "Folder of the data set; shards: or a URL; motion: generated if missing")
+    train_list: str | None = _data(None, "Training annotations, if they lie elsewhere")
+    val_list: str | None = _data(None, "Validation annotations, if they lie elsewhere")
     num_frames: Positive = _data(None, "Frames of a clip (default: the model's own)")
     sampling: Literal["segments", "tsm", "dense", "uniform"] = _data(
         "segments",
@@ -88,16 +88,16 @@ class TrainOptions:
     scale: Pair | None = _data(None, "Area of --crop resized, shares of the frame (default: 0.08 1)", metavar=_MIN_MAX)
     ratio: Pair | None = _data(None, "Width / height of --crop resized (default: 3/4 4/3)", metavar=_MIN_MAX)
     interpolation: Literal["bilinear", "bicubic"] = _data("bilinear", "Filter that resizes frames")
-    mean: Triple = _data(None, "Mean colour, which is subtracted (default: the model's own)", metavar=_RGB)
-    std: Triple = _data(None, "Deviation, which is divided by (default: the model's own)", metavar=_RGB)
+    mean: Triple = _data(None, "Mean colour for normalisation (default: the model's own)", metavar=_RGB)
+    std: Triple = _data(None, "Standard deviation for normalisation (default: the model's own)", metavar=_RGB)
     hflip: Share = _data(0.5, "Probability of mirroring a clip; labels of left and right are swapped")
     color_jitter: NotNegative = _data(0.0, "Strength of random brightness, contrast and saturation; 0: none")
-    aa: str | None = _data(None, "timm's augmentation policy, as rand-m9-n2-mstd0.5-inc1; the same for all frames")
+    aa: str | None = _data(None, "Policy of timm, the same for all frames, for example rand-m9-n2-mstd0.5-inc1")
     mixup: float = _data(0.0, "Alpha of mixup, which blends pairs of clips; 0: none")
     cutmix: float = _data(0.0, "Alpha of cutmix, which puts a box of another clip into all frames; 0: none")
     cutmix_minmax: Pair | None = _data(None, "Sides of the box as shares of the frame, without alpha", metavar=_MIN_MAX)
     mixup_prob: float = _data(1.0, "Share of batches that are mixed")
-    mixup_switch_prob: float = _data(0.5, "Share of cutmix where mixup is asked for, too")
+    mixup_switch_prob: float = _data(0.5, "Share of cutmix if both are on")
     decoder: Literal["auto", "pyav", "torchcodec"] = _data("auto", "Decoder of video files; auto is pyav")
     workers: Count = _data(_WORKERS, "Processes that decode; 0: the training process", flags=("--workers", "-j"))
     max_unreadable: Share = _data(0.1, "Share of unreadable videos above which the run ends")
@@ -106,12 +106,12 @@ class TrainOptions:
     pretrained: bool = _model(False, "Start from pretrained weights")
     initial_checkpoint: str | None = _model(None, "Start from the weights of a best/model.safetensors or last.pt")
     backbone_checkpoint: str | None = _model(None, "Start the backbone from the image weights of a local file")
-    num_classes: int | None = _model(None, "Classes, to be checked against the data set")
+    num_classes: int | None = _model(None, "Number of classes, checked against the data set")
     drop: Share = _model(0.3, "Dropout before the classifier")
     drop_path: Share | None = _model(None, "Drop rate of the residual paths (default: the backbone's own)")
-    grad_checkpointing: bool = _model(False, "Compute activations again in the backward pass: less memory, more time")
+    grad_checkpointing: bool = _model(False, "Recompute activations in the backward pass: less memory, more time")
     freeze_bn: bool = _model(False, "Freeze the backbone's batch norms; temporal modules' norms learn")
-    partial_bn: bool = _model(False, "Freeze the backbone's batch norms but the first, as TSN")
+    partial_bn: bool = _model(False, "Freeze all batch norms of the backbone except the first, as TSN")
     model_kwargs: dict[str, Any] = _model({}, "Further arguments of the model")
     temporal_kwargs: dict[str, Any] = _model({}, "")  # of a recipe alone: arguments by temporal module
     model_ema: bool = _model(False, "Keep a moving average of the weights (EMA), and evaluate it")
@@ -136,48 +136,48 @@ class TrainOptions:
     opt_betas: tuple[float, ...] | None = _optimizer(None, "Betas of the optimizer (default: its own)")
     momentum: float = _optimizer(0.9, "Momentum, for optimizers that have one")
     weight_decay: NotNegative = _optimizer(5e-4, "Weight decay; norms, biases and the fusion matrix are exempt")
-    decay_fusion: bool = _optimizer(False, "Decay the fusion matrix, too; this works against Eq. 2")
-    layer_decay: Share | None = _optimizer(None, "Factor of the learning rate from layer to layer, output to input")
+    decay_fusion: bool = _optimizer(False, "Apply weight decay to the fusion matrix; this works against Eq. 2")
+    layer_decay: Share | None = _optimizer(None, "Learning rate decay per layer, from output to input")
     temporal_lr_mult: NotNegative = _optimizer(1.0, "Learning rate multiplier for temporal modules")
     head_lr_mult: NotNegative = _optimizer(1.0, "Learning rate multiplier for the classifier (TSM: 5)")
     bias_lr_mult: NotNegative = _optimizer(1.0, "Learning rate multiplier for biases outside norms (TSM: 2)")
-    clip_grad: NotNegative = _optimizer(20.0, "Largest gradient; 0: no limit")
-    clip_mode: Literal["norm", "value", "agc"] = _optimizer("norm", "Measure that --clip-grad limits, as in timm")
+    clip_grad: NotNegative = _optimizer(20.0, "Limit of gradient clipping; 0: no limit")
+    clip_mode: Literal["norm", "value", "agc"] = _optimizer("norm", "Mode of gradient clipping, as in timm")
 
     epochs: Positive = _schedule(80, "Passes over the training videos")
     sched: Literal["multistep", "cosine", "tanh", "step", "poly", "constant", "none"] = _schedule(
         "multistep", "Schedule of the learning rate"
     )
-    decay_milestones: tuple[int, ...] = _schedule((50, 60, 70), "Epochs of the decays of multistep")
-    decay_epochs: NotNegative | None = _schedule(None, "Epochs from one decay of step to the next")
-    decay_rate: float = _schedule(0.1, "Factor of each decay; power of poly")
-    warmup_epochs: NotNegative = _schedule(0.0, "Epochs of a linear rise to the learning rate")
-    warmup_lr: NotNegative = _schedule(1e-5, "Learning rate at the start of that rise")
+    decay_milestones: tuple[int, ...] = _schedule((50, 60, 70), "Epochs at which multistep decays")
+    decay_epochs: NotNegative | None = _schedule(None, "Epochs between the decays of step")
+    decay_rate: float = _schedule(0.1, "Decay factor; for poly, the power")
+    warmup_epochs: NotNegative = _schedule(0.0, "Epochs of linear warm-up")
+    warmup_lr: NotNegative = _schedule(1e-5, "Learning rate at the start of the warm-up")
     min_lr: NotNegative = _schedule(0.0, "Learning rate at the end of the schedule")
 
     val_interval: Positive = _run(1, "Validate after every N-th epoch and after the last")
     batch_size: Positive = _run(
         PAPERS_BATCH,
-        "Clips of a step in each process; auto: as many as fit, in as many steps as keep the recipe's update",
+        "Batch size per process; auto: as many clips as fit, with gradient accumulation up to the recipe's update",
         flags=("--batch-size", "-b"),
         metavar="N|auto",
         parse=_number_or_auto,
     )
-    grad_accum_steps: Positive = _run(1, "Steps of an update; their gradients are added up")
+    grad_accum_steps: Positive = _run(1, "Batches per update, whose gradients are accumulated")
     device: str = _run("auto", "Device to train on: cpu, cuda, cuda:1; auto: a GPU if there is one")
     amp: bool = _run(False, "Train in mixed precision (autocast)")
-    amp_dtype: Literal["float16", "bfloat16"] = _run("float16", "Numbers of autocast")
-    channels_last: bool = _run(True, "Keep channels last in memory")
+    amp_dtype: Literal["float16", "bfloat16"] = _run("float16", "Data type of autocast")
+    channels_last: bool = _run(True, "Use the channels_last memory format")
     torchcompile: bool = _run(False, "Compile the model")
     seed: int = _run(42, "Seed of weights, order, crops and dropout")
     output: str = _run("output", "Folder of all runs", metavar="DIR")
     experiment: str | None = _run(None, "Folder of this run within it (default: MODEL-DATASET)")
     log: tuple[Literal["tensorboard", "wandb"], ...] = _run((), "Loggers beside summary.csv")
-    debug: bool = _run(False, "Show where an error came from")
+    debug: bool = _run(False, "Show the traceback of an error")
     resume: str | None = _run(None, "Resume from a checkpoint; auto: this run, if it has begun", metavar="auto|FILE")
-    checkpoint_interval: Count = _run(0, "Save after every N-th update, too; 0: after epochs and on a signal to stop")
+    checkpoint_interval: Count = _run(0, "Also save after every N-th update; 0: only after epochs and on signals")
     checkpoint_hist: Positive = _run(1, "Checkpoints to keep: last.pt, and from 2 on the last N in checkpoints/")
-    best_hist: Positive = _run(1, "Models to keep: best/, and from 2 on those of the N best epochs in best-epochs/")
+    best_hist: Positive = _run(1, "Models to keep: best/, and from 2 on the N best epochs in best-epochs/")
     sync_bn: bool = _run(False, "Synchronise batch norms across processes; GPUs only")
 
     left_to_model: tuple[str, ...] = ()  # no flag: options that have the model's own values

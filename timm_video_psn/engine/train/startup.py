@@ -57,7 +57,7 @@ def _introduce_data(run: Run) -> None:
         )
     left_out = len(train.labels) - len(run.loaders.order) * options.batch_size * world_size()
     if left_out > 0:
-        _logger.info(f"          whole batches only: each epoch leaves out {left_out} training videos, drawn anew")
+        _logger.info(f"          whole batches only: each epoch leaves out {left_out} training videos at random")
 
 
 def _notes(train: VideoIndex, val: VideoIndex) -> list[str]:

@@ -261,7 +261,7 @@ class Trainer:
         raise Interrupted(
             number,
             f"stopped in epoch {self.epoch + 1} after {self.step} of {len(self.run.loaders.train)} batches; saved "
-            f"{self.run.folder.last}; the same command with --resume auto goes on",
+            f"{self.run.folder.last}; the same command with --resume auto resumes",
         )
 
     @property
