@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        argv: its name and arguments; None for those of the process.
+        argv: name and arguments of the command; None for the arguments of the process.
 
     Returns:
         The command's exit code; 2 where there is no such command.

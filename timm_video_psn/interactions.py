@@ -170,7 +170,7 @@ def path_flows(synthesizer: ActionPerceptronSynthesizer, x: Tensor) -> Iterator[
     """What each T_ij adds to V, row by row.
 
     Args:
-        synthesizer: in evaluation mode.
+        synthesizer: synthesizer in evaluation mode.
         x: output X of its spatial bank, (B*T, C, H, W).
 
     Yields:

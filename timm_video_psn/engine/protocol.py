@@ -32,7 +32,7 @@ class Protocol:
         img_size: side of the squares, in pixels.
         short_side: short side of the frames that the squares are cut from, in pixels.
         sampling: choice of the frames; a name in `data.clips.sampling.TEST_SAMPLINGS`.
-        fusion: what is averaged, the views' `logits`, or of their `probabilities`.
+        fusion: quantity averaged over the views, `logits` or `probabilities`.
 
     Raises:
         ValueError: a value is out of its range, or the sampling has not so many clips.
@@ -157,7 +157,7 @@ def check_distinct(protocols: Sequence[Protocol]) -> None:
     """Raise for a protocol that is asked for twice.
 
     Args:
-        protocols: all of them.
+        protocols: all protocols.
 
     Raises:
         ValueError: two are the same.

@@ -82,7 +82,7 @@ def fuse(logits: Floats, fusion: str) -> Floats:
 
     Args:
         logits: logits of the views of a protocol, (views, K).
-        fusion: what is averaged, the `logits` or of the `probabilities`.
+        fusion: quantity averaged over the views, `logits` or `probabilities`.
     """
     values = torch.from_numpy(logits).double()
     if fusion == "probabilities":

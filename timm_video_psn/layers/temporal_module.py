@@ -79,7 +79,7 @@ class TemporalModule(nn.Module):
         Args:
             old: the convolution, and for `replace_conv2_norm_act` the norm and the activation after it.
             num_frames: frames T of a clip.
-            position: their block.
+            position: position of their block.
             **settings: settings of the class.
 
         Raises:

@@ -92,8 +92,8 @@ class EachItem(nn.Module):
     """Temporal modules for items of a tuple or list that a backbone passes on; the other items pass by.
 
     Args:
-        modules: one for each of the items.
-        items: their places in the tuple.
+        modules: one module for each of the items.
+        items: positions of the items in the tuple.
 
     Shape:
         x: a tuple or list of tensors, as each of the modules takes them -> same
@@ -149,7 +149,7 @@ class View:
         kind: `NCHW` maps, `NHWC` maps or `NLC` tokens.
         prefix: number of class and register tokens before the map's tokens.
         order: the token at each place of the map, (H, W), if tokens do not run by rows.
-        items: where a tuple or list is passed on: (index, channels) of the items that get a module.
+        items: (index, channels) of the items that get a module, if a tuple or list is passed on.
         tail: number of the last channels, if the module is for them alone.
     """
 

@@ -84,7 +84,7 @@ def create_video_net(
         pretrained_cfg_overlay: entries that replace entries of the cfg.
         pretrained_model_args: the arguments that a saved model was built with, as timm found them beside its weights.
         weights_sha256: checksum of the video weights; None for the one in the `config.json` beside them.
-        cache_dir: where timm keeps what it downloads.
+        cache_dir: timm's download folder.
         **kwargs: arguments of `VideoNet`, and timm's for features: `features_only`, `out_indices` and `feature_cls`,
             which is `getter` (the default) or `list` for a list of maps (B, C_i, T, h_i, w_i), `dict` for a dict of
             them by level, and `fx` or `hook` for what timm finds in the graph or by hooks, the maps of folded frames.
@@ -209,7 +209,7 @@ def check_model_name(name: str) -> None:
     """Raise for a name that timm does not know, or knows as an image model.
 
     Args:
-        name: as given to `timm.create_model`.
+        name: name as given to `timm.create_model`.
     """
     if ":" in name:  # hf-hub: or local-dir: - its config.json names the architecture
         return

@@ -34,7 +34,7 @@ def create_backbone(
         temporal: name of the temporal module, whose settings an error lists.
         pretrained: load timm's weights.
         checkpoint: local file of image weights, loaded after the others; see `load_image_weights`.
-        cache_dir: where timm keeps what it downloads.
+        cache_dir: timm's download folder.
         **kwargs: arguments of the image model.
 
     Raises:

@@ -49,7 +49,7 @@ def find_published(name: str, manifest: Path | None = None) -> Published | None:
 
     Args:
         name: name of a registered model.
-        manifest: another than the package's.
+        manifest: path of a manifest; None for the package's.
 
     Raises:
         ValueError: the environment names no namespace, or the manifest's entry is not in its form.
@@ -69,7 +69,7 @@ def read_manifest(manifest: Path | None = None) -> dict[str, Published | None]:
     """All names that stand for video weights; None are those that nobody has published.
 
     Args:
-        manifest: another than the package's.
+        manifest: path of a manifest; None for the package's.
 
     Raises:
         ValueError: an entry is not in its form.
@@ -97,8 +97,8 @@ def saved_settings(name: str, published: Published, cache_dir: str | None) -> tu
 
     Args:
         name: the model that was asked for.
-        published: where its weights are.
-        cache_dir: where timm keeps what it downloads.
+        published: location of the weights.
+        cache_dir: timm's download folder.
 
     Returns:
         The cfg, with the class names, and the arguments that the model was built with.
@@ -159,7 +159,7 @@ def pin_weights(
     Args:
         cfg: a resolved cfg that has weights.
         overlay: entries of the cfg that the caller of `create_model` set; a pickle is accepted only if named there.
-        cache_dir: where timm keeps what it downloads.
+        cache_dir: timm's download folder.
         sha256: checksum of the weights, as the manifest lists it.
 
     Returns:

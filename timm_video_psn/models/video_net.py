@@ -55,7 +55,7 @@ class VideoNet(nn.Module):
         backbone_checkpoint: local file of image weights for the backbone, every name of which must fit.
         classifier_std: start the classifier from N(0, classifier_std), as TSM's and GST's official codes do with 0.001;
             None for timm's initialisation.
-        cache_dir: where timm keeps what it downloads.
+        cache_dir: timm's download folder.
         **kwargs: settings of the temporal module; all others go to the backbone (`num_classes`, `in_chans`,
             `global_pool`, `drop_rate`, `drop_path_rate`, ...).
 
@@ -271,7 +271,7 @@ class VideoNet(nn.Module):
         """Trade computation for memory in the backbone's blocks, synthesizers included.
 
         Args:
-            enable: on or off.
+            enable: whether gradient checkpointing is on.
         """
         self.backbone.set_grad_checkpointing(enable)
 

@@ -69,7 +69,7 @@ def resolve(target: nn.Module, name: str, where: Where) -> tuple[str, nn.Module]
 
     Args:
         target: the module named.
-        name: its dotted name.
+        name: dotted name of the module.
         where: `before` or `after`.
 
     Returns:

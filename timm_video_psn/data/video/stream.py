@@ -153,7 +153,7 @@ def is_live(source: str) -> bool:
     """Whether a source is a camera or a network stream, which is there only once and may have no end.
 
     Args:
-        source: as `FrameStream` takes it.
+        source: source, as for `FrameStream`.
     """
     return bool(_URL.match(source)) or (source.isdigit() and not Path(source).exists())
 

@@ -103,7 +103,7 @@ def slide(
         frames: frames in the order of their times.
         frame_sec: time that the last frame of the video is shown.
         window_sec: length of a window.
-        stride_sec: from the start of one to the start of the next.
+        stride_sec: time from the start of one window to the start of the next.
         keep_every: number of frames of which one is held.
     """
     held: deque[TimedFrame] = deque()

@@ -70,8 +70,8 @@ class TemporalAggregation(nn.Module):
         """Take over what applies of a convolution of all channels, its norm and its activation.
 
         Args:
-            conv: its weights from the channels of each subset to the same channels are copied.
-            norm: its numbers for the channels of each subset are copied.
+            conv: convolution whose weights within each subset of channels are copied.
+            norm: norm whose numbers for each subset of channels are copied.
             act: the activation, used as it is.
         """
         subset: Any
@@ -131,7 +131,7 @@ class BottleneckExcitationAggregation(TemporalModule):
         Args:
             old: convolution, norm and activation.
             num_frames: frames T of a clip.
-            position: their block.
+            position: position of their block.
             **settings: settings of the class.
 
         Raises:
