@@ -91,7 +91,7 @@ def _command(
 
 def _model(parser: argparse.ArgumentParser, several: bool = False) -> None:
     parser.add_argument("models", nargs="+" if several else 1, metavar="MODEL", help=WAYS)
-    device = "cpu, cuda, ...; auto is the GPU where there is one (default: %(default)s)"
+    device = "cpu, cuda, ...; auto is the GPU if there is one (default: %(default)s)"
     parser.add_argument("--device", default="auto", help=device)
 
 

@@ -105,7 +105,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="last.pt of a run (needs no --model), or a file of weights for the named model",
     )
-    add("--ensemble", nargs="+", metavar="NPZ", help="score files to join")
+    add("--ensemble", nargs="+", metavar="NPZ", help="score files to average")
     add("--weights", nargs="+", type=float, metavar="W", help="weights of the files of --ensemble (default: equal)")
     add("--compare", nargs=2, metavar=("NPZ", "NPZ"), help="two score files of the same videos to compare")
 
@@ -116,7 +116,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     add("--dataset", metavar="NAME", help=f"{known} (default: the data set that the model was trained on)")
     add("--data-dir", metavar="DIR", help="folder of the data set; of shards also a URL")
     add("--split", choices=["val", "test", "train"], default="val", help="split of the data set (default: %(default)s)")
-    add("--list", metavar="FILE", help="annotations of the split, if they do not lie where the reader looks")
+    add("--list", metavar="FILE", help="annotations of the split, if they lie elsewhere")
     add(
         "--decoder",
         choices=["auto", "pyav", "torchcodec"],
@@ -128,7 +128,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         "-j",
         type=int,
         default=min(4, os.cpu_count() or 1),
-        help="processes that decode; 0: this one (default: %(default)s)",
+        help="processes that decode; 0: the main process (default: %(default)s)",
     )
     unreadable = "share of unreadable videos that ends the test (default: %(default)s)"
     add("--max-unreadable", type=float, default=0.1, metavar="SHARE", help=unreadable)
@@ -136,9 +136,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 def _add_protocol(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    several = (
-        "[FRAMESx]CLIPSxCROPS[@PX[/SHORT]] [sampling] [fusion]; give it several times to test several in one decode"
-    )
+    several = "[FRAMESx]CLIPSxCROPS[@PX[/SHORT]] [sampling] [fusion]; repeat it to test several protocols in one decode"
     add("--protocol", action="append", metavar="TEXT", help=several)
     add("--views", metavar="CLIPSxCROPS", help="1x1, 2x3, 10x3, ...; 1 crop is the centre, 3 lie along the long side")
     frames = "choice of the frames; tsn is segments; twice has 2 clips, dense 10 unless --views says more"
@@ -152,15 +150,15 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
 
 def _add_run(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    at_once = "views that the model sees at once (default: 16, and fewer if the GPU's memory is too small)"
+    at_once = "views per batch (default: 16, halved if the GPU runs out of memory)"
     add("--views-per-step", type=positive_integer, metavar="N", help=at_once)
-    add("--device", default="auto", help="cuda, cpu, ...; auto is the GPU where there is one (default: auto)")
-    add("--amp", action="store_true", help="compute with fewer bits (autocast)")
+    add("--device", default="auto", help="cuda, cpu, ...; auto is the GPU if there is one (default: auto)")
+    add("--amp", action="store_true", help="use mixed precision (autocast)")
     add(
         "--amp-dtype",
         choices=["float16", "bfloat16"],
         default="float16",
-        help="numbers of --amp (default: %(default)s)",
+        help="data type of autocast (default: %(default)s)",
     )
     results = "folder of the results (default: validate-<dataset>-<split> beside the model; none for score files)"
     add("--output", metavar="DIR", help=results)
