@@ -193,9 +193,11 @@ def report_ways(ways: dict[str, list[tuple[str, int, str]]], listed: bool) -> No
     for name, ran in ways.items():
         functions = [(file, function) for file, _, function in ran if not function.startswith("<")]
         title = {"building": "building a run", "step": "a training step"}[name]
-        print(f"{title}: {len({file for file, _, _ in ran})} files, {len(functions)} functions")
+        files = {file for file, _, _ in ran}
+        of_data = sum(file.startswith("data/") for file in files)
+        print(f"{title}: {len(files)} files ({of_data} of them in data/), {len(functions)} functions")
         if listed:
-            for file in sorted({file for file, _, _ in ran}):
+            for file in sorted(files):
                 print(f"  {file}: {', '.join(function for its, function in functions if its == file)}")
 
 
