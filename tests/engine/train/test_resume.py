@@ -128,7 +128,7 @@ def test_a_finished_run_can_be_made_longer_and_says_what_its_schedule_does(optio
     assert "all 1 epochs are trained already" in capsys.readouterr().out
     assert train_main([*argv, "--epochs", "3"]) == 0
     said = capsys.readouterr().out
-    assert "3 epochs instead of 1: the cosine schedule is now that of a run of 3 epochs" in said
+    assert "3 epochs instead of 1: the cosine schedule now spans 3 epochs" in said
     assert "resumes at 7.50e-03 (it was 0.00e+00)" in said  # 0.01 (1 + cos(pi / 3)) / 2
     assert [float(row["lr"]) for row in rows(options.output / "longer")] == pytest.approx([0, 0.0025, 0])
     assert train_main([*argv, "--epochs", "2"]) == 2

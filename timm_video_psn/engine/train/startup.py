@@ -112,8 +112,8 @@ def _say_where(run: Run, epoch: int, step: int) -> None:
     if before != epochs:
         old, new = map(base_learning_rate, (state["optimizer"]["param_groups"], run.optimizer.param_groups))
         _logger.info(
-            f"          {epochs} epochs instead of {before}: the {run.options.sched} schedule is now that of a run of "
-            f"{epochs} epochs, and the learning rate resumes at {new:.2e} (it was {old:.2e})"
+            f"{epochs} epochs instead of {before}: the {run.options.sched} schedule now spans {epochs} epochs, "
+            f"and the learning rate resumes at {new:.2e} (it was {old:.2e})"
         )
     if is_first() and len(state["processes"]) != world_size():
         _logger.warning(
