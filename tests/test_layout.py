@@ -63,6 +63,7 @@ COVERED_BY = {
     "insights/report_page": "insights/test_report",
     "deploy/example_script": "deploy/test_export",
     "deploy/formats": "deploy/test_export",
+    "deploy/parity": "deploy/test_export",
     "publish/bundle": "publish/test_publish",
     "publish/checkpoint_file": "publish/test_convert",
     "publish/command": "publish/test_publish",

@@ -28,10 +28,12 @@ from timm_video_psn.version import __version__
 if TYPE_CHECKING:
     from timm_video_psn.data import VideoDataset, create_loader, create_transform, normalize_clip, read_index
     from timm_video_psn.deploy.fold import fold
+    from timm_video_psn.deploy.stream import Stream
     from timm_video_psn.engine.load_model import load
     from timm_video_psn.engine.trained_model import TrainedModel
 
 _LAZY = {  # imported when somebody asks for them: they load decoders and more
+    "Stream": "deploy.stream",
     "TrainedModel": "engine.trained_model",
     "VideoDataset": "data",
     "create_loader": "data",
@@ -48,6 +50,7 @@ __all__ = [
     "InteractionMap",
     "Interactions",
     "NoTargetError",
+    "Stream",
     "TrainedModel",
     "VideoDataset",
     "VideoNet",

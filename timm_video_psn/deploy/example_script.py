@@ -2,7 +2,7 @@
 
 from typing import Any
 
-_SCRIPT = '''"""Labels a video with the model of this folder: python example.py VIDEO. Needs {packages}."""
+_HEAD = '''"""Labels a video with the model of this folder: python example.py VIDEO. Needs {packages}."""
 
 import json, sys
 from pathlib import Path
@@ -14,22 +14,36 @@ from PIL import Image
 folder = Path(__file__).parent
 config = json.loads((folder / "config.json").read_text())
 side, short_side, count = config["video"]["img_size"], config["video"]["short_side"], config["num_frames"]
+{load}
 
 def crop(image):  # the short side resized, then the centre
     size = [short_side * length // min(image.size) for length in image.size]
     left, top = (round((length - side) / 2) for length in size)
     return np.asarray(image.resize(size, {resample}).crop((left, top, left + side, top + side)))
 
-with av.open(sys.argv[1]) as container:
+def show(scores):
+    probabilities = {softmax}
+    for k in np.argsort(-probabilities)[:5]:
+        print(f"{{probabilities[k]:7.2%}}  {{config['label_names'][k]}}")
+
+'''
+
+_CLIP = """with av.open(sys.argv[1]) as container:
     frames = [crop(frame.to_image()) for frame in container.decode(video=0)]
 total = len(frames)
 {indices}
-clip = np.stack([frames[i] for i in indices])  # (T, H, W, C), bytes
-{prepare}
-{run}
-{softmax}for k in np.argsort(-probabilities)[:5]:
-    print(f"{{probabilities[k]:7.2%}}  {{config['label_names'][k]}}")
-'''
+x = np.stack([frames[i] for i in indices]){batch}  # bytes, the channels last
+{prepare}show(run(x)[0][0])
+"""
+
+_STREAM = """initial = np.load(folder / "initial_state.npz")
+state = [initial[name] for name in config["state"]["inputs"]]
+with av.open(sys.argv[1]) as container:
+    for frame in container.decode(video=0):  # or every second one, ...: as far apart as in training
+        x = crop(frame.to_image())[None]  # bytes, the channels last
+        {prepare}scores, *state = run(x, *state)  # of all frames so far
+show(scores[0])
+"""
 
 INDICES = {
     "segments": "indices = [int(total / count / 2 + total / count * i) for i in range(count)]",
@@ -47,19 +61,25 @@ _IMPORTS = {
     "aoti": 'import os, torch\n\nos.environ["AOTI_RUNTIME_CHECK_INPUTS"] = "1"  # else other sizes run, too',
 }
 
-_RUN = {
-    "torch": 'model = torch.export.load(folder / config["file"]).module()\noutput = model(torch.from_numpy(x)).numpy()',
+_LOAD = {
+    "torch": (
+        'model = torch.export.load(folder / "model.pt2").module()\n'
+        "run = lambda *arrays: [y.numpy() for y in as_list(model(*map(torch.from_numpy, arrays)))]\n"
+        "as_list = lambda y: [y] if torch.is_tensor(y) else y"
+    ),
     "onnx": (
-        'session = onnxruntime.InferenceSession(folder / config["file"])\n'
-        "output = session.run(None, {session.get_inputs()[0].name: x})[0]"
+        'session = onnxruntime.InferenceSession(folder / "model.onnx")\n'
+        "names = [each.name for each in session.get_inputs()]\n"
+        "run = lambda *arrays: session.run(None, dict(zip(names, arrays)))"
     ),
     "executorch": (
-        'method = Runtime.get().load_program(folder / config["file"]).load_method("forward")\n'
-        "output = method.execute([torch.from_numpy(x)])[0].numpy()"
+        'method = Runtime.get().load_program(folder / "model.pte").load_method("forward")\n'
+        "run = lambda *arrays: [y.numpy().copy() for y in method.execute([*map(torch.from_numpy, arrays)])]"
     ),
     "aoti": (
-        'model = torch._inductor.aoti_load_package(str(folder / config["file"]))\n'
-        "output = model(torch.from_numpy(x)).numpy()"
+        'model = torch._inductor.aoti_load_package(str(folder / "model.pt2"))\n'
+        "run = lambda *arrays: [y.numpy() for y in as_list(model(*map(torch.from_numpy, arrays)))]\n"
+        "as_list = lambda y: [y] if torch.is_tensor(y) else y"
     ),
 }
 
@@ -73,26 +93,20 @@ def example_script(format: str, config: dict[str, Any]) -> str:
         format: of the model.
         config: the entries of its `config.json`.
     """
-    shape, takes_bytes = config["input"]["shape"], config["input"]["dtype"] == "uint8"
-    one_clip = len(shape) == 4
-    if takes_bytes:
-        prepare = "x = clip" if one_clip else "x = clip[None]"
-    else:
-        order = "(0, 3, 1, 2)" if one_clip else "(3, 0, 1, 2)"
-        x = f"np.ascontiguousarray(clip.transpose{order})"
-        prepare = (
-            'mean, std = (np.float32(config["preprocessing"][key]) for key in ("mean", "std"))\n'
-            f"clip = (clip - 255 * mean) / (255 * std)\nx = {x if one_clip else f'{x}[None]'}"
-        )
-    softmax = "probabilities = output[0]\n"
-    if not takes_bytes:
-        softmax = "probabilities = np.exp(output[0] - output[0].max())\nprobabilities /= probabilities.sum()\n"
-    return _SCRIPT.format(
+    layout, takes_bytes = config["layout"], config["preprocessing"]["included"]
+    normalize = [
+        'mean, std = (np.float32(config["preprocessing"][key]) for key in ("mean", "std"))',
+        "x = np.ascontiguousarray(np.moveaxis((x - 255 * mean) / (255 * std), -1, 1))",
+    ]
+    indent = " " * 8 if layout == "stream" else ""
+    prepare = "" if takes_bytes else "".join(f"{line}\n{indent}" for line in normalize)
+    return (_HEAD + (_STREAM if layout == "stream" else _CLIP)).format(
         packages=f"av, numpy, pillow and {_NEEDS.get(format, 'torch')}",
         imports=_IMPORTS[format],
+        load=_LOAD[format],
         resample=f"Image.Resampling.{config['preprocessing']['interpolation'].upper()}",
+        softmax="scores" if takes_bytes else "np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()",
         indices=INDICES[config["video"]["sampling"]],
+        batch="[None]" if layout == "clip" else "",
         prepare=prepare,
-        run=_RUN[format],
-        softmax=softmax,
     )

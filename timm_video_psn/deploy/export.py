@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from timm_video_psn.deploy.example_script import example_script
 from timm_video_psn.deploy.fold import fold
-from timm_video_psn.deploy.formats import FORMATS, Format, Run, quiet
+from timm_video_psn.deploy.formats import FORMATS, Format, quiet
+from timm_video_psn.deploy.parity import Parity, compare
 from timm_video_psn.deploy.program import Batch, Layout, Normalization, Program, export_program
 from timm_video_psn.files import atomic_folder, file_sha256
 from timm_video_psn.models import VideoNet
@@ -23,28 +25,11 @@ _TOLERANCE = 1e-3  # of the largest output; runtimes differ from eager by a hund
 
 
 @dataclass(frozen=True)
-class Parity:
-    """How far a file's outputs are from those of the model itself, both run on random input.
-
-    Attributes:
-        errors: largest difference, by number of clips.
-        largest: largest output of the model.
-    """
-
-    errors: dict[int, float]
-    largest: float
-
-    def __str__(self) -> str:
-        errors = ", ".join(f"{error:.1e} for {clips} clip{'s' * (clips > 1)}" for clips, error in self.errors.items())
-        return f"largest difference from the model: {errors}; largest output {self.largest:.2f}"
-
-
-@dataclass(frozen=True)
 class Exported:
     """A folder with an exported model.
 
     Attributes:
-        folder: holds the file, `config.json` and `example.py`.
+        folder: holds the file, `config.json`, `example.py`, and of a stream `initial_state.npz`.
         file: the model.
         parity: how close it is to the model.
     """
@@ -68,12 +53,13 @@ def export(
     """Write a model into a folder as a file for a runtime; it is kept only if that runtime gives the model's outputs.
 
     Args:
-        model: a trained model, which is folded first.
+        model: a trained model; a folded copy is exported.
         folder: a new folder.
         format: `torch` (torch.export), `onnx`, `executorch` (for XNNPACK) or `aoti` (AOTInductor, for this machine).
-        layout: `clip` (B, C, T, H, W), or `frames` (T, C, H, W), where no tensor has more than four dimensions.
+        layout: `clip` (B, C, T, H, W); `frames` (T, C, H, W), where no tensor has more than four dimensions; or
+            `stream`, one frame of each of B streams and a state (a causal model's, see `deploy.stream`).
         batch: clips at once: a number, a range as "1-8", or "dynamic"; None for `dynamic`, with `executorch`, which
-            plans memory for the largest, and with the layout `frames` for 1.
+            plans memory for the largest, and with the layouts `frames` and `stream` for 1.
         img_size: side of the frames; None for that of the model's cfg.
         normalize: put the normalisation and the softmax into the file: bytes in, probabilities out.
         config: entries for the `config.json` beside the file that the model itself does not know: `label_names`,
@@ -97,77 +83,51 @@ def export(
     kind.check_installed()
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; give the name of a new folder, or remove it")
-    sizes = Batch.parse(batch or ("1" if format == "executorch" or layout == "frames" else "dynamic"), kind.most)
+    sizes = Batch.parse(batch or ("1" if format == "executorch" or layout != "clip" else "dynamic"), kind.most)
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
-    side = img_size or model.pretrained_cfg["input_size"][-1]
     cfg = model.pretrained_cfg
-    form = (layout, (side, side), Normalization(cfg["mean"], cfg["std"]) if normalize else None)
-    program = Program(fold(model, addmm=False), *form).eval()
+    side = img_size or cfg["input_size"][-1]
+    normalization = Normalization(cfg["mean"], cfg["std"]) if normalize else None
+    program = Program(fold(model, addmm=False), layout, (side, side), normalization).eval()
     with atomic_folder(folder) as draft:
+        file = draft / kind.file_name
         with quiet():
-            exported = export_program(program, sizes)
-            kind.write(exported, draft / kind.file_name, (layout, _output_name(program)))
-            run = kind.open(draft / kind.file_name)
-            parity = compare(run, Program(model, *form).eval(), sizes)
-        _check(parity, kind)
-        entries = {**_describe(program, kind, sizes, parity, draft / kind.file_name), **(config or {})}
+            kind.write(export_program(program, sizes), file, program.names)
+            parity = compare(kind.open(file), program, model, sizes)
+        if not parity.relative <= _TOLERANCE:
+            raise ValueError(
+                f"the {format} file is not kept: {parity}; use another format, and report the model's name"
+            )
+        entries = {**_describe(model, program, kind, sizes), "sha256": file_sha256(file)}
+        entries["parity"] = {"largest_difference": parity.errors, "largest_output": parity.largest}
+        entries |= config or {}
         (draft / "config.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
         (draft / "example.py").write_text(example_script(format, entries), encoding="utf-8")
-        del run  # a runtime may hold the file
+        if layout == "stream":
+            names, state = program.names[0][1:], program.example(sizes.smallest)[1:]
+            arrays: Any = {name: value.numpy() for name, value in zip(names, state, strict=True)}
+            np.savez(draft / "initial_state.npz", **arrays)
     return Exported(folder, folder / kind.file_name, parity)
 
 
-@torch.no_grad()
-def compare(run: Run, program: Program, batch: Batch) -> Parity:
-    """Compare a file with the model that it was made of.
-
-    Args:
-        run: the file, as its runtime runs it.
-        program: the model itself.
-        batch: the numbers of clips that the file takes; two of them are tried, or one with two inputs.
-    """
-    errors: dict[int, float] = {}
-    largest = 0.0
-    for seed, clips in enumerate(batch.tested):
-        x = program.example(clips, seed)
-        expected = program(x)
-        error = float((run(x) - expected).abs().max())
-        errors[clips] = max(error, errors.get(clips, 0.0))
-        largest = max(largest, float(expected.abs().max()))
-    return Parity(errors, largest)
-
-
-def _check(parity: Parity, kind: Format) -> None:
-    """Raise where the outputs are others."""
-    worst = max(parity.errors.values())
-    if not worst <= _TOLERANCE * max(parity.largest, 1e-3):
-        raise ValueError(
-            f"the {kind.name} file is not kept: its outputs differ by {worst:.1e} from the model's, whose largest is "
-            f"{parity.largest:.1e}; use another format or layout, and report the model's name"
-        )
-
-
-def _output_name(program: Program) -> str:
-    return "probabilities" if program.takes_bytes else "logits"
-
-
-def _describe(program: Program, kind: Format, batch: Batch, parity: Parity, file: Path) -> dict[str, Any]:
-    """The entries of `config.json` that do not come from the run."""
-    model = program.model
-    cfg = model.pretrained_cfg
-    side = program.img_size[0]
+def _describe(model: VideoNet, program: Program, kind: Format, batch: Batch) -> dict[str, Any]:
+    """The entries of `config.json` that the model itself knows."""
+    cfg, side = model.pretrained_cfg, program.img_size[0]
+    inputs, outputs = program.names
+    state = [list(value.shape) for value in program.example(batch.smallest)[1:]]
     return {
         "format": kind.name,
         "file": kind.file_name,
-        "sha256": file_sha256(file),
         "architecture": cfg.get("architecture"),
+        "layout": program.layout,
         "input": {
-            "name": program.layout,
+            "name": inputs[0],
             "shape": list(program.input_shape("batch" if batch.is_dynamic else batch.smallest)),
             "dtype": "uint8" if program.takes_bytes else "float32",
             "batch": str(batch),
         },
-        "output": {"name": _output_name(program), "num_classes": model.num_classes},
+        "output": {"name": outputs[0], "num_classes": model.num_classes},
+        **({"state": {"inputs": inputs[1:], "outputs": outputs[1:], "shapes": state}} if state else {}),
         "num_frames": model.num_frames,
         "preprocessing": {
             "included": program.takes_bytes,
@@ -179,6 +139,5 @@ def _describe(program: Program, kind: Format, batch: Batch, parity: Parity, file
             "short_side": round(side / (cfg.get("crop_pct") or 0.875)),
         },
         "label_names": [f"class {number}" for number in range(model.num_classes)],
-        "parity": {"largest_difference": parity.errors, "largest_output": parity.largest},
         "versions": {"timm_video_psn": __version__, "python": platform.python_version(), **kind.versions()},
     }

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-Run = Callable[[Tensor], Tensor]
+Names = tuple[list[str], list[str]]  # of what goes in, and of what comes out
+Run = Callable[..., tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,15 @@ class Format:
         name: as users ask for it.
         file_name: of the model in its folder.
         packages: what writes or runs it, beside torch.
-        write: the program into a file; the last argument names what goes in and what comes out.
-        open: a file as a function.
+        write: the program into a file, with names.
+        open: a file as a function of tensors to a tuple of them.
         most: the largest number of clips that `dynamic` stands for.
     """
 
     name: str
     file_name: str
     packages: tuple[str, ...]
-    write: Callable[[ExportedProgram, Path, tuple[str, str]], None]
+    write: Callable[[ExportedProgram, Path, Names], None]
     open: Callable[[Path], Run]
     most: int = 64
 
@@ -64,23 +65,24 @@ def _is_installed(package: str) -> bool:
     return True
 
 
-def _write_torch(program: ExportedProgram, path: Path, names: tuple[str, str]) -> None:
+def _write_torch(program: ExportedProgram, path: Path, names: Names) -> None:
     torch.export.save(program, path)
 
 
 def _open_torch(path: Path) -> Run:
-    return torch.export.load(path).module()
+    module = torch.export.load(path).module()
+    return lambda *tensors: _as_tuple(module(*tensors))
 
 
-def _write_onnx(program: ExportedProgram, path: Path, names: tuple[str, str]) -> None:
+def _write_onnx(program: ExportedProgram, path: Path, names: Names) -> None:
     axes: Any = ({0: "batch"},)  # its name in the file, if there are several sizes
     is_dynamic = any(isinstance(size, torch.SymInt) for size in _input(program).shape)
     model = torch.onnx.export(
         program,
         dynamo=True,
         verbose=False,
-        input_names=names[:1],
-        output_names=names[1:],
+        input_names=names[0],
+        output_names=names[1],
         dynamic_shapes=axes if is_dynamic else None,
     )
     assert model is not None
@@ -91,11 +93,16 @@ def _open_onnx(path: Path) -> Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (name,) = [each.name for each in session.get_inputs()]
-    return lambda x: torch.from_numpy(session.run(None, {name: x.contiguous().numpy()})[0])
+    names = [each.name for each in session.get_inputs()]
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        arrays = {name: tensor.contiguous().numpy() for name, tensor in zip(names, tensors, strict=True)}
+        return tuple(map(torch.from_numpy, session.run(None, arrays)))
+
+    return run
 
 
-def _write_executorch(program: ExportedProgram, path: Path, names: tuple[str, str]) -> None:
+def _write_executorch(program: ExportedProgram, path: Path, names: Names) -> None:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
     from torch._export.verifier import SpecViolationError
@@ -113,10 +120,15 @@ def _open_executorch(path: Path) -> Run:
 
     method = Runtime.get().load_program(path).load_method("forward")
     assert method is not None
-    return lambda x: method.execute([x.contiguous()])[0].clone()  # the next call writes to the same memory
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        outputs = method.execute([tensor.contiguous() for tensor in tensors])
+        return tuple(output.clone() for output in outputs)  # the next call writes to the same memory
+
+    return run
 
 
-def _write_aoti(program: ExportedProgram, path: Path, names: tuple[str, str]) -> None:
+def _write_aoti(program: ExportedProgram, path: Path, names: Names) -> None:
     from torch._inductor import aoti_compile_and_package
 
     aoti_compile_and_package(program, package_path=str(path))
@@ -125,7 +137,12 @@ def _write_aoti(program: ExportedProgram, path: Path, names: tuple[str, str]) ->
 def _open_aoti(path: Path) -> Run:
     from torch._inductor import aoti_load_package
 
-    return aoti_load_package(str(path))
+    package = aoti_load_package(str(path))
+    return lambda *tensors: _as_tuple(package(*tensors))
+
+
+def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
 FORMATS = {
@@ -156,6 +173,6 @@ def quiet() -> Iterator[None]:
 
 def _input(program: ExportedProgram) -> Tensor:
     """The example of what goes in, with symbols for sizes that vary."""
-    (name,) = program.graph_signature.user_inputs
+    name = program.graph_signature.user_inputs[0]
     value: Tensor = next(node for node in program.graph.nodes if node.name == name).meta["val"]
     return value

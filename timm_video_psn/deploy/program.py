@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from timm_video_psn.deploy.stream import StreamStep
 from timm_video_psn.models import VideoNet
 from timm_video_psn.models.frames import set_length
 
-Layout = Literal["clip", "frames"]
+Layout = Literal["clip", "frames", "stream"]
 
 
 @dataclass(frozen=True)
@@ -70,21 +71,22 @@ class Batch:
 
 
 class Program(nn.Module):
-    """A model for clips of one length and size, with what goes in and comes out as a runtime wants it.
+    """A model for frames of one size, with what goes in and comes out as a runtime wants it.
 
     Without a normalization, normalised frames go in and logits come out; with one, bytes go in and probabilities come
     out.
 
     Args:
         model: folded, in evaluation mode.
-        layout: `clip`, as the model takes it, or `frames` of a single clip, where no tensor has more than four
-            dimensions.
+        layout: `clip`, as the model takes it; `frames` of a single clip, where no tensor has more than four dimensions;
+            or `stream`, the next frame with the state that the last call gave, see `StreamStep`.
         img_size: height and width of the frames.
         normalization: what makes normalised frames of bytes.
 
     Shape:
-        x: `clip` (B, C, T, H, W), or bytes (B, T, H, W, C) -> (B, num_classes); `frames` of one clip (T, C, H, W), or
-            bytes (T, H, W, C) -> (1, num_classes)
+        x: `clip` (B, C, T, H, W), or bytes (B, T, H, W, C) -> (B, num_classes); `frames` (T, C, H, W), or bytes
+            (T, H, W, C) -> (1, num_classes); `stream` (B, C, H, W), or bytes (B, H, W, C), and the state ->
+            (B, num_classes), and the next state
     """
 
     offset: Tensor
@@ -100,49 +102,64 @@ class Program(nn.Module):
         super().__init__()
         if layout not in get_args(Layout):
             raise ValueError(f"layout={layout!r} is unknown; use one of {', '.join(get_args(Layout))}")
-        self.model, self.layout, self.img_size = model, layout, img_size
-        self.takes_bytes = normalization is not None
+        self.layout, self.img_size = layout, img_size
+        self.num_frames, self.in_chans = model.num_frames, model.in_chans
+        self.model: Any = StreamStep(model) if layout == "stream" else model
+        self.normalization, self.takes_bytes = normalization, normalization is not None
         if normalization is not None:
             self.register_buffer("offset", 255 * torch.tensor(normalization.mean))
             self.register_buffer("scale", 255 * torch.tensor(normalization.std))
-        set_length(model.backbone, model.num_frames, img_size)
+        if layout != "stream":
+            set_length(model.backbone, model.num_frames, img_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, or probabilities."""
+    def forward(self, x: Tensor, *state: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits or probabilities, and of a stream the next state."""
         if self.takes_bytes:
-            x = (x.float() - self.offset) / self.scale  # the channels are last
-            x = x.permute(0, 4, 1, 2, 3) if self.layout == "clip" else x.permute(0, 3, 1, 2)
-        logits = self.model(x) if self.layout == "clip" else self.model.backbone(x).mean(0, keepdim=True)
-        return logits.softmax(1) if self.takes_bytes else logits
+            x = ((x.float() - self.offset) / self.scale).movedim(-1, 1)
+        if self.layout == "stream":
+            scores, *state = self.model(x, *state)
+        else:
+            scores = self.model(x) if self.layout == "clip" else self.model.backbone(x).mean(0, keepdim=True)
+        scores = scores.softmax(1) if self.takes_bytes else scores
+        return (scores, *state) if self.layout == "stream" else scores
 
     def input_shape(self, clips: int | str) -> tuple[int | str, ...]:
-        """The shape of what goes in.
+        """The shape of the frames that go in.
 
         Args:
-            clips: their number, or a word for it; the layout `frames` has one clip.
+            clips: number of clips, or of streams, or a word for it; the layout `frames` has one clip.
         """
-        (height, width), frames, channels = self.img_size, self.model.num_frames, self.model.in_chans
-        if self.layout == "clip":
-            first: tuple[int | str, ...] = (clips,)
-            return (
-                (*first, frames, height, width, channels)
-                if self.takes_bytes
-                else (*first, channels, frames, height, width)
-            )
-        return (frames, height, width, channels) if self.takes_bytes else (frames, channels, height, width)
+        (height, width), channels = self.img_size, self.in_chans
+        rows = {"clip": (clips, self.num_frames), "frames": (self.num_frames,), "stream": (clips,)}[self.layout]
+        if self.takes_bytes:
+            return (*rows, height, width, channels)
+        return (*rows[:1], channels, *rows[1:], height, width)
 
-    def example(self, clips: int, seed: int = 0) -> Tensor:
-        """Random input.
+    def example(self, clips: int, seed: int = 0) -> tuple[Tensor, ...]:
+        """Random frames, and for a stream the state before the first frame.
 
         Args:
-            clips: their number.
+            clips: number of clips, or of streams.
             seed: of the random numbers.
         """
         generator = torch.Generator().manual_seed(seed)
         shape: Any = self.input_shape(clips)
         if self.takes_bytes:
-            return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-        return torch.randn(shape, generator=generator)
+            frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        else:
+            frames = torch.randn(shape, generator=generator)
+        if self.layout != "stream":
+            return (frames,)
+        return (frames, *self.model.initial_state(torch.zeros(clips, self.in_chans, *self.img_size)))
+
+    @property
+    def names(self) -> tuple[list[str], list[str]]:
+        """Of what goes in, and of what comes out."""
+        states = len(self.example(1)) - 1 if self.layout == "stream" else 0
+        first = "frame" if self.layout == "stream" else self.layout
+        inputs = [first, *(f"state_{number}" for number in range(states))]
+        scores = "probabilities" if self.takes_bytes else "logits"
+        return inputs, [scores, *(f"next_state_{number}" for number in range(states))]
 
 
 def export_program(program: Program, batch: Batch) -> ExportedProgram:
@@ -150,17 +167,19 @@ def export_program(program: Program, batch: Batch) -> ExportedProgram:
 
     Args:
         program: what is exported.
-        batch: numbers of clips.
+        batch: numbers of clips, or the number of streams.
 
     Raises:
         ValueError: the layout has no such numbers.
     """
     if program.layout == "frames" and batch != Batch(1, 1):
         raise ValueError(f"layout='frames' takes the frames of one clip; batch {batch} needs layout='clip'")
+    if program.layout == "stream" and batch.is_dynamic:
+        raise ValueError(f"layout='stream' takes a fixed number of streams; use a number, as 1, instead of {batch}")
     clips = batch.smallest
     shapes = None
     if batch.is_dynamic:
         clips = 2  # an example of one would fix the dimension to one
         shapes = ({0: Dim("batch", min=batch.smallest, max=batch.largest)},)
     with torch.no_grad():
-        return torch.export.export(program, (program.example(clips),), dynamic_shapes=shapes)
+        return torch.export.export(program, program.example(clips), dynamic_shapes=shapes)

@@ -22,7 +22,7 @@ class AddmmResidual(TemporalModule):
 
     def __init__(self, module: EnhancedResidual):
         super().__init__(module.num_frames)
-        self.module = module
+        self.module, self.causal = module, module.causal
 
     def forward(self, x: Tensor) -> Tensor:
         """Z = U + E V."""

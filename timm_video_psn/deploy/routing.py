@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from timm_video_psn.layers.branches import CausalConv2d, CausalPool, TemporalBank, centred_conv
+from timm_video_psn.layers.branches import CausalAvgPool, CausalConv2d, CausalMaxPool, TemporalBank, centred_conv
 from timm_video_psn.layers.clip import frames_to_rows, rows_to_frames
 from timm_video_psn.layers.fusion import Fusion
 
-_POOLS = (nn.MaxPool2d, nn.AvgPool2d, CausalPool)
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, CausalMaxPool, CausalAvgPool)
 
 
 class ConvFusion(nn.Conv2d):

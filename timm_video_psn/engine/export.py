@@ -35,9 +35,10 @@ def parse_export_options(argv: Sequence[str] | None = None) -> argparse.Namespac
     add("--output", type=Path, metavar="FOLDER", help="new folder (default: export-FORMAT in the folder of the run)")
     add(
         "--layout",
-        choices=("clip", "frames"),
+        choices=("clip", "frames", "stream"),
         default="clip",
-        help="input (B, C, T, H, W), or (T, C, H, W) for runtimes without tensors of five dimensions",
+        help="input (B, C, T, H, W); (T, C, H, W), for runtimes without tensors of five dimensions; or one frame and a "
+        "state, for a causal model",
     )
     add(
         "--batch", metavar="N", help="clips at once: a number, a range as 1-8, or dynamic (executorch: 1, else dynamic)"

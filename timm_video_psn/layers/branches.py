@@ -101,28 +101,40 @@ class CausalConv2d(nn.Conv2d):
         return self._conv_forward(self.past(x), self.weight, self.bias)
 
 
-class CausalPool(nn.Module):
-    """The pool over a frame and the two before it; the average does not count what is before the clip.
-
-    Args:
-        kind: `max` or `avg`.
+class CausalMaxPool(nn.Module):
+    """The maximum over a frame and the two before it.
 
     Shape:
         x: (B, C, T, H*W) -> same
     """
 
-    def __init__(self, kind: Pool):
+    def __init__(self) -> None:
         super().__init__()
-        self.is_max = kind == "max"
-        self.past = Past(2, dim=2, value=float("-inf") if self.is_max else 0.0)
-        self.past_count = Past(2, dim=2)  # of frames
+        self.past = Past(2, dim=2, value=float("-inf"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool the past and the frames at hand."""
-        if self.is_max:
-            return F.max_pool2d(self.past(x), (3, 1), stride=1)
+        return F.max_pool2d(self.past(x), (3, 1), stride=1)
+
+
+class CausalAvgPool(nn.Module):
+    """The average over a frame and the two before it, which does not count what is before the clip.
+
+    Shape:
+        x: (B, C, T, H*W) -> same
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.past, self.past_count = Past(2, dim=2), Past(2, dim=2)  # of the map, and of the number of frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool the past and the frames at hand."""
         count = F.avg_pool2d(self.past_count(torch.ones_like(x[:1, :1, :, :1])), (3, 1), stride=1)  # (1, 1, T, 1)
         return F.avg_pool2d(self.past(x), (3, 1), stride=1) / count
+
+
+_CAUSAL_POOLS: dict[str, type[nn.Module]] = {"max": CausalMaxPool, "avg": CausalAvgPool}
 
 
 def _pool(kind: Pool, size: tuple[int, int]) -> nn.Module:
@@ -208,7 +220,7 @@ class TemporalBank(nn.Module):
             _temporal_branch(width, size, dilated, causal) for size, width in zip(sizes, self.widths, strict=False)
         ]
         if pool != "none":
-            branches.append(CausalPool(pool) if causal and pool != "identity" else _pool(pool, (3, 1)))
+            branches.append(_CAUSAL_POOLS[pool]() if causal and pool in _CAUSAL_POOLS else _pool(pool, (3, 1)))
         self.branches = nn.ModuleList(branches)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:

@@ -80,6 +80,7 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         self.fusion = FUSIONS[fusion](self.spatial_bank.widths, self.temporal_bank.widths)
         self._scale_routing(fusion, fusion_init)
         self.fused_mean = None
+        self.causal = causal
         self.add_expand(expand_init)
 
     def _scale_routing(self, fusion: str, gain: float) -> None:

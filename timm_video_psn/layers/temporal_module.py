@@ -57,6 +57,7 @@ class TemporalModule(nn.Module):
     """
 
     placement: ClassVar[Placement] = "level"
+    causal: bool = False  # whether no frame sees a later one
     num_frames: int
 
     def __init__(self, num_frames: int):

@@ -164,13 +164,14 @@ def unfold_all(features: Any, x: Tensor, output_fmt: str = "NCHW") -> Any:
 
 
 @register_notrace_function
-def average(frames: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
+def average(frames: Tensor, x: Tensor, output_fmt: str = "NCHW", causal: bool = False) -> Tensor:
     """Predictions for frames, averaged over each clip; what is not pooled is not averaged either.
 
     Args:
         frames: output of the backbone's head for folded frames.
         x: the clips or images.
         output_fmt: `NHWC` for maps with their channels last.
+        causal: add up frame by frame, as a stream of them does, to the last bit.
 
     Shape:
         frames: (B*T, K) -> (B, K)
@@ -179,4 +180,5 @@ def average(frames: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
         return frames
     if frames.ndim != 2:
         return unfold(frames, x, output_fmt)
-    return split_frames(frames, x.shape[2]).mean(1)
+    clips = split_frames(frames, x.shape[2])  # (B, T, K)
+    return clips.cumsum(1)[:, -1] / x.shape[2] if causal else clips.mean(1)

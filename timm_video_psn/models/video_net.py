@@ -90,6 +90,7 @@ class VideoNet(nn.Module):
         settings = {key: kwargs.pop(key) for key in temporal_settings(temporal) if key in kwargs}
         check_settings(temporal, settings)
         self.num_frames = num_frames
+        self.causal = bool(settings.get("causal", False))
         self.backbone = create_backbone(
             backbone, temporal, backbone_pretrained, backbone_checkpoint, cache_dir, **kwargs
         )
@@ -167,11 +168,12 @@ class VideoNet(nn.Module):
             return self.backbone.forward_head(x, pre_logits=pre_logits)
         folded = fold_clip(x)
         folded = folded.permute(0, 2, 3, 1) if self._last_format() == "NHWC" else folded
-        return average(self.backbone.forward_head(folded, pre_logits=pre_logits), x, self._last_format())
+        frames = self.backbone.forward_head(folded, pre_logits=pre_logits)
+        return average(frames, x, self._last_format(), self.causal)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of clips or images."""
-        return average(self.backbone(self._fold(x)), x, self._last_format())
+        return average(self.backbone(self._fold(x)), x, self._last_format(), self.causal)
 
     def forward_intermediates(
         self,

@@ -43,6 +43,7 @@ class ReceptiveFieldSmall(EnhancedResidual):
     ):
         super().__init__(channels, num_frames, proportion)
         self.stage = SingleScaleStage(self.reduce.out_channels, 3, causal)
+        self.causal = causal
         self.add_expand(expand_init)
 
     def enhance(self, x: Tensor) -> Tensor:
@@ -82,6 +83,7 @@ class ReceptiveFieldLarge(EnhancedResidual):
         self.stages = nn.ModuleList(
             SingleScaleStage(self.reduce.out_channels, size, causal) for size in ((5,) if dilated else (3, 3))
         )
+        self.causal = causal
         self.add_expand(expand_init)
 
     def enhance(self, x: Tensor) -> Tensor:
@@ -124,6 +126,7 @@ class ReceptiveFieldInception(EnhancedResidual):
         super().__init__(channels, num_frames, proportion, branches=3 + (pool != "none"))
         self.spatial_bank = SpatialBank(self.reduce.out_channels, [(1, 1), (3, 3), (5, 5)], pool, dilated)
         self.temporal_bank = TemporalBank(self.reduce.out_channels, [1, 3, 5], pool, dilated, causal)
+        self.causal = causal
         self.add_expand(expand_init)
 
     def enhance(self, x: Tensor) -> Tensor:
@@ -164,6 +167,7 @@ class ReceptiveFieldInceptionTemporal(EnhancedResidual):
         check_choices(pool=(pool, Pool))
         super().__init__(channels, num_frames, proportion, branches=3 + (pool != "none"))
         self.temporal_bank = TemporalBank(self.reduce.out_channels, [1, 3, 5], pool, dilated, causal)
+        self.causal = causal
         self.add_expand(expand_init)
 
     def enhance(self, x: Tensor) -> Tensor:

@@ -63,11 +63,12 @@ class TemporalShift(TemporalModule):
         channels, shift = x.shape[channel_dim], self.shift
         first = x.narrow(channel_dim, 0, shift)
         if self.causal:
-            still = x.narrow(channel_dim, shift, channels - shift)
-            return torch.cat([self.past(first)[:, :-1], still], dim=channel_dim)
+            # The past is (B, T, C, H*W) in either layout, so that a stream may change from one to the other.
+            forth = self.past(first.transpose(2, channel_dim))[:, :-1].transpose(2, channel_dim)
+            return torch.cat([forth, x.narrow(channel_dim, shift, channels - shift)], dim=channel_dim)
         second = x.narrow(channel_dim, shift, shift)
         back = F.pad(first[:, 1:], [0, 0, 0, 0, 0, 1])
-        forth = self.past(second)[:, :-1]
+        forth = F.pad(second[:, :-1], [0, 0, 0, 0, 1, 0])
         still = x.narrow(channel_dim, 2 * shift, channels - 2 * shift)
         return torch.cat([back, forth, still], dim=channel_dim)
 
