@@ -171,6 +171,7 @@ def test_a_state_dict_holds_the_numbers_and_not_the_freezing():
     assert other.backbone.layer1[0].temporal.fusion.weight.requires_grad
 
 
+@pytest.mark.usefixtures("compiler")
 def test_a_frozen_model_compiles_and_checkpoints_gradients(clip):
     model = build()
     freeze_synthesizers(model)

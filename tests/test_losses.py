@@ -276,6 +276,7 @@ def test_gradient_checkpointing_gives_the_same_gradients_and_keeps_the_record(cl
     torch.testing.assert_close(gradients, expected)
 
 
+@pytest.mark.usefixtures("compiler")
 def test_compiled_training_gives_the_same_gradients(clip):
     model = build().to(memory_format=torch.channels_last)
     twin = copy.deepcopy(model)
@@ -287,6 +288,7 @@ def test_compiled_training_gives_the_same_gradients(clip):
         torch.testing.assert_close(ours.fused_mean, theirs.fused_mean)
 
 
+@pytest.mark.usefixtures("compiler")
 def test_compiled_training_with_gradient_checkpointing_gives_the_same_gradients(clip):
     model = build()
     twin = copy.deepcopy(model)
@@ -297,6 +299,7 @@ def test_compiled_training_with_gradient_checkpointing_gives_the_same_gradients(
     torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.slow
 def test_inductor_gives_the_same_gradients():
     synthesizer = ActionPerceptronSynthesizer(16, 2, 1.0, receptive_field=(5, 5, 5), expand_init=1.0).train()

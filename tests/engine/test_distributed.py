@@ -273,6 +273,7 @@ def compiled_run(argv: list[str], path: Path) -> None:
     recorded_run([*argv, "--torchcompile"], path)
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.slow
 def test_two_processes_that_compile_follow_those_that_do_not(tiny_motion, tmp_path):
     """With what may go wrong together: channels_last, gradients shared at every second step alone, the two losses."""

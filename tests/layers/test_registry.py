@@ -77,6 +77,7 @@ def test_weights_load_into_a_new_one(name):
     assert torch.equal(other(x), module(x))
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("name", MODULES)
 def test_compiles_in_one_graph(name):
     module = build(name).eval()
@@ -86,6 +87,7 @@ def test_compiles_in_one_graph(name):
     torch.testing.assert_close(compiled(x), module(x))
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("name", MODULES)
 def test_torchscript_compiles_it(name):
     module = build(name).eval()

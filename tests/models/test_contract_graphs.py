@@ -10,6 +10,7 @@ from timm.models import FeatureGraphNet
 from timm.models._features_fx import create_feature_extractor, get_graph_node_names
 
 
+@pytest.mark.usefixtures("compiler")
 def test_torchscript_takes_it_and_refuses_other_lengths(case, model, short):
     scriptable = case.build(scriptable=True).eval()
     scriptable.load_state_dict(model.state_dict())
@@ -57,6 +58,7 @@ def test_feature_graphs_are_built_by_name(case, model, short):
         assert level.shape[:2] == (4, info["num_chs"])  # of the folded frames
 
 
+@pytest.mark.usefixtures("compiler")
 def test_compiles_in_one_graph(case, model, short):
     expected = model(short)
     torch._dynamo.reset()
@@ -64,6 +66,7 @@ def test_compiles_in_one_graph(case, model, short):
     torch.testing.assert_close(compiled(short), expected)
 
 
+@pytest.mark.usefixtures("compiler")
 def test_exports_with_any_number_of_clips(case, model, short):
     batch = {0: torch.export.Dim("batch", min=1, max=64)}
     exported = torch.export.export(model, (short,), dynamic_shapes=(batch,)).module()

@@ -47,6 +47,7 @@ def test_a_fixed_length_is_checked(clip):
         fold_fixed(clip[:, :, 0], 4)
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("label", RESNETS)
 def test_a_traced_model_takes_clips_of_the_length_it_was_traced_with(label, clip):
     model = build(label, num_frames=8)
@@ -59,6 +60,7 @@ def test_a_traced_model_takes_clips_of_the_length_it_was_traced_with(label, clip
             traced(other)
 
 
+@pytest.mark.usefixtures("compiler")
 def test_a_scripted_model_follows_set_num_frames(clip):
     model = build("psn_test_resnet", num_frames=8)
     model(clip)
@@ -68,18 +70,21 @@ def test_a_scripted_model_follows_set_num_frames(clip):
     torch.testing.assert_close(torch.jit.script(model)(clip), model(clip))
 
 
+@pytest.mark.usefixtures("compiler")
 def test_a_scripted_model_names_an_input_of_another_rank(clip):
     scripted = torch.jit.script(build("psn_test_resnet"))
     with pytest.raises(torch.jit.Error, match=r"expected clips .* or images .*a single clip needs a batch dimension"):
         scripted(clip[0, 0])
 
 
+@pytest.mark.usefixtures("compiler")
 def test_temporal_modules_among_tokens_are_refused_by_torchscript():
     model = timm.create_model("video_net", backbone="test_vit", proportion=0.5)
     with pytest.raises(NotImplementedError, match=r"temporal modules in VisionTransformer.* use torch.compile or"):
         torch.jit.script(model)
 
 
+@pytest.mark.usefixtures("compiler")
 def test_tsn_on_tokens_is_scripted():
     model = timm.create_model("video_net", backbone="test_vit", temporal="tsn", num_classes=5, scriptable=True).eval()
     clip = torch.randn(1, 3, 2, 160, 160)
@@ -107,6 +112,7 @@ def test_a_copied_and_a_pickled_graph_have_modules_of_their_own(clip):
     assert not any("traced_fold" in name for name in graph.state_dict())
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(("label", "num_frames"), [("psn_test_resnet", 8), ("tsm_test_resnet", 4)])
 def test_compiled_models_take_clips_of_any_length(label, num_frames, clip):
     model = build(label, num_frames=num_frames)
@@ -116,6 +122,7 @@ def test_compiled_models_take_clips_of_any_length(label, num_frames, clip):
     torch.testing.assert_close(compiled(clip[:, :, :3]), model(clip[:, :, :3]))
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_compiled_training_step_is_the_same_with_the_auxiliary_losses(checkpointing, clip):
     model = settle(build("psn_test_resnet"), clip).train()

@@ -358,6 +358,7 @@ def test_every_module_is_in_the_layer_group_of_its_block(temporal, coarse):
     assert set(rates) == {group["lr_scale"] for group in param_groups_layer_decay(stock, layer_decay=0.5)}
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("temporal", BLOCKS)
 def test_compiles_in_one_graph_and_exports_with_any_number_of_clips(temporal, clip):
     model = acting(build(temporal, sites="layer3"))

@@ -183,6 +183,7 @@ def test_a_copy_can_be_detached_alone(small, where):
     assert torch.equal(model(small), changed)
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("where", WHERE)
 def test_compiles_in_one_graph(small, where):
     model = PlainNet().eval()
@@ -192,6 +193,7 @@ def test_compiles_in_one_graph(small, where):
     assert torch.equal(compiled(small), model(small))
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("where", WHERE)
 def test_exports_and_runs(small, where):
     model = PlainNet().eval()
@@ -202,6 +204,7 @@ def test_exports_and_runs(small, where):
     assert not torch.equal(exported(small), model(small))
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_torchscript_compiles_and_calls_what_is_attached(where):
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())

@@ -174,6 +174,7 @@ def test_copies_compute_the_same_with_modules_of_their_own(clone, x):
     assert not torch.equal(other(x), net(x))
 
 
+@pytest.mark.usefixtures("compiler")
 def test_compiles_in_one_graph(x):
     net = Net().eval()
     double(net)
@@ -183,6 +184,7 @@ def test_compiles_in_one_graph(x):
     torch.testing.assert_close(compiled(x), net(x))
 
 
+@pytest.mark.usefixtures("compiler")
 def test_exports(x):
     net = Net().eval()
     double(net, ["first", "body.0"])
