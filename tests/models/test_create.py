@@ -27,8 +27,9 @@ from timm_video_psn.surgery import injected
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_classifies_clips(name):
     model = timm.create_model(name, num_frames=2, **({"backbone": "test_resnet"} if name == "video_net" else {})).eval()
+    size = 75 if "inception_v3" in name else 32  # the smallest that it takes
     with torch.no_grad():
-        logits = model(torch.randn(1, 3, 2, 32, 32))
+        logits = model(torch.randn(1, 3, 2, size, size))
     assert logits.shape == (1, model.pretrained_cfg.get("num_classes", 1000))
     assert logits.isfinite().all()
 

@@ -267,7 +267,7 @@ def test_predict_names_a_video_and_refuses_what_it_cannot_read(two_classes, tmp_
     assert predict_main([str(tmp_path / "empty.mp4"), "--model", best]) == 2
     assert "cannot decode" in capsys.readouterr().err
     assert predict_main([str(tmp_path / "empty.mp4"), "--model", str(tmp_path)]) == 2
-    assert "is no model folder: it has no config.json" in capsys.readouterr().err
+    assert "is not a model folder: it has no config.json" in capsys.readouterr().err
 
 
 def test_a_model_folder_whose_files_do_not_fit_is_refused(arguments, tmp_path, tiny_motion, capsys):
