@@ -186,7 +186,7 @@ class TrainedModel:
                     self._tell_of_repeats(name, item.num_frames)
                     scores = torch.from_numpy(fuse(next(logits)[item.plans[0]], protocol.fusion))
                     shares = scores if protocol.fusion == "probabilities" else scores.softmax(0)
-                    yield VideoPrediction(name, self._best(shares, topk))
+                    yield VideoPrediction(name, self.most_likely(shares, topk))
 
     def predict_clips(self, clips: Tensor, topk: int = 5) -> list[tuple[Prediction, ...]]:
         """Names the most likely classes of clips that `read` or `prepare` made.
@@ -199,7 +199,7 @@ class TrainedModel:
             clips: (B, T, S, S, 3) uint8.
         """
         self.check_can_name(topk)
-        return [self._best(row, topk) for row in torch.from_numpy(self.probabilities(clips))]
+        return [self.most_likely(row, topk) for row in torch.from_numpy(self.probabilities(clips))]
 
     @torch.inference_mode()
     def probabilities(self, clips: Tensor) -> np.ndarray:
@@ -311,8 +311,13 @@ class TrainedModel:
                 f"{self.source} names no classes: its config.json lacks label_names; use a folder that training made"
             )
 
-    def _best(self, shares: Tensor, topk: int) -> tuple[Prediction, ...]:
-        """The most likely classes of a row of probabilities."""
+    def most_likely(self, shares: Tensor, topk: int) -> tuple[Prediction, ...]:
+        """The most likely classes.
+
+        Args:
+            shares: probabilities of all classes, (num_classes,).
+            topk: number of classes.
+        """
         values, indices = shares.topk(min(topk, len(shares)))
         return tuple(map(Prediction, (self.label_names[index] for index in indices.tolist()), values.tolist()))
 

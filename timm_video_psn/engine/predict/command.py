@@ -46,6 +46,11 @@ def parse_predict_options(argv: Sequence[str] | None = None) -> argparse.Namespa
     add("--workers", "-j", type=int, default=1, help="threads that decode (default: %(default)s)")
     add("--window", type=float, metavar="SEC", help="length of a sliding window (default for cameras and streams: 2 s)")
     add("--stride", type=float, metavar="SEC", help="time between the starts of windows (default: half a window)")
+    add(
+        "--stream",
+        action="store_true",
+        help="look at each frame once (causal models), as many in a window as a clip has",
+    )
     add("--duration", type=float, metavar="SEC", help="stop after this much of each input")
     add("--fps", type=float, help="frame rate of folders of images, for windows")
     add("--json", action="store_true", help="print JSON, one line per prediction")
@@ -61,7 +66,7 @@ def parse_predict_options(argv: Sequence[str] | None = None) -> argparse.Namespa
             parser.error(f"--{name.replace('_', '-')} {value}: must be above 0, and finite")
     if options.video_out and options.video_out.suffix.lower() != ".mp4":
         parser.error(f"--video-out {options.video_out}: the copy is an mp4; end the name in .mp4")
-    windows = options.window is not None or any(map(is_live, options.inputs))
+    windows = options.window is not None or options.stream or any(map(is_live, options.inputs))
     for name in ("stride", "duration") if not windows else ("views",):
         if getattr(options, name) is not None:
             belongs = "whole videos, not to windows" if windows else "windows; without --window SEC videos stay whole"
@@ -107,7 +112,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def _check_rates(inputs: Sequence[str], options: argparse.Namespace) -> None:
     """Raise, before anything is predicted, if times are needed of images that tell none."""
-    timed = options.window is not None or options.video_out or any(map(is_live, inputs))
+    timed = options.window is not None or options.stream or options.video_out or any(map(is_live, inputs))
     folders = [path for path in inputs if not is_live(path) and Path(path).is_dir()]
     if timed and folders and options.fps is None:
         raise ValueError(f"{folders[0]} is a folder of images without a frame rate; give one, for example --fps 12")
@@ -166,7 +171,7 @@ def _outcomes(
     model: TrainedModel, inputs: Sequence[str], options: argparse.Namespace, answers: _Answers
 ) -> Iterator[tuple[str, DecodeError | None]]:
     """Answer input by input; what kept one from being read comes back with its name."""
-    if options.window is None and not any(map(is_live, inputs)):
+    if options.window is None and not options.stream and not any(map(is_live, inputs)):
         for found in model.predict_many(inputs, options.topk, options.views, options.batch_size, options.workers):
             if not found.error:
                 answers.whole(found.video, found.top)
@@ -186,7 +191,8 @@ def _outcomes(
 
 
 def _slide(model: TrainedModel, path: str, options: argparse.Namespace, answers: _Answers) -> list[Span]:
-    """Predict the windows of one input as its frames come, until it ends or the user interrupts a live one."""
+    """Predict one input as its frames come, until it ends or the user interrupts a live one."""
+    from timm_video_psn.engine.predict.frame_by_frame import predict_frames
     from timm_video_psn.engine.predict.sliding_window import predict_windows
 
     window = options.window or _LIVE_WINDOW_SEC
@@ -195,8 +201,12 @@ def _slide(model: TrainedModel, path: str, options: argparse.Namespace, answers:
         batch = 1 if stream.live else options.batch_size
         stride = options.stride or window / 2
         frames = _limited(stream, options.duration)
+        if options.stream:
+            found = predict_frames(model, frames, window, options.stride, options.topk)
+        else:
+            found = predict_windows(model, frames, stream.fps, window, stride, options.topk, batch)
         try:
-            for span in predict_windows(model, frames, stream.fps, window, stride, options.topk, batch):
+            for span in found:
                 answers.span(path, span)
                 if not stream.live:
                     spans.append(span)
