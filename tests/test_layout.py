@@ -82,6 +82,7 @@ COVERED_BY = {
     "models/injection_point": "models/test_backbones",
     "models/psn": "models/test_contract",
     "data/video/errors": "data/video/test_reader",
+    "data/video/packet_scan": "data/video/test_reader",
     "data/video/pyav_backend": "data/video/test_reader",
     "data/clips/worker": "data/test_loaders",
     "data/tools/contact_sheet": "data/tools/test_prepare",

@@ -8,10 +8,10 @@ from timm_video_psn.data.video.packet_table import DecodedFrame, PacketMark, Pac
 from timm_video_psn.data.video.picture_order import Picture
 
 
-def table_of(times, order=None, held_back=16, gaps=(), **marks):
+def table_of(times, order=None, held_back=16, gaps=(), disposable=(), **marks):
     """A table of packets with these times, whose pictures come out in the order of `order`, by default of the times."""
     order = times if order is None else order
-    pictures = [Picture((0, key or 0), follows_a_gap=i in gaps) for i, key in enumerate(order)]
+    pictures = [Picture((0, key or 0), i not in disposable, i in gaps) for i, key in enumerate(order)]
     return PacketTable.from_marks(marks_of(times, **marks), pictures, held_back)
 
 
@@ -113,6 +113,23 @@ class TestDamage:
             False,
             False,
         ]
+
+    def test_of_what_nothing_refers_to_spoils_nothing_else(self):
+        table = table_of([0, 10, 20, 30], disposable=(1,))
+        assert [table.is_spoilt(frame, {1}) for frame in range(4)] == [False, True, False, False]
+
+    def test_of_leading_frames_does_not_spoil_those_after_the_key_frame(self):
+        table = table_of([0, 20, 10, 50, 40, 60], keys=(0, 3))
+        assert [table.is_spoilt(table.times.index(time), {4}) for time in (20, 40, 50, 60)] == [
+            False,
+            True,
+            False,
+            False,
+        ]
+
+    def test_goes_on_through_what_is_no_key_frame_whatever_its_container_says(self):
+        table = table_of([0, 10, 20, 30], keys=(0, 2))
+        assert [table.is_spoilt(frame, {1}, {2}) for frame in range(4)] == [False, True, True, True]
 
     def test_is_known_from_packets_that_are_not_whole(self):
         assert table_of([0, 10, 20], broken=(1,)).damaged == {1}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.data.sample_videos import B_FRAMES, NUM_FRAMES, REAL_CLIPS, decoded_plainly, encoded, moving_noise
-from timm_video_psn.data.video import pyav_backend
+from timm_video_psn.data.video import packet_scan, pyav_backend
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.reader import VideoReader, decode_clip
 
@@ -55,7 +55,7 @@ class TestExactFrames:
 
     def test_do_not_depend_on_the_packet_table(self, any_video, monkeypatch):
         truth = decoded_plainly(any_video)
-        monkeypatch.setattr(pyav_backend.PacketTable, "from_marks", lambda *marks: None)
+        monkeypatch.setattr(packet_scan.PacketTable, "from_marks", lambda *marks: None)
         assert_reads(any_video, truth, index_patterns(NUM_FRAMES))
 
     @pytest.mark.parametrize("name", ["one.mp4", "one.webm", "one.avi", "one.mkv"])
@@ -71,7 +71,7 @@ class TestExactFrames:
         assert gaps.max() > 3 * gaps.min()
 
     def test_of_a_file_too_large_to_hold_in_memory(self, video, monkeypatch):
-        monkeypatch.setattr(pyav_backend, "_HELD_BYTES", 1000)
+        monkeypatch.setattr(packet_scan, "_HELD_BYTES", 1000)
         assert_reads(video("b_frames.mp4"), decoded_plainly(video("b_frames.mp4")), index_patterns(NUM_FRAMES))
 
     @pytest.mark.parametrize("hidden", [1, 5, 20])
@@ -163,7 +163,7 @@ class TestDamagedFiles:
             VideoReader(tmp_path / f"{'x' * 300}.mp4")
 
     def test_that_go_away_while_they_are_read(self, video, tmp_path, monkeypatch):
-        monkeypatch.setattr(pyav_backend, "_HELD_BYTES", 1000)
+        monkeypatch.setattr(packet_scan, "_HELD_BYTES", 1000)
         path = tmp_path / "large.mp4"
         path.write_bytes(video("b_frames.mp4").read_bytes())
         with VideoReader(path) as reader:

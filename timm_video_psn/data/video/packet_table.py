@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ class PacketTable:
         times: presentation time of every frame, increasing.
         positions: number of the packet that holds the frame.
         keys: (packet number, presentation time) of every packet at which decoding may start, in file order.
-        references: for every packet, whether other frames may refer to its frame.
+        references: for every packet, whether other frames may refer to its frame; empty if that is not known.
         hidden: numbers of packets whose frames are not shown.
         damaged: numbers of the damaged packets that are known without decoding, or from a decode of the whole file.
         is_counted: the frames have been counted in a plain decode, since the packets alone do not tell them.
@@ -60,6 +61,11 @@ class PacketTable:
     def num_frames(self) -> int:
         """Number of frames that are shown."""
         return len(self.times)
+
+    @cached_property
+    def frame_at(self) -> dict[int, int]:
+        """Number of the frame that comes out of a packet, by the number of the packet."""
+        return {position: frame for frame, position in enumerate(self.positions)}
 
     @classmethod
     def from_marks(cls, marks: Sequence[PacketMark], pictures: Sequence[Picture], held_back: int) -> PacketTable | None:
@@ -111,14 +117,19 @@ class PacketTable:
         times = tuple(range(len(frames)))
         return cls(times, positions, tuple(keys), damaged=frozenset(damaged), is_counted=True)
 
-    def start_of(self, frame: int) -> int:
+    def start_of(self, frame: int, no_keys: Collection[int] = ()) -> int:
         """Returns the packet from which a frame can be decoded: the last key frame before it, or else the first.
 
         A key frame that is shown after the frame is too late even where it comes earlier in the file (the leading
         frames of an open group of pictures refer to frames before it).
+
+        Args:
+            frame: number of the frame.
+            no_keys: numbers of packets that are said to hold key frames, and do not.
         """
         last = bisect_left(self.keys, (self.positions[frame] + 1,))
-        return next((key for key, time in reversed(self.keys[:last]) if time <= self.times[frame]), 0)
+        keys = (key for key, time in reversed(self.keys[:last]) if time <= self.times[frame] and key not in no_keys)
+        return next(keys, 0)
 
     def spans(self, frames: Iterable[int]) -> list[range]:
         """Lists the runs of packets to decode for some frames, in file order, disjoint.
@@ -140,25 +151,35 @@ class PacketTable:
         Args:
             start: number of the key frame's packet.
         """
-        _, key_time = self.keys[bisect_left(self.keys, (start,))]
         found: set[int] = set()
+        place = bisect_left(self.keys, (start,))
+        if place == len(self.keys) or self.keys[place][0] != start:  # the first packet of a file without key frames
+            return found
+        key_time = self.keys[place][1]
         for frame in range(bisect_left(self.times, key_time) - 1, -1, -1):
             if self.positions[frame] < start:
                 break
             found.add(self.positions[frame])
         return found
 
-    def is_spoilt(self, frame: int, damaged: Collection[int]) -> bool:
+    def is_spoilt(self, frame: int, damaged: Collection[int], no_keys: Collection[int] = ()) -> bool:
         """Whether a frame is damaged or may refer to a damaged one: nothing is good until the next key frame.
 
         Args:
             frame: number of the frame.
             damaged: numbers of packets.
+            no_keys: as for `start_of`.
         """
         if not damaged:
             return False
-        start, position = self.start_of(frame), self.positions[frame]
-        return any(start <= damage <= position for damage in damaged)
+        start, position = self.start_of(frame, no_keys), self.positions[frame]
+        if position in damaged:
+            return True
+        within = {damage for damage in damaged if start <= damage < position and self._is_reference(damage)}
+        return bool(within - self.leading(start)) if within else False
+
+    def _is_reference(self, position: int) -> bool:
+        return not self.references or self.references[position]
 
     def judged_after(self) -> list[int]:
         """Lists for each frame the last frame that comes out of an earlier packet, which it may refer to."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+CODECS_IN_ORDER = frozenset({"av1", "mjpeg", "vp9"})  # one picture a packet, shown as they come
 _H264_SLICES, _H264_IDR, _H264_SPS, _H264_PPS = (1, 5), 5, 7, 8
 _H264_HIGH_PROFILES = frozenset({44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244})
 _HEVC_SLICES, _HEVC_IDR, _HEVC_CRA, _HEVC_VPS, _HEVC_SPS, _HEVC_PPS = (
@@ -54,7 +55,9 @@ def picture_reader(codec: str, extradata: bytes | None) -> Callable[[bytes | mem
         return (_H264(extradata or b"") if codec == "h264" else _Hevc(extradata or b"")).read
     if codec == "vp9":
         return _Vp9().read
-    if codec in ("av1", "mjpeg"):
+    if codec == "mjpeg":
+        return _Mjpeg().read
+    if codec in CODECS_IN_ORDER:
         return _AsTheyCome().read
     raise UnknownOrder(f"the order of {codec} is not known")
 
@@ -68,6 +71,57 @@ class _AsTheyCome:
     def read(self, packet: bytes | memoryview) -> Picture:
         self._count += 1
         return Picture((0, self._count))
+
+
+class _Mjpeg(_AsTheyCome):
+    """Motion JPEG (ITU-T T.81, B.2), each picture with the tables that it needs: a decoder keeps those of earlier ones.
+
+    Huffman tables may be missing from all pictures alike, for which decoders have standard ones.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_huffman: bool | None = None
+
+    def read(self, packet: bytes | memoryview) -> Picture:
+        try:
+            huffman, needs_huffman, has_all = self._tables(packet)
+        except IndexError:
+            raise UnknownOrder("a packet ends within its header") from None
+        if self._has_huffman is None:
+            self._has_huffman = bool(huffman)
+        if not has_all or bool(huffman) != self._has_huffman or (huffman and not needs_huffman <= huffman):
+            raise UnknownOrder("a picture lacks tables")
+        return super().read(packet)
+
+    @staticmethod
+    def _tables(packet: bytes | memoryview) -> tuple[set[int], set[int], bool]:
+        """Huffman tables that a picture brings, those that it needs, and whether it brings its quantisation tables."""
+        quantisation, needs_quantisation, huffman = set[int](), set[int](), set[int]()
+        place = 2
+        while packet[place] == 0xFF:
+            kind = packet[place + 1]
+            if kind == 0xFF:  # fill
+                place += 1
+                continue
+            end = place + 2 + int.from_bytes(packet[place + 2 : place + 4], "big")
+            place += 4
+            if kind == 0xDB:
+                while place < end:
+                    quantisation.add(packet[place] & 15)
+                    place += 1 + 64 * (1 + (packet[place] >> 4))
+            elif kind == 0xC4:
+                while place < end:
+                    huffman.add(packet[place])
+                    place += 17 + sum(packet[place + 1 : place + 17])
+            elif kind in (0xC0, 0xC1, 0xC2):
+                needs_quantisation.update(packet[place + 8 + 3 * part] for part in range(packet[place + 5]))
+            elif kind == 0xDA:
+                tables = [packet[place + 2 + 2 * part] for part in range(packet[place])]
+                needs = {table >> 4 for table in tables} | {0x10 | table & 15 for table in tables}
+                return huffman, needs, bool(needs_quantisation) and needs_quantisation <= quantisation
+            place = end
+        raise UnknownOrder("a packet is no JPEG picture")
 
 
 class _Vp9(_AsTheyCome):
@@ -108,21 +162,41 @@ def _is_shown_in_vp9(frame: bytes | memoryview) -> bool:
 class _NalStream:
     """What H.264 and HEVC have in common: parameter sets and slices in units with their lengths before them."""
 
-    def __init__(self) -> None:
-        self._length_size = 4
+    def __init__(self, length_size: int) -> None:
+        self._length_size = length_size
         self._sps: dict[int, tuple[int, ...]] = {}
         self._pps: dict[int, tuple[int, ...]] = {}
         self._group = 0  # pictures before a random access point come out before those after it
         self._msb = self._lsb = 0  # of the last picture that the order of later ones builds on
 
-    def _units(self, packet: bytes | memoryview) -> Iterator[bytes | memoryview]:
-        place, size = 0, self._length_size
+    def read(self, packet: bytes | memoryview) -> Picture:
+        has_parameters, place, size = False, 0, self._length_size
         while place + size < len(packet):
             end = place + size + int.from_bytes(packet[place : place + size], "big")
             if end > len(packet) or end == place + size:
                 raise UnknownOrder("a packet is not a row of units")
-            yield packet[place + size : end]
+            unit, place = packet[place + size : end], end
+            picture = self._picture(unit)
+            if picture is not None:
+                return picture._replace(is_reference=True) if has_parameters else picture
+            has_parameters = self._keep_parameters(unit) or has_parameters
+        raise UnknownOrder("a packet holds no picture")
+
+    def _picture(self, unit: bytes | memoryview) -> Picture | None:
+        """The picture that a slice begins, None for other units."""
+        raise NotImplementedError
+
+    def _keep_parameters(self, unit: bytes | memoryview) -> bool:
+        """Keeps the fields of a parameter set that slices need; returns whether the unit is one."""
+        raise NotImplementedError
+
+    def _keep_all(self, extradata: bytes, place: int, count: int) -> int:
+        """Keeps a number of parameter sets, each with its length before it; returns where the last one ends."""
+        for _ in range(count):
+            end = place + 2 + int.from_bytes(extradata[place : place + 2], "big")
+            self._keep_parameters(extradata[place + 2 : end])
             place = end
+        return place
 
     def _extended(self, lsb: int, bits: int) -> int:
         """The most significant part of a picture order count, of which a slice stores the least significant bits."""
@@ -138,29 +212,13 @@ class _H264(_NalStream):
     """Frames of H.264; coded fields, and orders that no encoder in use writes, are unknown."""
 
     def __init__(self, extradata: bytes) -> None:
-        super().__init__()
         if len(extradata) < 7 or extradata[0] != 1:
             raise UnknownOrder("its parameters are not stored as mp4 and Matroska store them")
-        self._length_size = (extradata[4] & 3) + 1
+        super().__init__((extradata[4] & 3) + 1)
         self._frame_num: int | None = None  # of the last picture that others may refer to
         self._count = 0
-        place = 5
-        for mask in (0x1F, 0xFF):  # sequence parameter sets, then picture parameter sets
-            count, place = (extradata[place] & mask if place < len(extradata) else 0), place + 1
-            for _ in range(count):
-                size = int.from_bytes(extradata[place : place + 2], "big")
-                self._keep_parameters(extradata[place + 2 : place + 2 + size])
-                place += 2 + size
-
-    def read(self, packet: bytes | memoryview) -> Picture:
-        has_parameters = False
-        for unit in self._units(packet):
-            kind = unit[0] & 31
-            if kind in _H264_SLICES:
-                picture = self._slice(unit, kind == _H264_IDR, bool(unit[0] >> 5 & 3))
-                return picture._replace(is_reference=True) if has_parameters else picture
-            has_parameters = self._keep_parameters(unit) or has_parameters
-        raise UnknownOrder("a packet holds no picture")
+        place = self._keep_all(extradata, 6, extradata[5] & 31)
+        self._keep_all(extradata, place + 1, extradata[place] if place < len(extradata) else 0)
 
     def _keep_parameters(self, unit: bytes | memoryview) -> bool:
         if not unit or unit[0] & 31 not in (_H264_SPS, _H264_PPS):
@@ -193,7 +251,10 @@ class _H264(_NalStream):
         self._sps[number] = (frame_num_bits, lsb_bits, gaps_allowed, frames_only, separate_planes)
         return True
 
-    def _slice(self, unit: bytes | memoryview, is_idr: bool, is_reference: bool) -> Picture:
+    def _picture(self, unit: bytes | memoryview) -> Picture | None:
+        kind, is_reference = unit[0] & 31, bool(unit[0] >> 5 & 3)
+        if kind not in _H264_SLICES:
+            return None
         bits = _Bits(unit[1:_HEADER_BYTES])
         if bits.golomb():
             raise UnknownOrder("a packet does not begin with the start of a picture")
@@ -206,10 +267,11 @@ class _H264(_NalStream):
         frame_num = bits.take(frame_num_bits)
         if not frames_only and bits.take(1):
             raise UnknownOrder("a packet holds a field")
-        if is_idr:
+        if kind == _H264_IDR:
             bits.golomb()
             self._group, self._msb, self._lsb, self._frame_num = self._group + 1, 0, 0, 0
-        gap = self._follows_a_gap(frame_num, frame_num_bits) and not gaps_allowed
+        last = self._frame_num
+        gap = last is not None and frame_num not in (last, (last + 1) % (1 << frame_num_bits)) and not gaps_allowed
         if is_reference:
             self._frame_num = frame_num
         self._count += 1
@@ -222,38 +284,17 @@ class _H264(_NalStream):
         bottom = min(bits.signed_golomb(), 0) if has_bottom else 0
         return Picture((self._group, msb + lsb + bottom), is_reference, gap)
 
-    def _follows_a_gap(self, frame_num: int, bits: int) -> bool:
-        last = self._frame_num
-        return last is not None and frame_num not in (last, (last + 1) % (1 << bits))
-
 
 class _Hevc(_NalStream):
     """Pictures of HEVC; streams that are spliced or hide pictures are unknown."""
 
     def __init__(self, extradata: bytes) -> None:
-        super().__init__()
         if len(extradata) < 23 or extradata[0] != 1:
             raise UnknownOrder("its parameters are not stored as mp4 and Matroska store them")
-        self._length_size = (extradata[21] & 3) + 1
+        super().__init__((extradata[21] & 3) + 1)
         place = 23
         for _ in range(extradata[22]):
-            count, place = int.from_bytes(extradata[place + 1 : place + 3], "big"), place + 3
-            for _ in range(count):
-                size = int.from_bytes(extradata[place : place + 2], "big")
-                self._keep_parameters(extradata[place + 2 : place + 2 + size])
-                place += 2 + size
-
-    def read(self, packet: bytes | memoryview) -> Picture:
-        has_parameters = False
-        for unit in self._units(packet):
-            kind = unit[0] >> 1 & 63
-            if kind in _HEVC_ENDS:
-                raise UnknownOrder("several streams follow one another")
-            if kind in _HEVC_SLICES:
-                picture = self._slice(unit, kind)
-                return picture._replace(is_reference=True) if has_parameters else picture
-            has_parameters = self._keep_parameters(unit) or has_parameters
-        raise UnknownOrder("a packet holds no picture")
+            place = self._keep_all(extradata, place + 3, int.from_bytes(extradata[place + 1 : place + 3], "big"))
 
     def _keep_parameters(self, unit: bytes | memoryview) -> bool:
         kind = unit[0] >> 1 & 63 if len(unit) > 2 else -1
@@ -275,16 +316,20 @@ class _Hevc(_NalStream):
             number, chroma = bits.golomb(), bits.golomb()
             separate_planes = bits.take(1) if chroma == 3 else 0
             bits.golomb(), bits.golomb()
-            for _ in range(4 * bits.take(1)):
+            for _ in range(4 * bits.take(1) + 2):
                 bits.golomb()
-            bits.golomb(), bits.golomb()
             lsb_bits = bits.golomb() + 4
             if lsb_bits > 16:
                 raise UnknownOrder("pictures are ordered in an unusual way")
             self._sps[number] = (lsb_bits, separate_planes)
         return True
 
-    def _slice(self, unit: bytes | memoryview, kind: int) -> Picture:
+    def _picture(self, unit: bytes | memoryview) -> Picture | None:
+        kind = unit[0] >> 1 & 63
+        if kind in _HEVC_ENDS:
+            raise UnknownOrder("several streams follow one another")
+        if kind not in _HEVC_SLICES:
+            return None
         bits = _Bits(unit[2:_HEADER_BYTES])
         is_first, is_idr = self._group == 0, kind in _HEVC_IDR
         if not bits.take(1):

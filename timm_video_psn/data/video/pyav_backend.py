@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import av
 import numpy as np
@@ -29,19 +30,17 @@ from av.video.stream import VideoStream
 
 from timm_video_psn.data.video.container import OpenVideo, open_video
 from timm_video_psn.data.video.errors import DecodeError, in_plain_words
-from timm_video_psn.data.video.file_end import missing_bytes
 from timm_video_psn.data.video.limits import MAX_PIXELS, check_pixels, frame_limit
 from timm_video_psn.data.video.orientation import display_matrix, upright
-from timm_video_psn.data.video.packet_table import DecodedFrame, PacketMark, PacketTable
-from timm_video_psn.data.video.picture_order import Picture, UnknownOrder, picture_reader
+from timm_video_psn.data.video.packet_scan import codec_of, demux, scan_packets
+from timm_video_psn.data.video.packet_table import DecodedFrame, PacketTable
 
-# A packet table needs a container that stores when each frame is shown, and a codec with one frame in each packet.
-# AVI stores no such times, MPEG-4 part 2 may pack two frames into a packet, and VP8 has packets that are never shown.
-_TIMED_CONTAINERS = frozenset({"matroska", "mov", "mp4", "webm"})
 # From PyAV 17 on, a scaler starts a thread for each CPU unless told otherwise. Workers are the parallelism, and threads
 # that stay behind in a fork hang the process that frees the scaler.
 _ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
-_HELD_BYTES = 128 * 2**20  # compressed packets that one file keeps in memory; a larger file is read a second time
+# FFmpeg's decoders of these fill what is missing from a picture with an earlier one, and do not say so unless told to.
+_SILENT_CODECS = frozenset({"mjpeg", "vp8"})
+_STRICT = {"mjpeg": {"err_detect": "explode"}}
 _NOT_ALL = "the file is damaged, and not all of its frames come out of it"
 _OUT_OF_ORDER = "its time stamps contradict the order in which its frames come out of the decoder; re-encode it"
 
@@ -75,7 +74,8 @@ class VideoFile:
             self.fps = float(rate) if rate else None
             self._check_pixels(1, None)
             with in_plain_words(path, "the file is damaged", av.FFmpegError):
-                self.table = self._scan_packets() or self._count_frames()
+                self._scan = scan_packets(path, content, self._video)
+                self.table = self._scan.table or self._count_frames()
             self.num_frames = self.table.num_frames
             if all(self.table.is_spoilt(index, self.table.damaged) for index in range(self.num_frames)):
                 raise DecodeError(path, "not one of its frames can be decoded; the file is damaged or cut short")
@@ -100,25 +100,15 @@ class VideoFile:
         Raises:
             DecodeError: A wanted frame is damaged, or the frames are too large.
         """
-        self.check(indices, short_side)
-        convert = self._converter(len(indices), short_side)
-        with in_plain_words(self._path, "it cannot be read", av.FFmpegError):
-            if self.table.is_counted:
-                return self._read_by_counting(indices, convert)
-            found = self._read_spans(indices, convert)
-            # What does not come out from its key frame on may be damaged, or stand in x264's intra refresh, which has
-            # no key frames: a decode from the start settles it.
-            return self._read_from_start(indices, convert) if found is None else found
+        return self._decode(indices, self._converter(len(indices), short_side), short_side)
 
-    def check(self, indices: Sequence[int], short_side: int | None = None) -> None:
-        """Raises a `DecodeError` for frames that are known to be damaged, or too large.
+    def check(self, indices: Sequence[int]) -> None:
+        """Raises a `DecodeError` if `read` would, without converting a frame to RGB.
 
         Args:
             indices: as for `read`.
-            short_side: as for `read`.
         """
-        self._check_pixels(len(indices), short_side)
-        self._refuse([index for index in indices if self.table.is_spoilt(index, self.table.damaged)])
+        self._decode(indices, lambda frame: np.empty(0), None)
 
     def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
         """Yields all frames (H, W, 3) in order, decoded once from the start.
@@ -139,21 +129,26 @@ class VideoFile:
             DecodeError: A frame is damaged; the frames before it have been given.
         """
         table, came, given, reason = self.table, 0, 0, _NOT_ALL
-        damaged, judged_after = set(table.damaged), table.judged_after()
-        waiting: deque[VideoFrame] = deque()  # for frames that they may refer to, and that may turn out damaged
-        with in_plain_words(self._path, reason, av.FFmpegError), self._from_start() as (decoder, packets):
+        damaged, no_keys, judged_after = set(table.damaged), set[int](), table.judged_after()
+        waiting: deque[VideoFrame | None] = deque()  # for frames that they may refer to, and that may turn out damaged
+        strict = not table.is_counted
+        with in_plain_words(self._path, reason, av.FFmpegError), self._from_start(strict) as (decoder, packets):
             for position, frame in _decode(decoder, packets):
-                if frame is None or frame.is_corrupt:
-                    damaged.add(position)
+                _note_signs(position, frame, damaged, no_keys)
                 if frame is None:
                     continue
-                if came == self.num_frames or position != table.positions[came]:
+                index = came if table.is_counted else table.frame_at.get(position, -1)
+                if not came <= index < self.num_frames:
                     reason = _NOT_ALL if damaged else _OUT_OF_ORDER
                     break
+                damaged.update(table.positions[came:index])  # those that should have come before
+                waiting.extend([None] * (index - came))
                 waiting.append(frame)
-                came += 1
-                while waiting and judged_after[given] < came and not table.is_spoilt(given, damaged):
-                    yield self.seconds(given), waiting.popleft()
+                came = index + 1
+                while waiting and judged_after[given] < came and not table.is_spoilt(given, damaged, no_keys):
+                    due = waiting.popleft()
+                    assert due is not None  # a frame that has not come is damaged
+                    yield self.seconds(given), due
                     given += 1
                 if waiting and judged_after[given] < came:
                     break
@@ -166,79 +161,67 @@ class VideoFile:
         Args:
             index: number of the frame.
         """
-        time, unit = self._times[self.table.positions[index]], self._video.stream.time_base
+        time, unit = self._scan.times[self.table.positions[index]], self._video.stream.time_base
         return None if time is None or unit is None else float(time * unit)
+
+    def _decode(self, indices: Sequence[int], convert: Convert, short_side: int | None) -> dict[int, np.ndarray]:
+        self._check_pixels(len(indices), short_side)
+        self._refuse([index for index in indices if self.table.is_spoilt(index, self.table.damaged)])
+        with in_plain_words(self._path, "it cannot be read", av.FFmpegError):
+            if self.table.is_counted:
+                return self._read_by_counting(indices, convert)
+            found = self._read_spans(indices, convert)
+            # What does not come out from its key frame on may be damaged, or stand in x264's intra refresh, which has
+            # no key frames: a decode from the start settles it.
+            return self._read_from_start(indices, convert) if found is None else found
 
     def _open(self) -> OpenVideo:
         return open_video(self._path, self._content, frame_limit(self._max_pixels))
 
     @contextmanager
-    def _from_start(self) -> Iterator[tuple[VideoCodecContext, NumberedPackets]]:
+    def _from_start(self, strict: bool) -> Iterator[tuple[VideoCodecContext, NumberedPackets]]:
         """A decoder that has seen nothing yet, and all packets for it."""
         video = self._open()
         with video.container:
-            packets = _demux(video) if self._held is None else self._held
+            if strict:
+                _be_strict(video)
+            packets = demux(video) if self._scan.held is None else self._scan.held
             yield video.stream.codec_context, _numbered(packets)
-
-    def _scan_packets(self) -> PacketTable | None:
-        """Reads all packets without decoding them, and keeps them unless they are too many."""
-        marks: list[PacketMark] = []
-        pictures: list[Picture] = []
-        held: list[VideoPacket] = []
-        held_bytes, failure = 0, None
-        read_picture = _picture_reader(self._video)
-        try:
-            for packet in _demux(self._video):
-                if len(pictures) == len(marks) and (picture := read_picture(memoryview(packet))) is not None:
-                    pictures.append(picture)
-                changes, is_whole = packet.has_sidedata("new_extradata"), not packet.is_corrupt
-                marks.append(PacketMark(packet.pts, packet.is_keyframe, not packet.is_discard, changes, is_whole))
-                held_bytes += packet.size
-                if held_bytes <= _HELD_BYTES:
-                    held.append(packet)
-        except av.FFmpegError as error:
-            failure = error
-        self._times = [mark.pts for mark in marks]
-        self._held = held if held_bytes <= _HELD_BYTES else None
-        self._broken_packets = {position for position, mark in enumerate(marks) if not mark.is_whole}
-        overhang = missing_bytes(self._path, self._content)
-        if overhang.size and (overhang.is_proof or failure or self._broken_packets or self._ends_early()):
-            raise DecodeError(self._path, f"it is cut short by {overhang.size:,} bytes; copy or download it again")
-        if failure:
-            raise failure
-        depth = self._video.stream.codec_context.reorder_depth
-        return PacketTable.from_marks(marks, pictures, depth) if len(pictures) == len(marks) else None
-
-    def _ends_early(self) -> bool:
-        """Whether the last frame of a Matroska file is shown long before the end that the file states."""
-        container, stream = self._video.container, self._video.stream
-        if "matroska" not in container.format.name:
-            return False
-        times = [time for time in self._times if time is not None]
-        if not times or not container.duration or not stream.time_base:
-            return True
-        end = float(max(times) * stream.time_base) + 2 / (self.fps or 10)
-        return end < container.duration / av.time_base
 
     def _count_frames(self) -> PacketTable:
         """Decodes the whole file with the decoder that has been opened for its packets, which has seen nothing yet."""
-        frames: list[DecodedFrame] = []
-        damaged = set(self._broken_packets)
-        if self._held is None:
+        packets: Iterable[VideoPacket] | None = self._scan.held
+        if packets is None:
             self.close()
             self._video = self._open()
-        packets = _demux(self._video) if self._held is None else self._held
+            packets = demux(self._video)
+        frames: list[DecodedFrame] = []
+        damaged, no_keys = set(self._scan.broken), set[int]()
         for position, frame in _decode(self._video.stream.codec_context, _numbered(packets)):
-            if frame is None or frame.is_corrupt:
-                damaged.add(position)
+            _note_signs(position, frame, damaged, no_keys)
             if frame is not None:
                 frames.append(DecodedFrame(position, bool(frame.key_frame)))
+        if codec_of(self._video) in _SILENT_CODECS:
+            damaged |= self._unsteady_pictures()
         return PacketTable.from_decode(frames, damaged)
+
+    def _unsteady_pictures(self) -> set[int]:
+        """Packets whose pictures depend on what their memory held before, since they were not decoded in full."""
+        digests: list[dict[int, int]] = []
+        for kept in (1, 4):  # pictures whose memory is not used again at once
+            digests.append({})
+            with self._from_start(strict=False) as (decoder, packets):
+                latest: deque[VideoFrame] = deque(maxlen=kept)
+                for position, frame in _decode(decoder, packets):
+                    if frame is not None:
+                        latest.append(frame)
+                        digests[-1][position] = crc32(b"".join(map(bytes, frame.planes)))
+        return {position for position, digest in digests[0].items() if digests[1].get(position) != digest}
 
     def _read_by_counting(self, indices: Sequence[int], convert: Convert) -> dict[int, np.ndarray]:
         """Decodes all frames from the start to the last wanted one, which is how they have been counted."""
         found, wanted = {}, set(indices)
-        with self._from_start() as (decoder, packets):
+        with self._from_start(strict=False) as (decoder, packets):
             came = (frame for _, frame in _decode(decoder, packets) if frame is not None)
             for index, frame in enumerate(islice(came, indices[-1] + 1)):
                 if index in wanted:
@@ -248,9 +231,10 @@ class VideoFile:
 
     def _read_spans(self, indices: Sequence[int], convert: Convert) -> dict[int, np.ndarray] | None:
         """Decodes the wanted frames and what they refer to, or returns None if anything is unusual."""
-        if self._held is not None:
-            return self._decode_spans(self._video.stream.codec_context, _numbered(self._held), indices, convert)
-        with self._from_start() as (decoder, packets):
+        if self._scan.held is not None:
+            _be_strict(self._video)
+            return self._decode_spans(self._video.stream.codec_context, _numbered(self._scan.held), indices, convert)
+        with self._from_start(strict=True) as (decoder, packets):
             return self._decode_spans(decoder, packets, indices, convert)
 
     def _decode_spans(
@@ -275,8 +259,10 @@ class VideoFile:
             for position, frame in _decode(decoder, needed):
                 if frame is None or (position in due and frame.is_corrupt):
                     return None
+                if position == span.start and not frame.key_frame:
+                    return None
                 if position in due:
-                    came.append(self._times[position] or 0)
+                    came.append(table.frame_at[position])
                     due.discard(position)
                     if position in index_at:
                         found[index_at[position]] = convert(frame)
@@ -288,20 +274,18 @@ class VideoFile:
         """Decodes from the start what the wanted frames may refer to, and judges them by what comes out."""
         table, found = self.table, {}
         index_at = {table.positions[index]: index for index in indices}
-        damaged, due = set(table.damaged), set()
-        with self._from_start() as (decoder, packets):
+        damaged, no_keys = set(table.damaged), set[int]()
+        with self._from_start(strict=True) as (decoder, packets):
             upto = islice(packets, max(index_at) + 1)
             needed = [packet for packet in upto if table.references[packet[0]] or packet[0] in index_at]
             due = {position for position, _ in needed} - table.hidden
             for position, frame in _decode(decoder, needed):
-                if frame is None or frame.is_corrupt:
-                    damaged.add(position)
-                else:
-                    due.discard(position)
-                    if position in index_at:
-                        found[index_at[position]] = convert(frame)
+                _note_signs(position, frame, damaged, no_keys)
+                due.discard(position)
+                if position in index_at and frame is not None:
+                    found[index_at[position]] = convert(frame)
         damaged |= due
-        self._refuse([index for index in indices if index not in found or table.is_spoilt(index, damaged)])
+        self._refuse([i for i in indices if i not in found or table.is_spoilt(i, damaged, no_keys)])
         return found
 
     def _refuse(self, damaged: Sequence[int]) -> None:
@@ -328,28 +312,19 @@ class VideoFile:
         return convert
 
 
-def _picture_reader(video: OpenVideo) -> Callable[[memoryview], Picture | None]:
-    """A function from a packet to its picture, or to None if the packets do not tell which frame is where."""
-    stream = video.stream
-    if _TIMED_CONTAINERS.isdisjoint(video.container.format.name.split(",")):
-        return lambda packet: None
-    try:
-        reader = picture_reader(stream.codec.canonical_name, stream.codec_context.extradata)
-    except UnknownOrder:
-        return lambda packet: None
-
-    def read(packet: memoryview) -> Picture | None:
-        try:
-            return reader(packet)
-        except UnknownOrder:
-            return None
-
-    return read
+def _note_signs(position: int, frame: VideoFrame | None, damaged: set[int], no_keys: set[int]) -> None:
+    """Notes what a decoder says about a frame: that it is damaged, or no key frame whatever its container says."""
+    if frame is None or frame.is_corrupt:
+        damaged.add(position)
+    elif not frame.key_frame:
+        no_keys.add(position)
 
 
-def _demux(video: OpenVideo) -> Iterator[VideoPacket]:
-    """Packets with data."""
-    return (packet for packet in video.container.demux(video.stream) if packet.size)
+def _be_strict(video: OpenVideo) -> None:
+    """Makes a decoder that has not begun yet report all that it finds wrong."""
+    context = video.stream.codec_context
+    if not context.is_open:
+        context.options = {**context.options, **_STRICT.get(codec_of(video), {})}
 
 
 def _numbered(packets: Iterable[VideoPacket]) -> Iterator[tuple[int, VideoPacket]]:

@@ -1,10 +1,10 @@
 """Reads wanted frames of one video file with torchcodec, where it is installed.
 
-It gives the same frames as PyAV by another route. PyAV opens the file first and says which stream is the video, which
-frame is shown when, and what is wrong; torchcodec, which finds frames by their time stamps alone, decodes only files
-whose time stamps are known to be right. Frames that it does not give come from PyAV. Three differences remain, with
-torchcodec 0.17: it does not mirror where a display matrix asks for that; after a seek into x264's intra refresh (no key
-frames) its pictures are damaged; and it does not say when a frame is damaged, unless nothing comes out at all.
+PyAV opens the file, says which stream is the video and which frame is shown when, and decodes the wanted frames, since
+torchcodec does not say when a frame is damaged; torchcodec then gives their pixels. It finds frames by their time
+stamps alone, so that files whose time stamps do not rise frame by frame come from PyAV, as do frames that it does not
+give. Two differences remain, with torchcodec 0.17: it does not mirror where a display matrix asks for that, and after a
+seek into x264's intra refresh (no key frames) its pictures are damaged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ class TorchcodecFile:
         self._file = VideoFile(path, max_pixels=max_pixels)
         self.num_frames, self.fps, self.note = self._file.num_frames, self._file.fps, self._file.note
         self._decoder: Any = None
-        if self._file.table.is_counted:
+        times = [self._file.seconds(index) or 0.0 for index in range(self.num_frames)]
+        if self._file.table.is_counted or any(first >= second for first, second in pairwise(times)):
             return
         options = {"dimension_order": "NHWC", "num_ffmpeg_threads": 1, "seek_mode": "exact"}
         try:
@@ -78,8 +80,8 @@ class TorchcodecFile:
 
     def read(self, indices: Sequence[int], short_side: int | None = None) -> dict[int, np.ndarray]:
         """Decodes frames (H, W, 3), by index; the indices are increasing and lie in the video."""
-        self._file.check(indices, short_side)
         if self._decoder is not None and (short_side is None or min(self._file.size) <= short_side):
+            self._file.check(indices)
             try:
                 batch = self._decoder.get_frames_at(indices=list(indices))
             except (RuntimeError, ValueError) as error:
