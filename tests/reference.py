@@ -400,3 +400,47 @@ def average(channel: Tensor) -> Tensor:
 def dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
     """a . b."""
     return added(x * y for x, y in zip(a, b, strict=True))
+
+
+def spatiotemporal_motion(
+    clip: Tensor, taps: Tensor, kernel: Tensor, reduce: Tensor, transform: Tensor, expand: Tensor, stride: int
+) -> Tensor:
+    """STM, CSTM(X) + CMM(X) (Jiang et al., ICCV 2019), zeros beyond the clip and the map.
+
+    taps (C, 3), kernel (C, C, 3, 3), reduce (R, C), transform (R, 3, 3), expand (C, R).
+    """
+    x = to_map(clip)
+    frames, height, width = len(x), len(lines(x[0])), len(pixels(x[0]))
+    mixed = [
+        [
+            [
+                [
+                    added(taps[c, k] * x[t + k - 1][c][y][p] for k in range(3) if 0 <= t + k - 1 < frames)
+                    for p in pixels(x[0])
+                ]
+                for y in lines(x[0])
+            ]
+            for c in range(len(taps))
+        ]
+        for t in range(frames)
+    ]
+    reduced = mix_channels(x, reduce)
+    motion = []
+    for t in range(frames):
+        frame = []
+        for r in range(len(reduce)):
+            plane = [[clip.new_zeros(len(clip)) for _ in range(width)] for _ in range(height)]
+            for y in range(height if t + 1 < frames else 0):
+                for p in range(width):
+                    near = added(
+                        transform[r, i, j] * reduced[t + 1][r][y + i - 1][p + j - 1]
+                        for i in range(3)
+                        for j in range(3)
+                        if 0 <= y + i - 1 < height and 0 <= p + j - 1 < width
+                    )
+                    plane[y][p] = near - reduced[t][r][y][p]
+            frame.append(plane)
+        motion.append(frame)
+    spatial = spatial_conv_2d(mixed, kernel, [-1, 0, 1], [-1, 0, 1])
+    whole = to_tensor(spatial) + to_tensor(mix_channels(motion, expand))
+    return whole[..., ::stride, ::stride]

@@ -25,7 +25,9 @@ def build(name: str, num_frames: int = 4) -> torch.nn.Module:
 def test_shape_out_is_shape_in(name, clips, num_frames):
     x = torch.randn(clips * num_frames, CHANNELS, 6, 5)
     for mode in (True, False):
-        assert build(name, num_frames).train(mode)(x).shape == x.shape
+        module = build(name, num_frames).train(mode)
+        frames = clips * -(-num_frames // module.time_stride)
+        assert module(x).shape == (frames, *x.shape[1:])
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -36,7 +38,7 @@ def test_number_of_frames_may_be_changed_later_unless_the_module_refuses(name):
             module.num_frames = 3
         module = build(name, num_frames=3)
     module.num_frames = 3
-    assert module(torch.randn(6, CHANNELS, 6, 5)).shape == (6, CHANNELS, 6, 5)
+    assert module(torch.randn(6, CHANNELS, 6, 5)).shape == (2 * -(-3 // module.time_stride), CHANNELS, 6, 5)
     with pytest.raises(ValueError, match="folded batch of 4 frames does not hold whole clips of num_frames=3"):
         module(torch.randn(4, CHANNELS, 6, 5))
 
@@ -56,7 +58,7 @@ def test_evaluation_repeats_itself_and_does_not_mix_clips(name):
     x = torch.randn(8, CHANNELS, 6, 5)
     first = module(x)
     assert torch.equal(first, module(x))
-    torch.testing.assert_close(module(x[:4]), first[:4])
+    torch.testing.assert_close(module(x[:4]), first[: len(first) // 2])
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -92,7 +94,8 @@ def test_compiles_in_one_graph(name):
 def test_torchscript_compiles_it(name):
     module = build(name).eval()
     x = torch.randn(8, CHANNELS, 6, 5)
-    torch.testing.assert_close(torch.jit.script(module)(x), module(x))
+    if module.scriptable:
+        torch.testing.assert_close(torch.jit.script(module)(x), module(x))
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -5,10 +5,10 @@ import timm
 import torch
 from torch import nn
 
-from timm_video_psn import auxiliary_losses, interaction_map
+from timm_video_psn import VideoNet, auxiliary_losses, interaction_map
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 from timm_video_psn.layers.views import EachItem, MapView
-from timm_video_psn.models.backbones import feature_levels, gives_tokens, injection_points
+from timm_video_psn.models.backbones import feature_levels, gives_tokens
 from timm_video_psn.surgery import CHILD, disabled, injected
 
 # A name of each kind, with arguments that make it small; all numbers are those that timm takes.
@@ -168,6 +168,7 @@ def test_a_backbone_without_levels_is_refused_with_what_to_do():
 
 
 def test_unknown_sites_are_refused_with_those_that_there_are():
-    backbone = timm.create_model("test_vit")
     with pytest.raises(ValueError, match=r"sites=\('layer1',\) of VisionTransformer.*use some of blocks.0, blocks.1"):
-        injection_points(backbone, "level", ("layer1",))
+        VideoNet("test_vit", "psn", sites="layer1")
+    with pytest.raises(ValueError, match=r"sites=\(\) of ResNet: an empty list not found; use some of layer1, layer2"):
+        VideoNet("test_resnet", "tsm", sites=())

@@ -173,10 +173,186 @@ class OfficialGST(nn.Module):
         return out.view(-1, self.frames, CLASSES).mean(1)
 
 
+# --- the structure of MobileNetV2 in TSM's code, of liu-zhy/temporal-adaptive-module and of TEA's
+
+
+def numbered(*layers: nn.Module) -> nn.Sequential:
+    """Layers with a ReLU6 after each norm but the last, as the official numbering has them."""
+    norms = [i for i, layer in enumerate(layers) if isinstance(layer, nn.BatchNorm2d)]
+    out: list[nn.Module] = []
+    for i, layer in enumerate(layers):
+        out += [layer, nn.ReLU6()] if i in norms[:-1] else [layer]
+    return nn.Sequential(*out)
+
+
+class MobileBlock(nn.Module):
+    """`InvertedResidual`, with the shift where `make_temporal_shift` of later versions has it."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expand: int, frames: int):
+        super().__init__()
+        hidden, self.residual = inputs * expand, stride == 1 and inputs == outputs
+        layers: list[nn.Module] = []
+        if expand > 1:
+            first: nn.Module = nn.Conv2d(inputs, hidden, 1, bias=False)
+            layers = [OfficialShift(first, frames) if self.residual else first, nn.BatchNorm2d(hidden)]
+        layers += [nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False), nn.BatchNorm2d(hidden)]
+        layers += [nn.Conv2d(hidden, outputs, 1, bias=False), nn.BatchNorm2d(outputs)]
+        self.conv = numbered(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class OfficialMobileTSM(nn.Module):
+    """`TSN(base_model="mobilenetv2", is_shift=True)`."""
+
+    def __init__(self, frames: int):
+        super().__init__()
+        settings = [
+            (1, 16, 1, 1),
+            (6, 24, 2, 2),
+            (6, 32, 3, 2),
+            (6, 64, 4, 2),
+            (6, 96, 3, 1),
+            (6, 160, 3, 2),
+            (6, 320, 1, 1),
+        ]
+        features: list[nn.Module] = [
+            nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6())
+        ]
+        inputs = 32
+        for expand, outputs, count, stride in settings:
+            for i in range(count):
+                features.append(MobileBlock(inputs, outputs, stride if i == 0 else 1, expand, frames))
+                inputs = outputs
+        features.append(nn.Sequential(nn.Conv2d(320, 1280, 1, bias=False), nn.BatchNorm2d(1280), nn.ReLU6()))
+        self.base_model, self.frames = nn.Module(), frames
+        self.base_model.features = nn.Sequential(*features)
+        self.new_fc = nn.Linear(1280, CLASSES)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        out = self.base_model.features(clip.transpose(1, 2).flatten(0, 1)).mean((2, 3))
+        return self.new_fc(out).view(-1, self.frames, CLASSES).mean(1)
+
+
+class OfficialTAM(nn.Module):
+    """`TAM`: kernels and weights of the frames, made from the spatial means."""
+
+    def __init__(self, channels: int, frames: int):
+        super().__init__()
+        self.frames = frames
+        self.G = nn.Sequential(
+            nn.Linear(frames, 2 * frames, bias=False),
+            nn.BatchNorm1d(2 * frames),
+            nn.ReLU(),
+            nn.Linear(2 * frames, 3, bias=False),
+            nn.Softmax(-1),
+        )
+        self.L = nn.Sequential(
+            nn.Conv1d(channels, channels // 4, 3, padding=1, bias=False),
+            nn.BatchNorm1d(channels // 4),
+            nn.ReLU(),
+            nn.Conv1d(channels // 4, channels, 1, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        clips = x.unflatten(0, (-1, self.frames)).transpose(1, 2)  # (B, C, T, H, W)
+        means = clips.mean((3, 4))
+        kernels = self.G(means.flatten(0, 1)).view(-1, 1, 3, 1)
+        clips = clips * self.L(means)[..., None, None]
+        rows = clips.flatten(3).flatten(0, 1)[None]
+        mixed = nn.functional.conv2d(rows, kernels, padding=(1, 0), groups=len(kernels))
+        return mixed.view_as(clips).transpose(1, 2).flatten(0, 1)
+
+
+class TAMBlock(nn.Module):
+    """`TemporalBottleneck`: holds torchvision's block."""
+
+    def __init__(self, net: ImageBlock, frames: int):
+        super().__init__()
+        self.net, self.tam = net, OfficialTAM(net.conv1.out_channels, frames)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.tam(self.net.bn1(self.net.conv1(x)).relu())
+        out = self.net.bn2(self.net.conv2(out)).relu()
+        out = self.net.bn3(self.net.conv3(out))
+        return (out + (x if self.net.downsample is None else self.net.downsample(x))).relu()
+
+
+class MotionExcitation(nn.Module):
+    """`MEModule`."""
+
+    def __init__(self, channels: int, frames: int):
+        super().__init__()
+        inner, self.frames = channels // 16, frames
+        self.conv1, self.bn1 = nn.Conv2d(channels, inner, 1, bias=False), nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False)
+        self.conv3, self.bn3 = nn.Conv2d(inner, channels, 1, bias=False), nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        here = self.bn1(self.conv1(x))
+        ahead = self.conv2(here).unflatten(0, (-1, self.frames))
+        here = here.unflatten(0, (-1, self.frames))
+        motion = torch.cat([ahead[:, 1:] - here[:, :-1], torch.zeros_like(here[:, :1])], 1).flatten(0, 1)
+        return x + x * (self.bn3(self.conv3(motion.mean((2, 3), keepdim=True))).sigmoid() - 0.5)
+
+
+class TemporalConv(nn.Module):
+    """`ShiftModule`: a channelwise convolution along time."""
+
+    def __init__(self, channels: int, frames: int):
+        super().__init__()
+        self.conv, self.frames = nn.Conv1d(channels, channels, 3, padding=1, groups=channels, bias=False), frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        clips = x.unflatten(0, (-1, self.frames)).permute(0, 3, 4, 2, 1)  # (B, H, W, C, T)
+        mixed = self.conv(clips.flatten(0, 2)).view(clips.shape)
+        return mixed.permute(0, 4, 3, 1, 2).flatten(0, 1)
+
+
+class TEABlock(nn.Module):
+    """`Bottle2neckShift`."""
+
+    def __init__(self, inplanes: int, planes: int, stride: int, frames: int, opens_stage: bool):
+        super().__init__()
+        width = planes * 26 // 64
+        self.width, self.opens_stage = width, opens_stage
+        self.me = MotionExcitation(4 * width, frames)
+        self.conv1, self.bn1 = nn.Conv2d(inplanes, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, stride, 1, bias=False) for _ in range(3))
+        self.bns = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(3))
+        self.shifts = nn.ModuleList(TemporalConv(width, frames) for _ in range(4))
+        self.conv3, self.bn3 = nn.Conv2d(4 * width, 4 * planes, 1, bias=False), nn.BatchNorm2d(4 * planes)
+        self.pool, self.downsample = nn.AvgPool2d(3, stride, 1), None
+        if opens_stage:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inplanes, 4 * planes, 1, stride, bias=False), nn.BatchNorm2d(4 * planes)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.me(self.bn1(self.conv1(x)).relu()).split(self.width, 1)
+        outputs: list[Tensor] = []
+        for i in range(3):
+            part = parts[i] if i == 0 or self.opens_stage else outputs[-1] + parts[i]
+            outputs.append(self.bns[i](self.convs[i](self.shifts[i](part))).relu())
+        last = self.shifts[3](parts[3])
+        out = self.bn3(self.conv3(torch.cat([*outputs, self.pool(last) if self.opens_stage else last], 1)))
+        return (out + (x if self.downsample is None else self.downsample(x))).relu()
+
+
+def with_blocks(frames: int, make) -> OfficialTSN:
+    """An official network of two small stages and two of one block, `make(stage, i)` each."""
+    base = ImageResNet((1, 1, 1, 1), deep=True)
+    for k, count in enumerate((2, 2, 1, 1)):
+        setattr(base, f"layer{k + 1}", nn.Sequential(*(make(k, i) for i in range(count))))
+    return OfficialTSN(base, frames, shift=False)
+
+
 def settled(model: nn.Module) -> nn.Module:
     """In evaluation, with numbers everywhere that make a difference."""
     for module in model.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
             for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
                 nn.init.uniform_(tensor, 0.4, 1.2)
     return model.eval()
@@ -248,6 +424,37 @@ def test_gst_weights_give_the_logits_of_the_official_network(settings, dropout, 
     assert_same(ours, official, convert_keys(ours, state, "gst").state_dict, clip)
 
 
+def test_tsm_weights_of_mobilenetv2_give_the_logits_of_the_official_network(clip):
+    official, ours = settled(OfficialMobileTSM(4)), create("tsm", "mobilenetv2_100")
+    state = checkpoint(official)
+    assert "module.base_model.features.3.conv.0.net.weight" in state
+    assert_same(ours, official, convert_keys(ours, state, "tsm").state_dict, clip)
+
+
+def inplanes(stage: int, i: int) -> int:
+    return 64 if stage == 0 and i == 0 else 4 * 64 * 2 ** (stage if i else stage - 1)
+
+
+def test_tam_weights_give_the_logits_of_the_official_network(clip):
+    official = settled(
+        with_blocks(4, lambda k, i: TAMBlock(ImageBlock(inplanes(k, i), 64 * 2**k, 2 if k and not i else 1, True), 4))
+    )
+    ours = create("tam", "resnet50", layers=(2, 2, 1, 1), num_frames=4)
+    state = checkpoint(official)
+    assert {"module.base_model.layer1.0.tam.G.0.weight", "module.base_model.layer1.0.net.conv1.weight"} <= state.keys()
+    assert_same(ours, official, convert_keys(ours, state, "tam").state_dict, clip)
+
+
+def test_tea_weights_give_the_logits_of_the_official_network(clip):
+    official = settled(
+        with_blocks(4, lambda k, i: TEABlock(inplanes(k, i), 64 * 2**k, 2 if k and not i else 1, 4, not i))
+    )
+    ours = create("tea", "res2net50_26w_4s", layers=(2, 2, 1, 1))
+    state = checkpoint(official)
+    assert {f"module.base_model.layer2.1.{name}.weight" for name in ("me.conv2", "shifts.3.conv")} <= state.keys()
+    assert_same(ours, official, convert_keys(ours, state, "tea").state_dict, clip)
+
+
 def test_names_may_come_without_the_prefix_of_data_parallel_and_without_counts(clip):
     official, ours = tsm(), create("tsm", "resnet18")
     state = {name: value for name, value in official.state_dict().items() if "num_batches" not in name}
@@ -310,5 +517,5 @@ def test_weights_of_an_image_model_leave_only_the_temporal_modules_as_they_are(c
 
 
 def test_an_unknown_source_is_refused():
-    with pytest.raises(ValueError, match=r"source='tms' is unknown; use one of tsm, gst, torchvision, timm"):
+    with pytest.raises(ValueError, match=r"source='tms' is unknown; use one of tsm, gst, tea, tam, torchvision, timm"):
         convert_keys(create("tsn", "resnet18"), {}, "tms")

@@ -5,8 +5,20 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from timm_video_psn.layers.baselines.correlation import WeightedCorrelation
+from timm_video_psn.layers.baselines.factorised import PseudoThreeD, TwoPlusOneD, TwoPlusOneDShortcut
 from timm_video_psn.layers.baselines.gate_shift import GateShift
 from timm_video_psn.layers.baselines.gst import GroupedSpatialTemporal
+from timm_video_psn.layers.baselines.inflated import (
+    HeadConv,
+    HeadShortcut,
+    InflatedConv,
+    InflatedFirst,
+    InflatedStem,
+    SlowFirst,
+    TemporalMaxPool,
+)
+from timm_video_psn.layers.baselines.non_local import NonLocal
 from timm_video_psn.layers.baselines.receptive_field import (
     ReceptiveFieldInception,
     ReceptiveFieldInceptionTemporal,
@@ -14,6 +26,7 @@ from timm_video_psn.layers.baselines.receptive_field import (
     ReceptiveFieldSmall,
 )
 from timm_video_psn.layers.baselines.shift import TemporalShift
+from timm_video_psn.layers.baselines.stm import SpatiotemporalMotion
 from timm_video_psn.layers.baselines.tam import TemporalAdaptive
 from timm_video_psn.layers.baselines.tea import ChannelwiseTemporal, MotionExcitation, ShiftedTemporal
 from timm_video_psn.layers.baselines.tea_bottleneck import BottleneckExcitationAggregation
@@ -29,6 +42,16 @@ TEMPORAL_MODULES: dict[str, tuple[type[TemporalModule], ...]] = {
     "tea": (MotionExcitation, ChannelwiseTemporal, ShiftedTemporal),
     "tea_16w": (BottleneckExcitationAggregation,),
     "tam": (TemporalAdaptive,),
+    "stm": (SpatiotemporalMotion,),
+    "nl": (NonLocal,),
+    "corr": (WeightedCorrelation,),
+    "i3d_nl": (InflatedStem, InflatedFirst, TemporalMaxPool, NonLocal),
+    "i3d": (InflatedStem, InflatedFirst, TemporalMaxPool),
+    "slow": (SlowFirst,),
+    "c3d": (InflatedConv,),
+    "p3d": (PseudoThreeD,),
+    "r2plus1d": (TwoPlusOneD, TwoPlusOneDShortcut),
+    "eco": (HeadConv, HeadShortcut),
     "psn": (ActionPerceptronSynthesizer,),
     "rf_s": (ReceptiveFieldSmall,),
     "rf_l": (ReceptiveFieldLarge,),

@@ -12,6 +12,11 @@ Placement = Literal[
     "before_split",
     "before_each_subset",
     "last_subset",
+    "after_block",
+    "before_shortcut",
+    "replace_stem",
+    "replace_first",
+    "replace_spatial",
     "replace_conv2",
     "replace_conv2_norm_act",
     "after_last_conv",
@@ -41,6 +46,9 @@ class Position:
 class TemporalModule(nn.Module):
     """A module on folded clips, (B*T, C, H, W) in, the same shape out; built as `(channels, num_frames, **settings)`.
 
+    A module with a `time_stride` gives fewer frames, (B*ceil(T / time_stride), C, H, W). The modules that follow have
+    its product with the strides before it as their `time_divisor`.
+
     Its class says where in a backbone it belongs:
 
     - `level`: after each feature level but the last.
@@ -48,8 +56,12 @@ class TemporalModule(nn.Module):
     - `before_conv2`: before the convolution of each residual branch that mixes space, a ResNet's second.
     - `before_split`, `before_each_subset`, `last_subset`: in the middle of a Res2Net's branch. Before the channels are
       split into subsets, before the convolution of each subset, and on the subset that has none.
+    - `after_block`: after a residual block, its sum with the shortcut included.
+    - `before_shortcut`: before the layers of a shortcut that has some.
     - `replace_conv2`: in place of the convolution that mixes space; the class then has a `replacing` of its own.
     - `replace_conv2_norm_act`: in place of this convolution and of the norm and the activation after it.
+    - `replace_stem`, `replace_first`, `replace_spatial`: in place of the network's first convolution, of each residual
+      branch's first one, of all its convolutions beyond 1x1.
     - `after_last_conv`: after the last convolution of each residual branch, before its norm.
 
     Args:
@@ -59,10 +71,14 @@ class TemporalModule(nn.Module):
     placement: ClassVar[Placement] = "level"
     causal: bool = False  # whether no frame sees a later one
     num_frames: int
+    time_stride = 1
+    time_divisor = 1  # of the frames of a clip, where the module is
+    scriptable = True  # by TorchScript
 
     def __init__(self, num_frames: int):
         super().__init__()
         self.num_frames = num_frames
+        self.time_stride = type(self).time_stride  # TorchScript sees no attributes of a class
 
     @classmethod
     def wants(cls, position: Position) -> bool:

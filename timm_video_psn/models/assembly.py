@@ -38,25 +38,54 @@ def add_temporal_modules(
     modules = temporal_modules(_current_name(temporal, backbone))
     if not modules and sites is not None:
         raise ValueError(f"sites={sites} given, but temporal={temporal!r} has no module to put there")
+    chosen = _choose([(module, injection_points(backbone, module.placement)) for module in modules], sites, backbone)
     levels = {}
-    for module in modules:
-        points = [
-            point
-            for point in injection_points(backbone, module.placement, sites)
-            if point.position is None or module.wants(point.position)
-        ]
+    for module, points in chosen:
         own = settings_of(module, settings)
         by_mode: dict[Mode, list[InjectionPoint]] = defaultdict(list)
         for point in points:
             by_mode[point.mode].append(point)
-        for mode, chosen in by_mode.items():
-            _add(backbone, module, num_frames, own, mode, chosen)
+        for mode, alike in by_mode.items():
+            _add(backbone, module, num_frames, own, mode, alike)
         if module.placement == "level":
             levels.update({point.site: point.target for point in points})
+    _count_time_strides(backbone)
     for item in injected(backbone):
         if item.note:
             _logger.info(f"{item.name}: {item.note}")
     return levels
+
+
+def _choose(
+    known: list[tuple[type[TemporalModule], list[InjectionPoint]]], sites: tuple[str, ...] | None, backbone: nn.Module
+) -> list[tuple[type[TemporalModule], list[InjectionPoint]]]:
+    """The points at the given sites; by default all, but for the last level."""
+    names = list(dict.fromkeys(point.site for _, points in known for point in points))
+    unknown = [site for site in sites or () if site not in names]
+    if unknown or sites == ():
+        raise ValueError(
+            f"sites={sites} of {type(backbone).__name__}: {unknown or 'an empty list'} not found; "
+            f"use some of {', '.join(names)}"
+        )
+    chosen = []
+    for module, points in known:
+        allowed = sites or (names[:-1] if module.placement == "level" else names)
+        wanted = [point for point in points if point.position is None or module.wants(point.position)]
+        chosen.append((module, [point for point in wanted if point.site in allowed]))
+    return chosen
+
+
+def _count_time_strides(backbone: nn.Module) -> None:
+    """Tell every temporal module by what the frames are divided where it is.
+
+    Modules are in the order of the network, but for a shortcut, which comes after the branch beside it.
+    """
+    divisor = 1
+    for module in backbone.modules():
+        if isinstance(module, TemporalModule):
+            beside = module.placement == "before_shortcut"
+            module.time_divisor = divisor // module.time_stride if beside else divisor
+            divisor *= 1 if beside else module.time_stride
 
 
 def _current_name(temporal: str, backbone: nn.Module) -> str:

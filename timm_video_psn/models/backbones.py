@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from timm_video_psn.layers.temporal_module import Placement
+from timm_video_psn.layers.temporal_module import Placement, Position
 from timm_video_psn.layers.views import View
 from timm_video_psn.models.injection_point import InjectionPoint
 from timm_video_psn.models.residual_blocks import block_points
@@ -56,29 +56,31 @@ def gives_tokens(backbone: nn.Module) -> bool:
     return _view(backbone).kind == "NLC"
 
 
-def injection_points(backbone: nn.Module, placement: Placement, sites: tuple[str, ...] | None) -> list[InjectionPoint]:
-    """The injection points for a kind of temporal module, all of them or the ones at the given sites.
+def injection_points(backbone: nn.Module, placement: Placement) -> list[InjectionPoint]:
+    """The injection points for a kind of temporal module, in the order of the network.
 
     Args:
         backbone: a timm model.
         placement: the class attribute of the temporal module.
-        sites: names of levels, as `stem`, `layer1`; None for the default: all levels but the last for `level`, all
-            stages for a place in residual blocks.
 
     Raises:
-        ValueError: a site does not exist; those that do are listed.
+        ValueError: the backbone has no such points.
     """
-    known = feature_levels(backbone) if placement == "level" else block_points(backbone, placement)
-    if sites is None:
-        return known[:-1] if placement == "level" else known
-    names = list(dict.fromkeys(point.site for point in known))
-    unknown = [site for site in sites if site not in names]
-    if unknown or not sites:
+    if placement == "level":
+        return feature_levels(backbone)
+    return [_stem_point(backbone)] if placement == "replace_stem" else block_points(backbone, placement)
+
+
+def _stem_point(backbone: _Backbone) -> InjectionPoint:
+    """The first convolution."""
+    name = (getattr(backbone, "pretrained_cfg", None) or {}).get("first_conv")
+    if not isinstance(name, str) or not isinstance(backbone.get_submodule(name), nn.Conv2d):
         raise ValueError(
-            f"sites={tuple(sites)} of {type(backbone).__name__}: {unknown or 'an empty list'} not found; "
-            f"use some of {', '.join(names)}"
+            f"{type(backbone).__name__} does not begin with one convolution (first_conv={name!r}); use a ResNet, or "
+            "another temporal module"
         )
-    return [point for point in known if point.site in sites]
+    channels = backbone.get_submodule(name).in_channels
+    return InjectionPoint("stem", name, channels, mode="instead", position=Position(-1, 0, ()))
 
 
 def _by_feature_info(backbone: _Backbone) -> list[InjectionPoint]:

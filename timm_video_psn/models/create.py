@@ -21,6 +21,7 @@ from timm.models import (
 from timm.models._features import FeatureGetterNet  # not among timm's public names
 from torch import Tensor
 
+from timm_video_psn.layers.registry import temporal_modules
 from timm_video_psn.models.published_weights import pin_weights
 from timm_video_psn.models.video_net import VideoNet
 from timm_video_psn.surgery import find_mismatch
@@ -91,6 +92,8 @@ def create_video_net(
     """
     if pretrained_cfg is None:
         pretrained_cfg = video_cfg(backbone)
+        if any(module.placement == "replace_stem" for module in temporal_modules(kwargs.get("temporal", "psn"))):
+            pretrained_cfg["first_conv"] += ".conv"  # inside of what stands in its place
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
     has_video_weights = pretrained and has_weights(cfg)
     if has_video_weights:

@@ -11,11 +11,12 @@ from timm.models import register_notrace_function, register_notrace_module
 from torch import Tensor, nn
 
 from timm_video_psn.layers.clip import fold_clip, split_frames, unfold_clip
+from timm_video_psn.layers.consensus import MultiScaleRelation
 from timm_video_psn.layers.temporal_module import TemporalModule
 from timm_video_psn.layers.views import EachItem, MapView
 
 # In timm's feature graphs (`feature_cls="fx"`) these are single steps: they look at the shapes that they are given.
-for _module in (TemporalModule, MapView, EachItem):
+for _module in (TemporalModule, MapView, EachItem, MultiScaleRelation):
     register_notrace_module(_module)
 
 
@@ -31,8 +32,10 @@ def set_length(backbone: nn.Module, num_frames: int, image_size: tuple[int, int]
         ValueError: a temporal module is made for another number of frames.
     """
     for module in backbone.modules():
-        if isinstance(module, TemporalModule) and module.num_frames != num_frames:
-            module.num_frames = num_frames
+        if isinstance(module, TemporalModule):
+            left = -(-num_frames // module.time_divisor)  # rounded up
+            if module.num_frames != left:
+                module.num_frames = left
         elif isinstance(module, MapView) and image_size is not None:
             module.image_size = image_size
 
@@ -93,8 +96,14 @@ def check_scriptable(backbone: nn.Module) -> None:
         backbone: holds the modules.
 
     Raises:
-        NotImplementedError: it passes on something else than maps (B*T, C, H, W) where they are.
+        NotImplementedError: it passes on something else than maps (B*T, C, H, W) where they are, or one of the modules
+            cannot be compiled.
     """
+    for module in backbone.modules():
+        if isinstance(module, TemporalModule) and not module.scriptable:
+            raise NotImplementedError(
+                f"TorchScript cannot compile {type(module).__name__}; use torch.compile or torch.export"
+            )
     if any(isinstance(module, (MapView, EachItem)) for module in backbone.modules()):
         raise NotImplementedError(
             f"TorchScript cannot compile temporal modules in {type(backbone).__name__}, which passes on tokens, "
@@ -141,13 +150,21 @@ def unfold(features: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
     if x.ndim == 4:
         return features
     if features.ndim == 3:
-        return split_frames(features, x.shape[2])  # (B, T, N, C')
+        return split_frames(features, _frames_left(features, x))  # (B, T, N, C')
     if features.ndim != 4:
         raise ValueError(
             f"the backbone gives features of shape {list(features.shape)}, which have no form for clips; forward(clip) "
             "gives logits, and backbone.forward_features the features of folded frames"
         )
-    return unfold_clip(features.permute(0, 3, 1, 2) if output_fmt == "NHWC" else features, x.shape[2])
+    maps = features.permute(0, 3, 1, 2) if output_fmt == "NHWC" else features
+    return unfold_clip(maps, _frames_left(maps, x))
+
+
+def _frames_left(features: Tensor, x: Tensor) -> int:
+    """Frames of each clip in features of folded frames: those of x, or fewer after strides in time."""
+    if features.shape[0] == x.shape[0] * x.shape[2]:  # no division where shapes may be symbols
+        return x.shape[2]
+    return features.shape[0] // x.shape[0]
 
 
 def unfold_all(features: Any, x: Tensor, output_fmt: str = "NCHW") -> Any:
@@ -180,5 +197,6 @@ def average(frames: Tensor, x: Tensor, output_fmt: str = "NCHW", causal: bool = 
         return frames
     if frames.ndim != 2:
         return unfold(frames, x, output_fmt)
-    clips = split_frames(frames, x.shape[2])  # (B, T, K)
-    return clips.cumsum(1)[:, -1] / x.shape[2] if causal else clips.mean(1)
+    length = _frames_left(frames, x)
+    clips = split_frames(frames, length)  # (B, T, K)
+    return clips.cumsum(1)[:, -1] / length if causal else clips.mean(1)

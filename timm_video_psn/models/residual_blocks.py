@@ -31,6 +31,8 @@ class _Block:
         last_view: the layout of what `last` passes on.
         split: the norm after the first convolution, if the channels are then split into one more subset than there
             are spatial convolutions.
+        whole: the whole block, with its shortcut.
+        shortcut: the first of the shortcut's layers, if it has some.
     """
 
     site: str
@@ -41,11 +43,8 @@ class _Block:
     further: tuple[str, ...] = ()
     last_view: View = MAPS
     split: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Dotted name of the block, or of the branch."""
-        return self.first.rpartition(".")[0].removesuffix(".conv1").removesuffix(".pw_exp")
+    whole: str = ""
+    shortcut: str | None = None
 
 
 def block_points(backbone: nn.Module, placement: Placement) -> list[InjectionPoint]:
@@ -107,9 +106,19 @@ def _points(backbone: nn.Module, block: _Block, placement: Placement) -> list[In
         return [InjectionPoint(site, block.last, width, view, mode="before")] if block.split else []
     if placement == "after_last_conv":
         return [InjectionPoint(site, block.last, _output_channels(backbone, block), block.last_view)]
+    if placement == "after_block":
+        return [InjectionPoint(site, block.whole, _output_channels(backbone, block))]
+    if placement == "before_shortcut":
+        channels = conv(block.first).in_channels
+        return [InjectionPoint(site, block.shortcut, channels, mode="before")] if block.shortcut else []
+    if placement == "replace_first":
+        return [InjectionPoint(site, block.first, conv(block.first).in_channels, mode="instead")]
+    if placement == "replace_spatial":
+        names = dict.fromkeys(name for name in (block.first, *block.spatial) if conv(name).kernel_size != (1, 1))
+        return [InjectionPoint(site, name, conv(name).in_channels, mode="instead") for name in names]
     if placement == "replace_conv2_norm_act" and not block.further:
         raise ValueError(
-            f"{block.name} is a {block.kind}, which has no norm and activation between a spatial and a last "
+            f"{block.whole} is a {block.kind}, which has no norm and activation between a spatial and a last "
             "convolution; a module that replaces the middle of a block needs bottlenecks of three, as in resnet26, "
             "resnet50 and larger"
         )
@@ -146,14 +155,19 @@ def _resnet(backbone: _Backbone) -> Iterator[_Block]:
     for stage in ("layer1", "layer2", "layer3", "layer4"):
         for i, block in enumerate(getattr(backbone, stage)):
             name, kind = f"{stage}.{i}", type(block).__name__
+            shortcut = None if block.downsample is None else f"{name}.downsample.0"
+            split = None
+            further: tuple[str, ...] = ()
+            middle: tuple[str, ...] = (f"{name}.conv2",)
+            last = f"{name}.conv3" if hasattr(block, "conv3") else f"{name}.conv2"
             if kind == "Bottle2neck":  # of Res2Net: the middle is split among several convolutions
                 middle = tuple(f"{name}.convs.{k}" for k in range(len(block.convs)))
-                yield _Block(stage, kind, f"{name}.conv1", middle, f"{name}.conv3", split=f"{name}.bn1")
-            else:
-                three = hasattr(block, "conv3")
-                further = (f"{name}.bn2", f"{name}.act2") if three else ()
-                last = f"{name}.conv3" if three else f"{name}.conv2"
-                yield _Block(stage, kind, f"{name}.conv1", (f"{name}.conv2",), last, further)
+                split = f"{name}.bn1"
+            elif hasattr(block, "conv3"):
+                further = (f"{name}.bn2", f"{name}.act2")
+            yield _Block(
+                stage, kind, f"{name}.conv1", middle, last, further, split=split, whole=name, shortcut=shortcut
+            )
 
 
 # The convolutions of EfficientNet's blocks with an expansion: first, spatial, last.
@@ -170,19 +184,21 @@ def _efficientnet(backbone: _Backbone) -> Iterator[_Block]:
             kind = type(block).__name__
             if kind not in _EXPANDED or not block.has_skip:
                 continue
-            first, spatial, last = (f"blocks.{s}.{i}.{conv}" for conv in _EXPANDED[kind])
+            name = f"blocks.{s}.{i}"
+            first, spatial, last = (f"{name}.{conv}" for conv in _EXPANDED[kind])
             if kind == "UniversalInvertedResidual" and isinstance(block.dw_mid, nn.Identity):
                 spatial = ""  # MobileNetV4 leaves it out where another one comes first
-            yield _Block(f"blocks.{s}", kind, first, (spatial,) if spatial else (), last)
+            yield _Block(f"blocks.{s}", kind, first, (spatial,) if spatial else (), last, whole=name)
 
 
 def _regnet(backbone: _Backbone) -> Iterator[_Block]:
     for stage in ("s1", "s2", "s3", "s4"):
         for key, block in getattr(backbone, stage).named_children():
-            first, spatial, last = (f"{stage}.{key}.conv{k}.conv" for k in (1, 2, 3))
+            name = f"{stage}.{key}"
+            first, spatial, last = (f"{name}.conv{k}.conv" for k in (1, 2, 3))
             if not hasattr(block.conv1, "conv"):  # with the activations first, the convolutions are bare
-                first, spatial, last = (f"{stage}.{key}.conv{k}" for k in (1, 2, 3))
-            yield _Block(stage, type(block).__name__, first, (spatial,), last)
+                first, spatial, last = (f"{name}.conv{k}" for k in (1, 2, 3))
+            yield _Block(stage, type(block).__name__, first, (spatial,), last, whole=name)
 
 
 def _convnext(backbone: _Backbone) -> Iterator[_Block]:
@@ -192,7 +208,7 @@ def _convnext(backbone: _Backbone) -> Iterator[_Block]:
             name = f"stages.{s}.blocks.{i}"
             view = MAPS if block.use_conv_mlp else View("NHWC")
             conv = f"{name}.conv_dw"
-            yield _Block(f"stages.{s}", "ConvNeXtBlock", conv, (conv,), f"{name}.mlp", last_view=view)
+            yield _Block(f"stages.{s}", "ConvNeXtBlock", conv, (conv,), f"{name}.mlp", last_view=view, whole=name)
 
 
 # The convolution after which the official GSM gates, in the branch of each block that its configuration names.
@@ -215,7 +231,7 @@ def _inception(backbone: _Backbone) -> Iterator[_Block]:
     for name, branch in _GATED.items():
         conv = f"{name}.{branch}.conv"
         square = (f"{name}.branch3x3dbl_3.conv",) if name in ("Mixed_5b", "Mixed_5c", "Mixed_5d") else ()
-        yield _Block(name, type(getattr(backbone, name)).__name__, conv, square, conv)
+        yield _Block(name, type(getattr(backbone, name)).__name__, conv, square, conv, whole=name)
 
 
 # Families by the class of the backbone.

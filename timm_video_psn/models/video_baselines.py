@@ -1,7 +1,10 @@
 """What PSN compares with, by name.
 
 Other authors' systems: TSN (Wang et al., 2016), TSM (Lin, Gan, Han, 2019), GST (Luo, Yuille, 2019), GSM (Sudhakaran,
-Escalera, Lanz, 2020), TEA (Li et al., 2020) and TAM (Liu et al., 2021). The paper's own baselines (Fig. 4, Table 1):
+Escalera, Lanz, 2020), TEA (Li et al., 2020), TAM (Liu et al., 2021), STM (Jiang et al., 2019), TRN (Zhou et al., 2018),
+I3D (Carreira, Zisserman, 2017), non-local blocks (Wang et al., 2018), SlowFast's slow pathway (Feichtenhofer et al.,
+2019), C3D (Tran et al., 2015), P3D (Qiu, Yao, Mei, 2017), R(2+1)D (Tran et al., 2018), ECO (Zolfaghari, Singh, Brox,
+2018) and CorrNet (Wang et al., 2020). The paper's own baselines (Fig. 4, Table 1):
 RF-S, RF-L, RF-L-Inception and RF-L-Inception-T, which follow the levels conv1 to conv4 as PSN does. Table 1 was
 evidently counted one level later: `sites=("layer1", "layer2", "layer3", "layer4")` gives its parameters.
 
@@ -37,6 +40,16 @@ default_cfgs = generate_default_cfgs(
         "tea_16w_resnet50": video_cfg("resnet50.tv_in1k"),
         "tea_resnet50": video_cfg("resnet50.tv_in1k"),
         "tam_resnet50": video_cfg("resnet50.tv_in1k"),
+        "stm_resnet50": video_cfg("resnet50.tv_in1k"),
+        "trn_resnet50": video_cfg("resnet50.tv_in1k"),
+        "i3d_resnet50": video_cfg("resnet50.tv_in1k"),
+        "i3d_nl_resnet101": video_cfg("resnet101.tv_in1k"),
+        "slow_resnet50": video_cfg("resnet50.tv_in1k"),
+        "c3d_resnet50": video_cfg("resnet50.tv_in1k"),
+        "p3d_resnet50": video_cfg("resnet50.tv_in1k"),
+        "r2plus1d_resnet34": video_cfg("resnet34.tv_in1k"),
+        "eco_resnet18": video_cfg("resnet18.tv_in1k"),
+        "corr_resnet101": video_cfg("resnet101.tv_in1k"),
         "rf_s_resnet50": video_cfg("resnet50.tv_in1k"),
         "rf_l_resnet50": video_cfg("resnet50.tv_in1k"),
         "rf_l_inception_resnet50": video_cfg("resnet50.tv_in1k"),
@@ -187,3 +200,63 @@ def rf_l_inception_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet
 def rf_l_inception_t_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
     """RF-L-Inception-T: the temporal kernels alone."""
     return create_named("rf_l_inception_t_resnet50", pretrained, "resnet50.tv_in1k", "rf_l_inception_t", kwargs)
+
+
+@register_model
+def stm_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """STM on ResNet-50."""
+    return create_named("stm_resnet50", pretrained, "resnet50.tv_in1k", "stm", kwargs)
+
+
+@register_model
+def i3d_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """I3D on ResNet-50, as Non-local Networks have it."""
+    return create_named("i3d_resnet50", pretrained, "resnet50.tv_in1k", "i3d", kwargs)
+
+
+@register_model
+def i3d_nl_resnet101(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """I3D with five non-local blocks on ResNet-101."""
+    return create_named("i3d_nl_resnet101", pretrained, "resnet101.tv_in1k", "i3d_nl", kwargs)
+
+
+@register_model
+def slow_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """SlowFast's slow pathway alone, on ResNet-50."""
+    return create_named("slow_resnet50", pretrained, "resnet50.tv_in1k", "slow", kwargs)
+
+
+@register_model
+def c3d_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """C3D's 3x3x3 convolutions in ResNet-50."""
+    return create_named("c3d_resnet50", pretrained, "resnet50.tv_in1k", "c3d", kwargs)
+
+
+@register_model
+def p3d_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """P3D on ResNet-50."""
+    return create_named("p3d_resnet50", pretrained, "resnet50.tv_in1k", "p3d", kwargs)
+
+
+@register_model
+def r2plus1d_resnet34(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """R(2+1)D on ResNet-34."""
+    return create_named("r2plus1d_resnet34", pretrained, "resnet34.tv_in1k", "r2plus1d", kwargs)
+
+
+@register_model
+def eco_resnet18(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """ECO's 3D head on a 2D trunk, both one ResNet-18."""
+    return create_named("eco_resnet18", pretrained, "resnet18.tv_in1k", "eco", kwargs)
+
+
+@register_model
+def corr_resnet101(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """CorrNet's correlation blocks in ResNet-101."""
+    return create_named("corr_resnet101", pretrained, "resnet101.tv_in1k", "corr", kwargs)
+
+
+@register_model
+def trn_resnet50(pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """Multi-scale TRN on ResNet-50, for clips of `num_frames` frames and no others."""
+    return create_named("trn_resnet50", pretrained, "resnet50.tv_in1k", "tsn", {"consensus": "trn", **kwargs})

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from timm_video_psn.layers.clip import fold_clip, split_frames
+from timm_video_psn.layers.consensus import create_consensus
 from timm_video_psn.layers.registry import check_settings, temporal_settings
 from timm_video_psn.layers.temporal_module import TemporalModule
 from timm_video_psn.models.assembly import add_temporal_modules
@@ -55,6 +56,8 @@ class VideoNet(nn.Module):
         backbone_checkpoint: local file of image weights for the backbone, every name of which must fit.
         classifier_std: start the classifier from N(0, classifier_std), as TSM's and GST's official codes do with 0.001;
             None for timm's initialisation.
+        consensus: how frames come to one prediction, `average` or `trn` (see `layers.consensus`).
+        consensus_features: features of each frame that a consensus other than the average gets.
         cache_dir: timm's download folder.
         **kwargs: settings of the temporal module; all others go to the backbone (`num_classes`, `in_chans`,
             `global_pool`, `drop_rate`, `drop_path_rate`, ...).
@@ -70,6 +73,7 @@ class VideoNet(nn.Module):
     sites: dict[str, str]
     if TYPE_CHECKING:  # TorchScript would take an annotation for the type of the module
         pretrained_cfg: dict[str, Any]  # set by timm's builder
+        consensus: Any
         backbone: Any  # a timm model: timm has no type for what they have in common
         __jit_unused_properties__: list[str]  # the properties, which TorchScript would try to compile
 
@@ -82,6 +86,8 @@ class VideoNet(nn.Module):
         backbone_pretrained: bool = False,
         backbone_checkpoint: str | None = None,
         classifier_std: float | None = None,
+        consensus: str = "average",
+        consensus_features: int = 256,
         cache_dir: str | None = None,
         **kwargs: Any,
     ):
@@ -91,6 +97,10 @@ class VideoNet(nn.Module):
         check_settings(temporal, settings)
         self.num_frames = num_frames
         self.causal = bool(settings.get("causal", False))
+        num_classes = kwargs.get("num_classes", 1000)
+        self.consensus = create_consensus(consensus, consensus_features, num_frames, num_classes)
+        if self.consensus is not None:  # the backbone's classifier makes the features
+            kwargs["num_classes"] = consensus_features
         self.backbone = create_backbone(
             backbone, temporal, backbone_pretrained, backbone_checkpoint, cache_dir, **kwargs
         )
@@ -111,9 +121,11 @@ class VideoNet(nn.Module):
             num_frames: T, at least 1.
 
         Raises:
-            ValueError: it is below 1, or the temporal modules are made for one number of frames (`tam`).
+            ValueError: it is below 1, or the model is made for one number of frames (`tam`, `trn`).
         """
         _check_num_frames(num_frames)
+        if self.consensus is not None:
+            self.consensus.check_length(num_frames)
         set_length(self.backbone, num_frames)  # first: a temporal module may refuse
         self.num_frames = num_frames
         self._model_args = {**getattr(self, "_model_args", {}), "num_frames": num_frames}  # what timm writes on saving
@@ -168,12 +180,17 @@ class VideoNet(nn.Module):
             return self.backbone.forward_head(x, pre_logits=pre_logits)
         folded = fold_clip(x)
         folded = folded.permute(0, 2, 3, 1) if self._last_format() == "NHWC" else folded
-        frames = self.backbone.forward_head(folded, pre_logits=pre_logits)
-        return average(frames, x, self._last_format(), self.causal)
+        return self._combine(self.backbone.forward_head(folded, pre_logits=pre_logits), x, pre_logits)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of clips or images."""
-        return average(self.backbone(self._fold(x)), x, self._last_format(), self.causal)
+        return self._combine(self.backbone(self._fold(x)), x)
+
+    def _combine(self, frames: Tensor, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What the head gives for folded frames as predictions for the clips or images."""
+        if self.consensus is None or pre_logits:
+            return average(frames, x, self._last_format(), self.causal)
+        return self.consensus(split_frames(frames, x.shape[2] if x.ndim == 5 else 1))
 
     def forward_intermediates(
         self,
@@ -254,7 +271,11 @@ class VideoNet(nn.Module):
             num_classes: classes of the new classifier; 0 for none.
             global_pool: a pooling that the backbone knows.
         """
-        self.backbone.reset_classifier(num_classes, **({} if global_pool is None else {"global_pool": global_pool}))
+        pool = {} if global_pool is None else {"global_pool": global_pool}
+        if self.consensus is None:
+            self.backbone.reset_classifier(num_classes, **pool)
+        else:
+            self.consensus.reset(num_classes)
 
     @torch.jit.ignore
     def get_classifier(self, name_only: bool = False) -> Any:
@@ -263,6 +284,9 @@ class VideoNet(nn.Module):
         Args:
             name_only: return the name.
         """
+        if self.consensus is not None:
+            last = tuple(f"consensus.{name}" for name in self.consensus.classifiers())
+            return last if name_only else tuple(self.get_submodule(name) for name in last)
         if not name_only:
             return self.backbone.get_classifier()
         names = classifier_name(self.backbone)
@@ -298,7 +322,7 @@ class VideoNet(nn.Module):
     @property
     def num_classes(self) -> int:
         """Classes of the classifier."""
-        return self.backbone.num_classes
+        return self.backbone.num_classes if self.consensus is None else self.consensus.num_classes
 
     @property
     def num_features(self) -> int:

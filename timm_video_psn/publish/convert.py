@@ -1,7 +1,7 @@
 """Weights of others in the form that training leaves: a folder with model.safetensors and config.json.
 
-The sources are the official codes of TSM and GST, and ResNets of torchvision and timm. Every name of a checkpoint is
-either taken or an error, and `conversion.csv` in the folder says what each became.
+The sources are the official codes of TSM, GST, TEA and TAM, and image models of torchvision and timm. Every name of a
+checkpoint is either taken or an error, and `conversion.csv` in the folder says what each became.
 """
 
 import argparse
@@ -40,6 +40,8 @@ OFFICIAL = {
 REPOSITORIES = {
     "tsm": "https://github.com/mit-han-lab/temporal-shift-module",
     "gst": "https://github.com/chenxuluo/GST-video",
+    "tea": "https://github.com/Phoenix1327/tea-action-recognition",
+    "tam": "https://github.com/liu-zhy/temporal-adaptive-module",
     "torchvision": "https://github.com/pytorch/vision",
     "timm": "https://github.com/huggingface/pytorch-image-models",
 }
@@ -54,14 +56,20 @@ def parse_convert_options(argv: Sequence[str] | None = None) -> argparse.Namespa
     Args:
         argv: arguments; None for the arguments of the process.
     """
-    about = "Bring weights of TSM, GST, torchvision or timm into the form of a model folder."
+    about = "Bring weights of TSM, GST, TEA, TAM, torchvision or timm into the form of a model folder."
     parser = argparse.ArgumentParser(prog="convert.py", description=about)
     add = parser.add_argument
     add("checkpoint", type=Path, help="file of the weights")
     add("--source", required=True, choices=list(REPOSITORIES), help="code that trained the weights")
     add("--model", required=True, help="name of the same network here, as tsm_resnet50")
     add("--model-kwargs", nargs="*", default={}, action=ParseKwargs, metavar="KEY=VALUE", help="arguments of the model")
-    add("--num-frames", type=int, required=True, metavar="T", help="frames of a clip, num_segments of TSM and GST")
+    add(
+        "--num-frames",
+        type=int,
+        required=True,
+        metavar="T",
+        help="frames of a clip (num_segments of the codes)",
+    )
     add(
         "--dataset",
         required=True,
@@ -206,7 +214,8 @@ def _config(
     options: argparse.Namespace, model: VideoNet, weights: Weights, names: Sequence[str] | None
 ) -> dict[str, Any]:
     """Entries of config.json, as `engine.train.model_config` writes them of a run."""
-    cfg = OFFICIAL if options.source in ("tsm", "gst") else {key: model.pretrained_cfg[key] for key in OFFICIAL}
+    of_images = options.source in ("torchvision", "timm")
+    cfg = {key: model.pretrained_cfg[key] for key in OFFICIAL} if of_images else OFFICIAL
     given = {key: getattr(options, key) for key in ("crop_pct", "interpolation", "mean", "std")}
     cfg = {**cfg, **{key: value for key, value in given.items() if value is not None}}
     size = cfg["input_size"][-1]

@@ -20,9 +20,9 @@ class GateShift(TemporalModule):
     The first half moves one frame back in time (frame t receives from t + 1), the second one forward; zeros enter at
     the ends. The gates start at zero, so that the module starts as the identity.
 
-    Where: the official GSM is made for Inception, after a branch's convolution and before its norm. The ResNet of the
-    same authors (swathikirans/GSF, `backbones/resnetGSFModels.py`, the successor's repository) puts the module after
-    the last convolution of each residual branch and before its norm, and so do we.
+    Where: the official GSM is made for Inception, after the first convolution of one branch and before its norm. The
+    ResNet of the same authors (swathikirans/GSF, `backbones/resnetGSFModels.py`, the successor's repository) puts the
+    module after the last convolution of each residual branch and before its norm. So do we for either network.
 
     The official code ends by a fixed shuffle of the channels within each half. It changes nothing that can be learned:
     the rows of the convolution before it, reordered alike, give the same network. But it would scatter the pretrained
@@ -46,7 +46,13 @@ class GateShift(TemporalModule):
 
     placement = "after_last_conv"
 
-    def __init__(self, channels: int, num_frames: int = 8, shuffle: bool = False, causal: bool = False):
+    def __init__(
+        self,
+        channels: int,
+        num_frames: int = 8,
+        shuffle: bool = False,
+        causal: bool = False,
+    ):
         super().__init__(num_frames)
         parts = 4 if shuffle else 2
         if channels % parts:
