@@ -16,7 +16,7 @@ FUSIONS = ("logits", "probabilities")
 CROPS = (1, 3)
 _SIZES = re.compile(r"(?:(?P<counts>\d+(?:x\d+){1,2}))?(?:@(?P<img_size>\d+)(?:/(?P<short_side>\d+))?)?")
 _FORM = (
-    "[FRAMESx]CLIPSxCROPS[@PX[/SHORT_SIDE]] [sampling] [fusion], as '8x1x1 segments', '2x3@256' or "
+    "[FRAMESx]CLIPSxCROPS[@PX[/SHORT_SIDE]] [sampling] [fusion], for example '8x1x1 segments', '2x3@256' or "
     "'8x10x3@224/256 dense probabilities'"
 )
 
@@ -149,7 +149,7 @@ def parse_views(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
-        raise ValueError(f"--views {text!r} is not CLIPSxCROPS, as 1x1, 2x3 or 10x3")
+        raise ValueError(f"--views {text!r} is not CLIPSxCROPS, for example 1x1, 2x3 or 10x3")
     return int(match[1]), int(match[2])
 
 

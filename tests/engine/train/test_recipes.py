@@ -84,7 +84,7 @@ def test_an_option_of_an_earlier_version_is_read_from_its_args_yaml(tmp_path):
         ("model-kwargs: 5", "model_kwargs=5: expected a mapping"),
         ("decay_milestones: 3", "decay_milestones=3: expected a list"),
         ("decay_milestones: []", "argument --decay-milestones: expected at least one argument"),
-        ("temporal_kwargs: 3", "temporal_kwargs=3: expected settings by temporal module"),
+        ("temporal_kwargs: 3", "temporal_kwargs=3: expected settings by module"),
         ("- 1", "expected lines of `option: value`, found a list"),
         ("lr: [", "is not valid YAML"),
         ("temporal_kwargs: {psn: {proportoin: 1}}", "temporal_kwargs of 'psn' has unknown entries"),

@@ -61,6 +61,23 @@ def test_the_best_folder_is_the_trained_model_with_everything_it_needs(arguments
     assert (tuple(cfg["input_size"]), cfg["crop_pct"]) == ((3, 32, 32), pytest.approx(8 / 9))
 
 
+def test_a_second_run_trains_around_the_synthesizers_of_the_first(arguments, tmp_path):
+    first = trainer_of([*arguments, "--epochs", "1"])
+    first.fit()
+    weights = str(tmp_path / "run" / "best" / "model.safetensors")
+    second = [*arguments, "--experiment", "second", "--freeze-synthesizers", "--initial-checkpoint", weights]
+    trainer_of([*second, "--epochs", "1"]).fit()
+    resumed = trainer_of([*second, "--epochs", "2", "--resume", "auto"])
+    rows = resumed.fit()
+    assert [row["epoch"] for row in rows][-1] == 2
+    before, after = first.run.model.state_dict(), resumed.run.model.state_dict()
+    kept = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if ".temporal." in name} <= kept
+    assert not {name for name in before if "conv1.weight" in name and ".temporal." not in name} & kept
+    with pytest.raises(ValueError, match="--freeze-synthesizers keeps synthesizers as they are, and without trained"):
+        trainer_of([*arguments, "--experiment", "third", "--freeze-synthesizers"])
+
+
 def test_every_nth_epoch_is_validated_and_the_last(arguments, tmp_path):
     rows = trainer_of([*arguments, "--epochs", "3", "--val-interval", "2"]).fit()
     assert [row["epoch"] for row in rows if "val_top1" in row] == [2, 3]

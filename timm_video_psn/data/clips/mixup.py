@@ -94,5 +94,5 @@ def _check_minmax(minmax: Sequence[float], img_size: int) -> None:
     if not fits or int(img_size * minmax[0]) >= int(img_size * minmax[1]):
         raise ValueError(
             f"cutmix_minmax={tuple(minmax)} leaves no box to draw in a frame of {img_size} pixels; use two shares from "
-            "0 to 1, the smaller one first, as 0.2 0.8"
+            "0 to 1, the smaller one first, for example 0.2 0.8"
         )

@@ -182,5 +182,5 @@ def _camera(number: int) -> tuple[str, str]:
     if system == "Darwin":
         return f"{number}:none", "avfoundation"
     raise DecodeError(
-        str(number), f"cameras cannot be opened by number on {system}; give the URL of a stream, as rtsp://..."
+        str(number), f"cameras cannot be opened by number on {system}; give the URL of a stream, for example rtsp://..."
     )

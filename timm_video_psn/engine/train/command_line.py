@@ -149,7 +149,7 @@ class KeyValue(argparse.Action):
         for item in values:
             key, equals, value = item.partition("=")
             if not equals or not key:
-                parser.error(f"{option_string}: {item!r} is not key=value, as proportion=0.125 or fusion=grouping")
+                parser.error(f"{option_string}: {item!r} is not key=value, for example proportion=0.125")
             settings[key.replace("-", "_")] = _literal(value)
         setattr(namespace, self.dest, settings)
 

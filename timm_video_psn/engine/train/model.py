@@ -15,6 +15,7 @@ from timm.models import load_state_dict
 from torch import nn
 
 from timm_video_psn.engine.train.options import ModelDefaults, TrainOptions
+from timm_video_psn.freezing import freeze_synthesizers
 from timm_video_psn.layers.temporal_module import TemporalModule
 from timm_video_psn.models import VideoNet
 from timm_video_psn.models.create import check_model_name
@@ -72,6 +73,13 @@ def create_model(options: TrainOptions, num_classes: int) -> VideoNet:
         model = synchronise_norms(model, options.device)
     if options.freeze_bn or options.partial_bn:
         freeze_backbone_norms(model, keep_first=options.partial_bn)
+    if options.freeze_synthesizers:
+        if not (options.initial_checkpoint or options.pretrained):
+            raise ValueError(
+                "--freeze-synthesizers keeps synthesizers as they are, and without trained weights they are at their "
+                "random start; give those of a first run with --initial-checkpoint output/RUN/best/model.safetensors"
+            )
+        freeze_synthesizers(model)
     return model
 
 

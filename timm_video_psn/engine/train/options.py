@@ -112,6 +112,7 @@ class TrainOptions:
     grad_checkpointing: bool = _model(False, "Recompute activations in the backward pass: less memory, more time")
     freeze_bn: bool = _model(False, "Freeze the backbone's batch norms; temporal modules' norms learn")
     partial_bn: bool = _model(False, "Freeze all batch norms of the backbone except the first, as TSN")
+    freeze_synthesizers: bool = _model(False, "Train the rest around the synthesizers of --initial-checkpoint")
     model_kwargs: dict[str, Any] = _model({}, "Further arguments of the model")
     temporal_kwargs: dict[str, Any] = _model({}, "")  # of a recipe alone: arguments by temporal module
     model_ema: bool = _model(False, "Keep a moving average of the weights (EMA), and evaluate it")

@@ -42,7 +42,7 @@ def find_recipe(
     else:
         parser.error(
             f"--recipe {asked}: no such file, and none of the shipped recipes ({', '.join(shipped)}); recipes are YAML "
-            "files of options, as epochs: 80"
+            "files of options, for example epochs: 80"
         )
     try:
         settings = yaml.safe_load(text) or {}
@@ -114,7 +114,7 @@ def temporal_arguments(
     from timm_video_psn.layers import TEMPORAL_MODULES, temporal_settings  # not at the top: --help needs no torch
 
     if not isinstance(by_module, dict) or not all(isinstance(settings, dict) for settings in by_module.values()):
-        parser.error(f"{recipe}: temporal_kwargs={by_module!r}: expected settings by temporal module, as psn: {{...}}")
+        parser.error(f"{recipe}: temporal_kwargs={by_module!r}: expected settings by module, for example psn: {{...}}")
     for temporal, settings in by_module.items():
         known = temporal_settings(temporal) if temporal in TEMPORAL_MODULES else ()
         unknown = [key for key in settings if key not in known]

@@ -279,8 +279,8 @@ def _checked_name(name: str) -> str:
     path = Path(os.path.normpath(name))
     if path.is_absolute() or ".." in path.parts or path == Path():
         raise ValueError(
-            f"--experiment {name!r} leads out of the folder of all runs; use a name, as run1 or study/run1, and "
-            "--output DIR to put it elsewhere"
+            f"--experiment {name!r} leads out of the folder of all runs; use a name, for example run1 or study/run1, "
+            "and --output DIR to put it elsewhere"
         )
     return name
 

@@ -42,7 +42,7 @@ class TemporalAdaptive(TemporalModule):
         if channels < 4:
             raise ValueError(f"channels={channels} leave none for the local branch, which has a quarter; use 4 or more")
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size={kernel_size} has no middle; use an odd number, as 3")
+            raise ValueError(f"kernel_size={kernel_size} is even; use an odd number, for example 3")
         self.local_branch = nn.Sequential(
             nn.Conv1d(channels, channels // 4, kernel_size, padding=kernel_size // 2, bias=False),
             PooledNorm(channels // 4),
