@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from timm_video_psn.console import add_old_name, present_names, printable, run_command
+from timm_video_psn.console import add_old_name, printable, run_command
 
 
 def test_reports_that_nobody_reads_any_more_disturb_nothing(monkeypatch, capsys):
@@ -37,7 +37,6 @@ def test_an_option_is_taken_by_its_former_name_with_a_warning(capsys):
     assert vars(parser.parse_args(["--max-broken", "0.2", "--traceback", "--out", "b"])) == former
     assert "train: warning: --max-broken is now --max-unreadable" in capsys.readouterr().err
     assert "--max-broken" not in parser.format_help()
-    assert present_names(parser) == {"max_broken": "max_unreadable", "traceback": "debug", "out": "output"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Video models on timm backbones; importing this package registers them with timm: `psn_*`, `tsm_*`, `tsn_*`, `rf_*`.
+"""Video models on timm backbones; importing this package registers them with timm, `psn_*` and what it is compared with.
 
 Example:
     >>> import timm, torch, timm_video_psn

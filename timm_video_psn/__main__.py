@@ -15,7 +15,7 @@ commands:
   insights   look into a trained model
   export     write a trained model as a file for ONNX Runtime, ExecuTorch or torch
   publish    publish a trained model on the Hugging Face Hub
-  convert    bring weights of TSM, GST, torchvision or timm into the form of a model folder
+  convert    bring weights of TSM, GST, TEA, TAM, torchvision or timm into the form of a model folder
 
 timm-video-psn COMMAND --help lists the options of a command.
 """

@@ -94,15 +94,6 @@ def add_old_name(parser: argparse.ArgumentParser, old: str, new: str) -> None:
     parser.add_argument(old, action=_OldName, renamed=parser._option_string_actions[new])
 
 
-def present_names(parser: argparse.ArgumentParser) -> dict[str, str]:
-    """Returns former option names and their present ones, as attributes: `max_broken` -> `max_unreadable`.
-
-    Args:
-        parser: Parser on which `add_old_name` was called.
-    """
-    return {action.dest: action.renamed.dest for action in parser._actions if isinstance(action, _OldName)}
-
-
 def add_retired_option(parser: argparse.ArgumentParser, name: str, reason: str) -> None:
     """Lets users give an option that does nothing any more, with a warning, until the next release.
 

@@ -60,7 +60,7 @@ def export(
             `stream`, one frame of each of B streams and a state (a causal model's, see `deploy.stream`).
         batch: clips at once: a number, a range as "1-8", or "dynamic"; None for `dynamic`, with `executorch`, which
             plans memory for the largest, and with the layouts `frames` and `stream` for 1.
-        img_size: side of the frames; None for that of the model's cfg.
+        img_size: side of the frames; None for the size in the model's cfg.
         normalize: put the normalisation and the softmax into the file: bytes in, probabilities out.
         config: entries for the `config.json` beside the file that the model itself does not know: `label_names`,
             and `video`, how its validation looked at a video (`sampling`, `img_size`, `short_side`).

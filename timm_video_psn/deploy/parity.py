@@ -12,7 +12,7 @@ from timm_video_psn.models import VideoNet
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a file's outputs are from those of the model itself, both run on random input.
+    """How far a file's outputs are from the model's own outputs on the same random input.
 
     Attributes:
         errors: largest difference, by number of clips.

@@ -86,7 +86,7 @@ def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], m
     except (OSError, RuntimeError, SafetensorError) as error:
         if not any(folder.iterdir()):
             folder.rmdir()
-        raise OSError(f"could not write {folder}: {error}; what was there before is untouched") from error
+        raise OSError(f"could not write {folder}: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -107,7 +107,7 @@ def build_bundle(
 
 
 def check_bundle(folder: Path, example: Example) -> None:
-    """Loads the folder from the disk, as its users will, and compare its logits bit for bit.
+    """Loads the folder from the disk, as its users will, and compares its logits bit for bit.
 
     Args:
         folder: folder that `build_bundle` made.
@@ -123,7 +123,7 @@ def check_bundle(folder: Path, example: Example) -> None:
 
 
 def check_model(source: str, example: Example, cache_dir: Path | None = None) -> None:
-    """Loads a model by timm and compare its logits bit for bit.
+    """Loads a model through timm and compares its logits bit for bit.
 
     Args:
         source: `local-dir:` or `hf-hub:` as `timm.create_model` takes it.

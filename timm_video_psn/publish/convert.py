@@ -28,7 +28,7 @@ from timm_video_psn.models.create import check_model_name
 from timm_video_psn.publish.checkpoint_file import Weights, read_weights
 from timm_video_psn.version import package_versions
 
-# What the test commands of the two codes do to a frame: short side 256, centre crop 224, PIL's bilinear filter.
+# What the test commands of the official codes do to a frame: short side 256, centre crop 224, PIL's bilinear filter.
 OFFICIAL = {
     "input_size": (3, 224, 224),
     "crop_pct": 0.875,
@@ -46,7 +46,7 @@ REPOSITORIES = {
     "timm": "https://github.com/huggingface/pytorch-image-models",
 }
 NUM_CLASSES = {"sthv1": 174, "sthv2": 174, "k400": 400, "diving48": 48}
-SORTED = ("sthv1", "sthv2")  # both codes number these classes alphabetically, the official files of V1 do not
+SORTED = ("sthv1", "sthv2")  # the official codes number these classes alphabetically, the official files of V1 do not
 REPORT_COLUMNS = ("in the file", "ours", "shape in the file", "what")
 
 
@@ -139,7 +139,7 @@ def read_class_names(path: Path, dataset: str) -> list[str]:
         dataset: the data set that they are of.
 
     Raises:
-        ValueError: names are there twice, or not in the order in which TSM and GST number them.
+        ValueError: names are there twice, or not in the order in which the official codes number them.
     """
     names = [name.replace("[", "").replace("]", "") if dataset in SORTED else name for name in read_names(path)]
     twice = sorted({name for name in names if names.count(name) > 1})
