@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Bring weights of TSM, GST, TEA, TAM, torchvision or timm into the form of a model folder: python hub/convert.py --help."""
+"""Bring official or image weights into the form of a model folder: python hub/convert.py --help."""
 
 from timm_video_psn.__main__ import convert
 

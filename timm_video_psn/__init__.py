@@ -1,4 +1,4 @@
-"""Video models on timm backbones; importing this package registers them with timm, `psn_*` and what it is compared with.
+"""Video models on timm backbones; importing this package registers `psn_*` and its competitors with timm.
 
 Example:
     >>> import timm, torch, timm_video_psn
