@@ -1,11 +1,14 @@
 """Images named after a template, read as the frames of a video."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import EpsImagePlugin, Image
 
 from tests.miniatures import pictures, write_images
 from timm_video_psn.data.video.errors import DecodeError
-from timm_video_psn.data.video.frame_folder import ImageNames
+from timm_video_psn.data.video.frame_folder import FrameFolder, ImageNames, read_image
 
 
 @pytest.mark.parametrize(
@@ -87,3 +90,70 @@ class TestErrors:
         write_images(tmp_path, pictures(0, 1)[:, :20], "{:05d}.png")
         with pytest.raises(DecodeError, match="its frames differ in size"):
             self.names.decode(tmp_path, lambda count: [0, 1])
+
+
+class TestPicturesAreWhatViewersShow:
+    """In folders in natural order, in numbered folders, and out of shards."""
+
+    @pytest.fixture
+    def read(self, tmp_path):
+        def read_all(image, name="1.png", **options):
+            image.save(tmp_path / name, **options)
+            names = ImageNames("{:d}" + (tmp_path / name).suffix, 1)
+            content = io.BytesIO((tmp_path / name).read_bytes())
+            frames = [
+                FrameFolder(tmp_path).read([0])[0],
+                names.decode(tmp_path, lambda count: [0])[0],
+                read_image(tmp_path, name, content),
+            ]
+            assert all(np.array_equal(frame, frames[0]) for frame in frames)
+            return frames[0]
+
+        return read_all
+
+    def test_of_16_bits(self, read):
+        grey = np.array([[0, 255, 256], [32768, 65535, 257]], np.uint16)
+        assert read(Image.fromarray(grey))[..., 0].tolist() == [[0, 0, 1], [128, 255, 1]]
+
+    @pytest.mark.parametrize("name", ["1.jpg", "1.png"])
+    def test_turned_as_exif_says(self, read, name):
+        picture = np.zeros((16, 32, 3), np.uint8)
+        picture[:, :16] = 250
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned clockwise by a quarter
+        shown = read(Image.fromarray(picture), name, exif=exif)
+        assert shown.shape == (32, 16, 3)
+        assert shown[:16].mean() > 240
+        assert shown[16:].mean() < 10
+
+    def test_of_palettes_grey_and_cmyk(self, read):
+        picture = Image.new("RGB", (8, 8), (200, 40, 90))
+        assert np.array_equal(read(picture.quantize(4)), np.asarray(picture))
+        assert (read(Image.new("L", (8, 8), 77)) == 77).all()
+        assert np.abs(read(picture.convert("CMYK"), "1.jpg", quality=100).astype(int) - np.asarray(picture)).max() < 6
+
+    def test_with_an_opaque_alpha_channel(self, read):
+        assert (read(Image.new("RGBA", (8, 8), (10, 20, 30, 255))) == (10, 20, 30)).all()
+
+    def test_that_are_transparent_are_refused(self, read):
+        with pytest.raises(DecodeError, match=r"image 1.png is transparent in part"):
+            read(Image.new("RGBA", (8, 8), (10, 20, 30, 128)))
+
+    def test_that_move_are_refused(self, read):
+        first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+        with pytest.raises(DecodeError, match=r"image 1.png is animated; a frame is a single picture"):
+            read(first, save_all=True, append_images=[second])
+
+
+@pytest.mark.parametrize("form", ["EPS", "GIF", "TIFF", "BMP", "WEBP", "PDF", "ICO"])
+@pytest.mark.parametrize("name", ["1.jpg", "1.png"])
+def test_images_of_other_formats_are_refused_whatever_they_are_called(form, name, tmp_path, monkeypatch):
+    Image.new("RGB", (16, 16), "red").save(tmp_path / name, form)
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", None)  # calling it would be another error
+    for read in (
+        lambda: FrameFolder(tmp_path).read([0]),
+        lambda: ImageNames("{:d}" + name[1:], 1).decode(tmp_path, lambda count: [0]),
+        lambda: read_image(tmp_path, name, io.BytesIO((tmp_path / name).read_bytes())),
+    ):
+        with pytest.raises(DecodeError, match=f"image {name} cannot be read .*it is neither JPEG nor PNG"):
+            read()

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import numpy as np
@@ -12,7 +13,9 @@ from PIL import Image
 from tests.data.sample_videos import B_FRAMES, NUM_FRAMES, REAL_CLIPS, decoded_plainly, encoded, moving_noise
 from timm_video_psn.data.video import packet_scan, pyav_backend
 from timm_video_psn.data.video.errors import DecodeError
+from timm_video_psn.data.video.pyav_backend import VideoFile
 from timm_video_psn.data.video.reader import VideoReader, decode_clip
+from timm_video_psn.data.video.stream import FrameStream
 
 Find = Callable[[str], Path]
 
@@ -96,6 +99,101 @@ class TestExactFrames:
     def test_rate_is_that_of_the_file(self, video):
         with VideoReader(video("b_frames.mp4")) as reader:
             assert reader.fps == 25
+
+
+class TestTimesThatContradictTheDecoder:
+    """The container says other times than the order in which the decoder gives the frames: that order is the truth."""
+
+    @pytest.fixture(params=["h264.mp4", "h264.mkv", "hevc.mp4", "hevc.mkv"])
+    def with_times(self, request, tmp_path):
+        """A copy of a video with B frames whose packets have other times, given in frames and in decoding order."""
+        codec, _, ending = request.param.partition(".")
+        options = {"x265-params": "bframes=3:keyint=12:log-level=none"} if codec == "hevc" else B_FRAMES
+        source = encoded(
+            moving_noise(), {"h264": "libx264", "hevc": "libx265"}[codec], options, "yuv420p", tmp_path / f"a.{ending}"
+        )
+
+        def remuxed(change):
+            path = tmp_path / f"times.{ending}"
+            with av.open(str(source)) as container, av.open(str(path), "w") as target:
+                video = container.streams.video[0]
+                packets = [packet for packet in container.demux(video) if packet.size]
+                times = change(np.argsort(np.argsort([packet.pts for packet in packets])))
+                stream, unit = target.add_stream_from_template(video), round(1 / (25 * video.time_base))
+                for number, (packet, time) in enumerate(zip(packets, times.tolist(), strict=True)):
+                    packet.stream, packet.dts, packet.pts = stream, number * unit, (time + NUM_FRAMES) * unit
+                    target.mux(packet)
+            return path
+
+        return remuxed
+
+    CHANGES: ClassVar = {
+        "times of decoding": np.sort,
+        "times of other frames": lambda times: np.random.default_rng(0).permutation(times),
+        "backwards within seconds": lambda times: times // 12 * 12 + 11 - times % 12,
+        "two swapped": lambda times: np.where(times == 20, 21, np.where(times == 21, 20, times)),
+    }
+
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_do_not_change_the_frames(self, change, with_times):
+        path = with_times(self.CHANGES[change])
+        truth = decoded_plainly(path)
+        assert_reads(path, truth, [[i] for i in range(len(truth))] + index_patterns(len(truth)))
+        for frames in (VideoReader(path).frames(), (frame.rgb() for frame in FrameStream(path))):
+            np.testing.assert_array_equal(np.stack(list(frames)), truth)
+
+    def test_that_are_right_are_trusted(self, with_times):
+        path = with_times(lambda times: times)
+        assert not VideoFile(path).table.is_counted
+        assert_reads(path, decoded_plainly(path), index_patterns(NUM_FRAMES))
+
+
+class TestAfterDamage:
+    """Nothing is good until the next key frame, whichever frames are asked for."""
+
+    @pytest.fixture
+    def damaged(self, tmp_path):
+        """A video with key frames at 0, 12, 24 and 36 and no B frames, in whose frame 14 the decoder finds an error."""
+        path = encoded(
+            moving_noise(),
+            *("libx264", {"x264-params": "keyint=12:scenecut=0:bframes=0:cabac=0"}, "yuv420p"),
+            tmp_path / "damaged.mp4",
+        )
+        content = bytearray(path.read_bytes())
+        with av.open(str(path)) as container:
+            packet = [packet for packet in container.demux(video=0) if packet.size][14]
+            content[packet.pos + 20 : packet.pos + packet.size] = bytes(packet.size - 20)
+        whole = decoded_plainly(path)
+        path.write_bytes(content)
+        return path, whole
+
+    def test_frames_up_to_the_next_key_frame_are_refused(self, damaged):
+        path, whole = damaged
+        with VideoReader(path) as reader:
+            for number in range(NUM_FRAMES):
+                if 14 <= number < 24:
+                    with pytest.raises(DecodeError, match=rf"frames asked for do not come out of it: \[{number}\]"):
+                        reader.read([number])
+                else:
+                    np.testing.assert_array_equal(reader.read([number])[0], whole[number])
+
+    @pytest.mark.parametrize("indices", [[15], [13, 15], [15, 30], range(NUM_FRAMES), [23], [0, 23, 47]])
+    def test_they_are_refused_in_any_company(self, indices, damaged):
+        with pytest.raises(DecodeError, match="the file is damaged"):
+            decode_clip(damaged[0], lambda num_frames: indices)
+
+    def test_the_others_are_given_in_any_company(self, damaged):
+        path, whole = damaged
+        for indices in ([13, 24], [0, 12, 47], [*range(14), *range(24, NUM_FRAMES)]):
+            np.testing.assert_array_equal(decode_clip(path, lambda num_frames, wanted=indices: wanted), whole[indices])
+
+    def test_all_in_turn_end_with_the_last_good_one(self, damaged):
+        path, whole = damaged
+        for start in (lambda: VideoReader(path).frames(), lambda: (frame.rgb() for frame in FrameStream(path))):
+            given = []
+            with pytest.raises(DecodeError, match="not all of its frames come out of it: 14 of 48"):
+                given.extend(start())
+            np.testing.assert_array_equal(np.stack(given), whole[:14])
 
 
 class TestDecodesLittle:
