@@ -36,7 +36,7 @@ def test_every_name_classifies_clips(name):
 
 def test_names_are_listed_by_timm():
     assert {"psn_resnet50", "tsn_resnet50", "tsm_resnet50", "video_net"} <= set(timm.list_models())
-    assert len(NAMES) == len(set(NAMES)) >= 40
+    assert len(NAMES) == len(set(NAMES)) >= 39
 
 
 @pytest.mark.parametrize(
