@@ -41,7 +41,10 @@ def build(name: str = "psn", **settings) -> nn.Module:
 
 def cell(name: str, kind: str):
     quick = (name == "psn" and kind != "aoti") or (name == "tsm" and kind == "torch")
-    return pytest.param(name, kind, id=f"{name}-{kind}", marks=() if quick else pytest.mark.slow)
+    marks = [] if quick else [pytest.mark.export]
+    if (name, kind) == ("gst", "executorch"):
+        marks.append(pytest.mark.xfail(raises=RuntimeError, strict=True, reason="XNNPACK fails on GST with error 0x10"))
+    return pytest.param(name, kind, id=f"{name}-{kind}", marks=marks)
 
 
 @pytest.mark.parametrize(("name", "kind"), [cell(name, kind) for name in MODELS for kind in FORMATS])
@@ -93,7 +96,7 @@ def run_example(folder: Path, video: Path) -> dict[str, float]:
     return {line[9:]: float(line[:7].rstrip("%")) / 100 for line in output.splitlines()}
 
 
-@pytest.mark.parametrize("kind", ["torch", "onnx", "executorch", pytest.param("aoti", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["torch", "onnx", "executorch", pytest.param("aoti", marks=pytest.mark.export)])
 @pytest.mark.parametrize("name", ["psn", "gsm"])
 @torch.no_grad()
 def test_a_stream_is_exported_with_its_state(name, kind, tmp_path):
