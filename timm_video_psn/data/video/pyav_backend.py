@@ -208,7 +208,7 @@ class VideoFile:
     def _unsteady_pictures(self) -> set[int]:
         """Packets whose pictures depend on what their memory held before, since they were not decoded in full."""
         digests: list[dict[int, int]] = []
-        for kept in (1, 4):  # pictures whose memory is not used again at once
+        for kept in (1, 4, 16):  # pictures whose memory is not used again at once
             digests.append({})
             with self._from_start(strict=False) as (decoder, packets):
                 latest: deque[VideoFrame] = deque(maxlen=kept)
@@ -216,7 +216,11 @@ class VideoFile:
                     if frame is not None:
                         latest.append(frame)
                         digests[-1][position] = crc32(b"".join(map(bytes, frame.planes)))
-        return {position for position, digest in digests[0].items() if digests[1].get(position) != digest}
+        return {
+            position
+            for position, digest in digests[0].items()
+            if any(other.get(position) != digest for other in digests)
+        }
 
     def _read_by_counting(self, indices: Sequence[int], convert: Convert) -> dict[int, np.ndarray]:
         """Decodes all frames from the start to the last wanted one, which is how they have been counted."""
