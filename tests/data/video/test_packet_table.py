@@ -157,3 +157,13 @@ class TestCountedFrames:
     def test_before_the_first_key_frame_refer_to_the_start(self):
         table = PacketTable.from_decode([DecodedFrame(2, False), DecodedFrame(3, True)], {0})
         assert [table.is_spoilt(frame, table.damaged) for frame in range(2)] == [True, False]
+
+    def test_that_lead_a_later_group_spoil_what_follows_them(self):
+        frames = [DecodedFrame(number, key) for number, key in [(0, True), (2, False), (1, True), (4, False), (3, False)]]
+        table = PacketTable.from_decode(frames, {2})  # shown before the key frame of packet 1
+        assert [table.is_spoilt(frame, table.damaged) for frame in range(5)] == [False, True, False, True, True]
+
+    def test_that_lead_the_first_group_spoil_nothing(self):
+        frames = [DecodedFrame(1, False), DecodedFrame(0, True), DecodedFrame(2, False)]
+        table = PacketTable.from_decode(frames, {1})
+        assert [table.is_spoilt(frame, table.damaged) for frame in range(3)] == [True, False, False]

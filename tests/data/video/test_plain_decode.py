@@ -193,9 +193,6 @@ def test_what_is_read_is_what_ffmpeg_shows_or_is_refused(tmp_path):
     assert judge.counts["frames refused"] > 30
 
 
-@pytest.mark.xfail(
-    reason="of 700 files, an MPEG-2 with flipped bytes has a spoilt frame that FFmpeg does not flag", strict=False
-)
 @pytest.mark.slow
 def test_what_is_read_of_many_files_is_what_ffmpeg_shows_or_is_refused(tmp_path):
     judge = look_at_all(tmp_path, 700, seed=1)

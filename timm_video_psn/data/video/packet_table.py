@@ -176,7 +176,16 @@ class PacketTable:
         if position in damaged:
             return True
         within = {damage for damage in damaged if start <= damage < position and self._is_reference(damage)}
-        return bool(within - self.leading(start)) if within else False
+        return bool(within - self._excused(start)) if within else False
+
+    def _excused(self, start: int) -> set[int]:
+        """Packets after a key frame whose damage says nothing of the frames shown after that key frame.
+
+        Leading frames refer to the group before, which may be damaged, or missing where a recording begins. A codec
+        that is counted may be one whose decoder rarely notices damage: any sign of it within a group then counts.
+        """
+        is_first = bool(self.keys) and self.keys[0][0] == start
+        return self.leading(start) if not self.is_counted or is_first else set()
 
     def _is_reference(self, position: int) -> bool:
         return not self.references or self.references[position]
