@@ -159,8 +159,10 @@ class TestCountedFrames:
         assert [table.is_spoilt(frame, table.damaged) for frame in range(2)] == [True, False]
 
     def test_that_lead_a_later_group_spoil_what_follows_them(self):
-        frames = [DecodedFrame(number, key) for number, key in [(0, True), (2, False), (1, True), (4, False), (3, False)]]
-        table = PacketTable.from_decode(frames, {2})  # shown before the key frame of packet 1
+        came = [(0, True), (2, False), (1, True), (4, False), (3, False)]
+        table = PacketTable.from_decode(
+            [DecodedFrame(*frame) for frame in came], {2}
+        )  # shown before the key frame of packet 1
         assert [table.is_spoilt(frame, table.damaged) for frame in range(5)] == [False, True, False, True, True]
 
     def test_that_lead_the_first_group_spoil_nothing(self):
