@@ -11,11 +11,12 @@ from tests.browser import browser as browser
 
 torch.set_num_threads(1)  # the tensors are tiny, and threads that wait for one another cost seconds on a busy machine
 
-# What makes a test slow: another process, training, the Hub, a browser, a compiler. A test has it from its fixtures or
-# from what its module imports.
+# What makes a test slow: another process, training, the Hub, a browser, a compiler, full-size networks. A test has it
+# from its fixtures or from what its module imports.
 HEAVY = {
     "browser",
     "compiler",
+    "costly",
     "hub",
     "subprocess",
     "multiprocessing",
@@ -49,6 +50,11 @@ def ordinary_priority():
     if hasattr(os, "sched_getscheduler") and (policy := os.sched_getscheduler(0)) != os.SCHED_OTHER:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         pytest.fail(f"something in this test gave the process the scheduling policy {policy}")
+
+
+@pytest.fixture(scope="session")
+def costly():
+    """For tests that compute for seconds: networks of full size, hundreds of videos."""
 
 
 @pytest.fixture

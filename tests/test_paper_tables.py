@@ -16,7 +16,7 @@ def script():
     return module
 
 
-def test_the_document_is_what_the_script_prints(script, capsys):
+def test_the_document_is_what_the_script_prints(script, capsys, costly):
     script.main()
     assert capsys.readouterr().out == (ROOT / "docs" / "paper.md").read_text(encoding="utf-8"), (
         "run: python benchmarks/psn_paper_tables.py > docs/paper.md"

@@ -65,6 +65,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that a killed process left in a folder which only this process writes now.
+
+    Args:
+        folder: Folder with files of `atomic_path`; it may be absent.
+    """
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all.
 

@@ -15,7 +15,7 @@ def manifest(tmp_path):
     """Writes a manifest with one entry beside one that is not published."""
 
     def write(entry):
-        path = tmp_path / "zoo.json"
+        path = tmp_path / "published_weights.json"
         path.write_text(json.dumps({"psn_a": entry, "psn_b": None}))
         return path
 

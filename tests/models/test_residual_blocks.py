@@ -140,7 +140,7 @@ SMALL = {
 
 @pytest.mark.parametrize("backbone", SMALL)
 @pytest.mark.parametrize("temporal", ["tsm", "gsm", "tam", "gst"])
-def test_every_module_acts_in_every_family(backbone, temporal):
+def test_every_module_acts_in_every_family(backbone, temporal, costly):
     size = 75 if backbone == "inception_v3" else 64  # its smallest
     model = VideoNet(backbone, temporal, num_frames=3, num_classes=5, **SMALL[backbone]).double()
     clip = torch.randn(2, 3, 3, size, size, dtype=torch.float64)

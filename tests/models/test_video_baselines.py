@@ -57,7 +57,7 @@ def build(name: str, **kwargs) -> VideoNet:
 
 
 @pytest.fixture(scope="module", params=sorted(COMPARED))
-def settled(request) -> tuple[str, VideoNet]:
+def settled(request, costly) -> tuple[str, VideoNet]:
     """In float64: the smallest differences count."""
     torch.manual_seed(0)
     return request.param, settle(build(request.param).double(), clips(request.param, 3))
@@ -120,10 +120,9 @@ def test_it_is_saved_and_comes_back_also_for_other_classes_and_channels(name, mo
     assert isinstance(model.get_submodule(model.pretrained_cfg["first_conv"]), nn.Conv2d)
 
 
-def test_it_compiles_in_one_graph_and_exports_with_any_number_of_clips(name, model):
+def test_it_compiles_in_one_graph_and_exports_with_any_number_of_clips(name, model, compiler):
     clip = clips(name)
     expected = model(clip)
-    torch._dynamo.reset()
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(clip), expected)
     batch = {0: torch.export.Dim("batch", min=1, max=64)}

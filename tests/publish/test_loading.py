@@ -268,8 +268,8 @@ def test_a_namespace_in_the_environment_stands_for_all_names(hub, small, load):
 def test_registered_weights_are_what_their_name_loads_from_then_on(
     hub, client, load, small, bundle, tmp_path, monkeypatch
 ):
-    manifest = tmp_path / "zoo.json"
-    shutil.copy(Path(timm_video_psn.__file__).parent / "models" / "zoo.json", manifest)
+    manifest = tmp_path / "published_weights.json"
+    shutil.copy(Path(timm_video_psn.__file__).parent / "models" / "published_weights.json", manifest)
     before = manifest.read_text()
 
     def publish(folder):
@@ -291,7 +291,7 @@ def test_registered_weights_are_what_their_name_loads_from_then_on(
     assert entries[NAME] == {"repo": f"{USER}/sthv1", "revision": commit, "sha256": sha256}
     assert {value for name, value in entries.items() if name != NAME} == {None}
 
-    original, elsewhere = hub.fault_for, tmp_path / "elsewhere" / "zoo.json"
+    original, elsewhere = hub.fault_for, tmp_path / "elsewhere" / "published_weights.json"
     elsewhere.parent.mkdir()
     elsewhere.write_text(before)
 

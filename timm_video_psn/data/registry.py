@@ -60,7 +60,7 @@ def read_index(
         near = difflib.get_close_matches(dataset, known, n=3, cutoff=0.4)
         hint = f"; near names: {', '.join(near)}" if near else ""
         raise ValueError(f"dataset={dataset!r} is unknown{hint}; known data sets: {', '.join(known)}")
-    splits = SPLITS if dataset in DATASETS else (*SPLITS, "test")
+    splits = splits_of(dataset)
     if split not in splits:
         accepted = f"{', '.join(splits[:-1])} and {splits[-1]}"
         raise ValueError(f"split={split!r} of data set {dataset!r} asked for; there are {accepted}")
@@ -78,12 +78,12 @@ def read_index(
 
 
 def splits_of(dataset: str) -> tuple[str, ...]:
-    """Splits that a data set may have: of an annotated one also "test", with or without labels.
+    """Splits that a data set may have; annotated ones and shards may have "test" too, with or without labels.
 
     Args:
-        dataset: a name in `DATASETS` or `ANNOTATED`.
+        dataset: A name in `DATASETS`, `ANNOTATED` or `STREAMED`.
     """
-    return (*SPLITS, "test") if dataset in ANNOTATED and dataset != "diving48" else SPLITS
+    return SPLITS if dataset in (*DATASETS, *TEST_IS_VAL) else (*SPLITS, "test")
 
 
 def read_motion(data_dir: str | os.PathLike[str] | None, split: str) -> VideoIndex:
@@ -107,3 +107,4 @@ ANNOTATED: dict[str, AnnotationReader] = {
     "diving48": read_diving48,
     "list": read_list,
 }
+TEST_IS_VAL = ("diving48",)  # whose official test split is our "val"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from timm_video_psn.deploy.norms import fold_norms
 from timm_video_psn.deploy.residual import AddmmResidual
 from timm_video_psn.deploy.routing import ConvFusion, InKernels, SynthesizedKernels
+from timm_video_psn.files import first_names
 from timm_video_psn.layers import ActionPerceptronSynthesizer, EnhancedResidual
 from timm_video_psn.layers.fusion import GroupingFusion, ShuffleFusion
 from timm_video_psn.models import VideoNet
@@ -56,7 +57,7 @@ class Folding:
             ("routings in temporal kernels", self.merged),
             ("expansion and residual in one product", self.added),
         ]
-        counted = [f"{what}: {len(names)}" + (f" ({_few(names)})" if names else "") for what, names in lines]
+        counted = [f"{what}: {len(names)}" + (f" ({first_names(names, 3)})" if names else "") for what, names in lines]
         return "\n".join([*counted, f"largest difference of logits: {self.error:.1e}"])
 
 
@@ -147,7 +148,7 @@ def _reparameterize(model: _Model, example: Tensor, expected: Tensor) -> tuple[_
     fused = reparameterize_model(fused, inplace=True)
     gone = attached.keys() - dict(fused.named_modules()).keys()
     if gone:
-        return model, (f"none: {_few(sorted(gone))}, which carry temporal modules, would go",)
+        return model, (f"none: {first_names(sorted(gone), 3)}, which carry temporal modules, would go",)
     for name, item in attached.items():
         inject(fused, name, partial(_give, item.module), item.where)
     with torch.no_grad():
@@ -191,8 +192,3 @@ def _fold_residuals(model: nn.Module) -> tuple[str, ...]:
 
 def _difference(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
-
-
-def _few(names: Any) -> str:
-    names = list(names)
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -4,6 +4,7 @@ import difflib
 import logging
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from timm_video_psn.layers.registry import temporal_settings
 from timm_video_psn.surgery import find_mismatch
 
 _logger = logging.getLogger(__name__)
+_NO_WEIGHTS = (RuntimeError, ValueError, KeyError, AttributeError, EOFError, pickle.UnpicklingError, SafetensorError)
 _HEADS = ("head", "head_drop", "head_dist", "pre_logits")  # where timm's families keep their dropout
 
 
@@ -78,28 +80,55 @@ def load_image_weights(backbone: nn.Module, file: str) -> None:
         FileNotFoundError: there is no such file.
         ValueError: the file holds no weights, or weights of another model.
     """
+    names = classifier_name(backbone)
+    loaded = load_weights_file(
+        backbone,
+        file,
+        (names,) if isinstance(names, str) else names,
+        f"backbone_checkpoint={file}",
+        "give image weights of the same architecture with timm's names",
+    )
+    _logger.info(f"backbone  {loaded}")
+
+
+def load_weights_file(model: nn.Module, file: str, classifiers: Sequence[str], asked: str, remedy: str) -> str:
+    """Load a safetensors file or a PyTorch checkpoint; a pickle is read without executing code.
+
+    Every name of the file and of the model must have its counterpart. Only a classifier of other classes may differ:
+    it keeps its random weights.
+
+    Args:
+        model: Model to fill.
+        file: Path of the weights.
+        classifiers: Dotted names of the model's classifiers.
+        asked: What asked for the file, as messages name it, such as `--initial-checkpoint weights.pt`.
+        remedy: What to give instead.
+
+    Returns:
+        How much was loaded and what was left, for the log.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file holds no weights, or weights of another model.
+    """
     if not Path(file).is_file():
-        raise FileNotFoundError(f"backbone_checkpoint={file}: no such file; give a file of image weights")
+        raise FileNotFoundError(f"{asked}: no such file; {remedy}")
     try:
         weights = load_state_dict(file, weights_only=True)
-    except (RuntimeError, ValueError, KeyError, AttributeError, EOFError, pickle.UnpicklingError, SafetensorError) as e:
-        raise ValueError(f"backbone_checkpoint={file} holds no weights: {str(e).splitlines()[0]}") from e
-    own, names = backbone.state_dict(), classifier_name(backbone)
-    heads = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+    except _NO_WEIGHTS as error:
+        raise ValueError(f"{asked} holds no weights: {str(error).splitlines()[0]}; {remedy}") from error
+    own, heads = model.state_dict(), tuple(f"{name}." for name in classifiers)
     ours, theirs = ({n: w.shape for n, w in state.items() if n.startswith(heads)} for state in (own, weights))
 
     def is_free(name: str) -> bool:
         return ours != theirs and name.startswith(heads)
 
     if mismatch := find_mismatch(own, weights, optional=is_free):
-        raise ValueError(
-            f"backbone_checkpoint={file} does not fit {type(backbone).__name__}: {mismatch}; give image weights of the "
-            "same architecture with timm's names"
-        )
+        raise ValueError(f"{asked} does not fit {type(model).__name__}: {mismatch}; {remedy}")
     fitting = {name: value for name, value in weights.items() if not is_free(name)}
-    backbone.load_state_dict({**own, **fitting})
-    left = f"; its classifier has other classes, so {', '.join(heads)} stays random" if ours != theirs else ""
-    _logger.info(f"backbone  {len(fitting)} tensors of {file}{left}")
+    model.load_state_dict({**own, **fitting})
+    left = f"; {', '.join(classifiers)} stays random, since its classes differ" if ours != theirs else ""
+    return f"{len(fitting)} tensors of {file}{left}"
 
 
 def classifier_name(backbone: Any) -> str | tuple[str, ...]:

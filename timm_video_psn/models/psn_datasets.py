@@ -1,7 +1,7 @@
 """The Perceptron Synthesis Network for a data set by name: `psn_<backbone>_<data set>` (Tables 4 to 6).
 
 The name fixes the number of classes and the frames of a clip, and it stands for video weights: `pretrained=True`
-loads those that the zoo lists, and never falls back to ImageNet weights.
+loads those that the list of published weights has, and never falls back to ImageNet weights.
 """
 
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
 """Which names have published video weights, where they are, and whether a download is what was published.
 
-The manifest `zoo.json` lists the names. With `TIMM_VIDEO_PSN_HUB=<user or organisation>` in the environment, every name
-stands for the repository of the same name there; it is read whenever a model is created.
+The manifest `published_weights.json` lists the names. With `TIMM_VIDEO_PSN_HUB=<user or organisation>` in the
+environment, every name stands for the repository of the same name there; it is read whenever a model is created.
 
 timm and the Hub's client check a download for its size only, take a pickle where there is no safetensors file, and
 look a branch up once for `config.json` and once for the weights. Here the weights come from one commit, are a
@@ -20,7 +20,7 @@ from timm.models._hub import load_model_config_from_path  # not among timm's pub
 
 from timm_video_psn.files import file_sha256
 
-MANIFEST = Path(__file__).with_name("zoo.json")
+MANIFEST = Path(__file__).with_name("published_weights.json")
 SHIPPED = Path(__file__).parents[1] / "weights"  # a folder for each name whose weights come with the package
 NAMESPACE_VARIABLE = "TIMM_VIDEO_PSN_HUB"
 WEIGHTS_NAME = "model.safetensors"

@@ -186,7 +186,7 @@ def look_at_all(folder, count, seed=0, decoder="pyav"):
     return judge
 
 
-def test_what_is_read_is_what_ffmpeg_shows_or_is_refused(tmp_path):
+def test_what_is_read_is_what_ffmpeg_shows_or_is_refused(tmp_path, costly):
     judge = look_at_all(tmp_path, 56)
     assert judge.faults == []
     assert judge.counts["frames given"] > 800

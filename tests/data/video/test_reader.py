@@ -48,7 +48,7 @@ class TestExactFrames:
             np.testing.assert_array_equal(np.stack(frames), decoded_plainly(any_video))
             assert len(list(reader.frames())) == NUM_FRAMES  # and once more
 
-    def test_of_real_clips_equal_those_of_a_plain_decode(self):
+    def test_of_real_clips_equal_those_of_a_plain_decode(self, costly):
         clips = sorted(path for path in REAL_CLIPS.glob("*.*") if path.suffix in (".mp4", ".avi"))
         if not clips:
             pytest.skip("no folder shared/clips with real videos beside the repository")

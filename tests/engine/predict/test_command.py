@@ -240,7 +240,7 @@ def test_what_windows_alone_obey_is_not_passed_over(flag, capsys):
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="no folder shared/clips with real videos beside the repository")
-def test_real_clips_are_predicted_whole_in_windows_and_annotated(model_folder, capsys, tmp_path):
+def test_real_clips_are_predicted_whole_in_windows_and_annotated(model_folder, capsys, tmp_path, costly):
     model = load(model_folder)
     clips = expand_inputs([str(CLIPS)])
     assert len(clips) == 4

@@ -39,7 +39,7 @@ def test_a_classifier_of_other_classes_begins_at_random_and_that_is_said(tmp_pat
     before = {key: value.clone() for key, value in other.state_dict().items()}
     with caplog.at_level("INFO"):
         load_initial_weights(other, str(file))
-    assert "but for backbone.fc.weight, backbone.fc.bias, which have other classes" in caplog.text
+    assert "backbone.fc stays random, since its classes differ" in caplog.text
     for key, value in other.state_dict().items():
         assert torch.equal(value, before[key] if key.startswith("backbone.fc.") else weights[key]), key
 
@@ -47,10 +47,10 @@ def test_a_classifier_of_other_classes_begins_at_random_and_that_is_said(tmp_pat
 def test_weights_of_another_model_or_no_weights_are_refused(tmp_path):
     file = tmp_path / "weights.pt"
     torch.save(model(proportion=0.25).state_dict(), file)
-    with pytest.raises(ValueError, match=r"does not fit the model: \d+ of another shape: .*use the --model"):
+    with pytest.raises(ValueError, match=r"does not fit VideoNet: \d+ of another shape: .*and the --model"):
         load_initial_weights(model(), str(file))
     torch.save(timm.create_model("tsn_test_resnet", num_classes=3, num_frames=2).state_dict(), file)
-    with pytest.raises(ValueError, match=r"does not fit the model: \d+ missing"):
+    with pytest.raises(ValueError, match=r"does not fit VideoNet: \d+ missing"):
         load_initial_weights(model(), str(file))
     for name in ("junk.pt", "junk.safetensors"):
         (tmp_path / name).write_bytes(b"no weights at all")

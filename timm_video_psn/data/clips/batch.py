@@ -25,6 +25,9 @@ class UnreadableVideo(NamedTuple):
     path: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
 
 class Batch(NamedTuple):
     """Clips that could be decoded, and word of those that could not.

@@ -8,7 +8,30 @@ import numpy as np
 from torch.utils.data import Sampler
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
+class EpochPosition:
+    """Where the next pass through the batches begins: `len(self)` batches make an epoch."""
+
+    epoch = 0
+    start = 0
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Chooses what the next passes go through.
+
+        Args:
+            epoch: epoch that determines the order and the random choices.
+            start: number of batches to skip at the beginning of the epoch, for a run that resumes within it. The length
+                stays the length of the whole epoch.
+        """
+        if not 0 <= start <= len(self):
+            raise ValueError(f"start={start} lies outside the epoch of {len(self)} batches; use 0 to {len(self)}")
+        self.epoch = epoch
+        self.start = start
+
+
+class EpochSampler(EpochPosition, Sampler[list[tuple[int, int]]]):
     """Batches of (number, epoch) keys for `VideoDataset`.
 
     Every key carries the epoch, so workers that outlive an epoch need no message about the next one.
@@ -56,21 +79,6 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.shuffle = shuffle
         self.seed = seed
         self.drop_last = drop_last
-        self.epoch = 0
-        self.start = 0
-
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Chooses what the next passes go through.
-
-        Args:
-            epoch: epoch that determines the order and the random choices.
-            start: number of batches to skip at the beginning of the epoch, for a run that resumes within it. The length
-                stays the length of the whole epoch.
-        """
-        if not 0 <= start <= len(self):
-            raise ValueError(f"start={start} lies outside the epoch of {len(self)} batches; use 0 to {len(self)}")
-        self.epoch = epoch
-        self.start = start
 
     def __len__(self) -> int:
         full, rest = divmod(self.num_videos, self.batch_size * self.world_size)

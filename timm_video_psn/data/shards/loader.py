@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from timm_video_psn.data.clips.epoch_sampler import EpochPosition
 from timm_video_psn.data.clips.worker import init_worker
 from timm_video_psn.data.datasets.index import VideoIndex
 from timm_video_psn.data.shards.index import ShardedIndex
@@ -98,33 +99,18 @@ class ShardBatches(Dataset[Any]):
             del self.index.held[number]
 
 
-class ShardOrder:
-    """Chooses what the next pass of a `ShardLoader` goes through, as `EpochSampler` does for files.
+class ShardOrder(EpochPosition):
+    """Where the next pass of a `ShardLoader` begins, as `EpochSampler` knows it for files.
 
     Args:
-        plan: plan of all epochs.
+        plan: Plan of all epochs.
     """
 
     def __init__(self, plan: ShardPlan) -> None:
         self.plan = plan
-        self.epoch = 0
-        self.start = 0
 
     def __len__(self) -> int:
         return len(self.plan)
-
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Chooses what the next passes go through.
-
-        Args:
-            epoch: epoch that determines the order and the random choices.
-            start: number of batches to skip at the beginning of the epoch, for a run that resumes within it. The length
-                stays the length of the whole epoch.
-        """
-        if not 0 <= start <= len(self):
-            raise ValueError(f"start={start} lies outside the epoch of {len(self)} batches; use 0 to {len(self)}")
-        self.epoch = epoch
-        self.start = start
 
 
 class _KeysOfWorker(Sampler[tuple[int, int]]):

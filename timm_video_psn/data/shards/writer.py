@@ -22,7 +22,7 @@ from timm_video_psn.data.datasets.index import VideoIndex
 from timm_video_psn.data.datasets.labels import label_fingerprint
 from timm_video_psn.data.shards.index import FORMAT, INDEX_NAME, PROGRESS_NAME
 from timm_video_psn.data.shards.sample import Member, pack, sample_key
-from timm_video_psn.files import atomic_path, file_sha256, write_bytes
+from timm_video_psn.files import atomic_path, file_sha256, remove_leftovers, write_bytes
 
 ORDER_SEED = 0
 
@@ -70,8 +70,7 @@ def write_shards(dataset: str, splits: Mapping[str, VideoIndex], out: Path, limi
     header = _header(dataset, splits, limits)
     finished = _finished(out, header)
     out.mkdir(parents=True, exist_ok=True)
-    for leftover in out.glob(".*.tmp"):  # of a process that was killed while it wrote
-        leftover.unlink()
+    remove_leftovers(out)
     written = Written()
     entries: dict[str, list[Entry]] = {}
     with _Progress(out / PROGRESS_NAME, header, finished) as progress:

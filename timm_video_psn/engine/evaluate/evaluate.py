@@ -59,7 +59,7 @@ def evaluate(
     model.eval()
     logits, labels, num_short, unreadable = predict_all(model, batches, precision)
     if not len(labels):
-        reasons = "; ".join(f"{item.path}: {item.reason}" for item in unreadable[:3])
+        reasons = "; ".join(map(str, unreadable[:3]))
         raise ValueError(f"none of the {num_expected} videos to evaluate could be read: {reasons}")
     finite = logits.isfinite().all(1)
     if not finite.all() and is_first():

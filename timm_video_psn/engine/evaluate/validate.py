@@ -122,7 +122,7 @@ class Validation:
                 rows[video.index] = _fused(video, logits, protocols)
         rows = self._gather(rows)
         if not rows:
-            reasons = "; ".join(f"{item.path}: {item.reason}" for item in self.unreadable[:3])
+            reasons = "; ".join(map(str, self.unreadable[:3]))
             raise ValueError(f"none of the {len(self.index)} videos of {options.split} could be read: {reasons}")
         numbers = np.array(sorted(rows))
         names = _names(self.index, numbers)

@@ -2,16 +2,12 @@
 
 import argparse
 import logging
-import pickle
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
 from timm.layers import convert_sync_batchnorm
-from timm.models import load_state_dict
 from torch import nn
 
 from timm_video_psn.engine.train.options import ModelDefaults, TrainOptions
@@ -19,11 +15,10 @@ from timm_video_psn.freezing import freeze_synthesizers
 from timm_video_psn.layers.temporal_module import TemporalModule
 from timm_video_psn.models import VideoNet
 from timm_video_psn.models.create import check_model_name
-from timm_video_psn.surgery import find_mismatch
+from timm_video_psn.models.image_backbone import load_weights_file
 
 _logger = logging.getLogger(__name__)
 _OPTIONAL_FLAGS = {"drop_path_rate": "--drop-path", "backbone_checkpoint": "--backbone-checkpoint"}
-_NO_WEIGHTS = (RuntimeError, ValueError, KeyError, AttributeError, EOFError, pickle.UnpicklingError, SafetensorError)
 
 
 def model_defaults(asked: argparse.Namespace) -> ModelDefaults:
@@ -112,26 +107,15 @@ def load_initial_weights(model: VideoNet, file: str) -> None:
         FileNotFoundError: There is no such file.
         ValueError: The file holds no weights, or weights of another model.
     """
-    if not Path(file).is_file():
-        raise FileNotFoundError(
-            f"--initial-checkpoint {file}: no such file; give the model.safetensors of a best/ folder, or a last.pt"
-        )
-    try:
-        weights = load_state_dict(file, weights_only=True)
-    except _NO_WEIGHTS as error:
-        raise ValueError(f"--initial-checkpoint {file} holds no weights: {str(error).splitlines()[0]}") from error
-    own, head = model.state_dict(), model.get_classifier(name_only=True)
-    heads = tuple(f"{name}." for name in ((head,) if isinstance(head, str) else head))
-    shared = [name for name in weights if name in own and name.startswith(heads)]
-    classifier = [name for name in shared if own[name].shape != weights[name].shape]
-    if mismatch := find_mismatch(own, weights, optional=lambda name: name in classifier):
-        raise ValueError(
-            f"--initial-checkpoint {file} does not fit the model: {mismatch}; use the --model and --model-kwargs that "
-            "the weights were trained with"
-        )
-    model.load_state_dict({**own, **{name: weights[name] for name in weights if name not in classifier}})
-    if classifier:
-        _logger.info(f"weights   {file}, but for {', '.join(classifier)}, which have other classes and start at random")
+    head = model.get_classifier(name_only=True)
+    loaded = load_weights_file(
+        model,
+        file,
+        (head,) if isinstance(head, str) else head,
+        f"--initial-checkpoint {file}",
+        "give the model.safetensors of a best/ folder or a last.pt, and the --model and --model-kwargs of its run",
+    )
+    _logger.info(f"weights   {loaded}")
 
 
 def synchronise_norms(model: VideoNet, device: str) -> Any:

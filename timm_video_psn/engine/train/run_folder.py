@@ -16,7 +16,7 @@ import yaml
 from timm_video_psn.data import ShardedIndex, VideoIndex
 from timm_video_psn.engine.checkpoint import load_checkpoint, save_checkpoint
 from timm_video_psn.engine.train.options import TrainOptions, plain
-from timm_video_psn.files import atomic_path, first_names, write_text
+from timm_video_psn.files import atomic_path, first_names, remove_leftovers, write_text
 from timm_video_psn.plotting import new_figure, save_figure
 from timm_video_psn.plotting import plain as plain_text
 
@@ -166,8 +166,7 @@ class RunFolder:
                 f"no folder {self.path} can be made for the run ({error.strerror}); name another place with --output"
             ) from error
         for folder in (self.path, self.checkpoints, self.best_epochs):
-            for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-                leftover.unlink()
+            remove_leftovers(folder)
             for leftover in folder.glob(".export-*"):
                 shutil.rmtree(leftover)
         settings = {key: value for key, value in self.options.as_asked().items() if key != "resume"}

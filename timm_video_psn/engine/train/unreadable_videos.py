@@ -105,7 +105,7 @@ class DataReport:
     def _check(self, found: int, total: int, which: str, last: Sequence[UnreadableVideo]) -> None:
         """Raises where too many videos cannot be read."""
         if found > self.max_unreadable * total:
-            names = "; ".join(f"{item.path}: {item.reason}" for item in last[:3])
+            names = "; ".join(map(str, last[:3]))
             raise ValueError(
                 f"{found} of {total} {which} videos could not be decoded, more than --max-unreadable "
                 f"{self.max_unreadable:g} allows; the last: {names}. Repair or remove them, or raise that share"
