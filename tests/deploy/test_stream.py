@@ -64,7 +64,7 @@ def saved_and_loaded(step: StreamStep, example: tuple[torch.Tensor, ...]):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 @torch.no_grad()
-def test_every_causal_system_streams_to_the_last_bit(name):
+def test_every_causal_system_streams_to_the_last_bit(name, costly):
     model = build(name)
     clip = random_clip(9)
     with PlainArithmetic():

@@ -83,7 +83,7 @@ def test_axes_are_those_of_fig_5():
     assert site.spatial_labels == ("S-C-3", "S-C-5", "S-M-3", "S-I-1")
 
 
-def test_models_of_other_backbones_and_sites_go_into_one_picture(tmp_path):
+def test_models_of_other_backbones_and_sites_go_into_one_picture(tmp_path, costly):
     models = {
         "resnet": timm.create_model("psn_test_resnet", proportion=0.5),
         "vit": timm.create_model("video_net", backbone="test_vit", temporal="psn", proportion=0.5),

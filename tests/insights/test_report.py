@@ -80,7 +80,7 @@ def test_a_browser_shows_the_results_and_every_picture_and_asks_nobody(run, tmp_
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-def test_videos_of_one_name_keep_their_own_pictures(other_folder, class_folders, tmp_path):
+def test_videos_of_one_name_keep_their_own_pictures(other_folder, class_folders, tmp_path, costly):
     videos = [class_folders / name / "0.mp4" for name in CLASSES[:2]]
     made = make_report(load(other_folder), tmp_path, videos)
     page = made.page.path.read_text(encoding="utf-8")
@@ -99,7 +99,7 @@ def test_what_a_model_does_not_have_is_left_out_and_missing_data_is_told_of(othe
     assert "<img" not in page
 
 
-def test_a_section_that_fails_is_named_and_the_others_are_there(run, tmp_path, monkeypatch, capsys):
+def test_a_section_that_fails_is_named_and_the_others_are_there(run, tmp_path, monkeypatch, capsys, costly):
     def broken(*arguments):
         raise RuntimeError("the layer has no maps")
 

@@ -26,7 +26,7 @@ def build(label: str):
 
 @pytest.mark.parametrize("coarse", [False, True])
 @pytest.mark.parametrize("label", BACKBONES)
-def test_the_backbones_own_parameters_are_in_timms_groups(label, coarse):
+def test_the_backbones_own_parameters_are_in_timms_groups(label, coarse, costly):
     model, stock = build(label)
     if hasattr(stock, "group_matcher"):
         expected = group_parameters(stock, stock.group_matcher(coarse=coarse), reverse=True)
@@ -51,7 +51,7 @@ def test_a_temporal_module_is_with_the_last_layer_of_its_target_or_with_the_laye
 
 
 @pytest.mark.parametrize("label", BACKBONES)
-def test_layer_decay_takes_every_backbone(label):
+def test_layer_decay_takes_every_backbone(label, costly):
     model, _ = build(label)
     groups = param_groups_layer_decay(model, weight_decay=0.05, layer_decay=0.7)
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))

@@ -78,7 +78,7 @@ def test_tsn_and_tsm_need_32_7_billion_multiply_adds(name):
 
 @pytest.mark.parametrize("receptive_field", [(5, 5, 5), (7, 5, 5)])
 @pytest.mark.parametrize(("num_frames", "billions"), [(8, 36.0), (16, 72.0)])
-def test_psn_needs_36_billion_multiply_adds_for_8_frames_and_72_for_16(num_frames, billions, receptive_field):
+def test_psn_needs_36_billion_multiply_adds_for_8_frames_and_72_for_16(num_frames, billions, receptive_field, costly):
     """Both receptive fields round to this; the paper, 36.19 and 72.38, also counts norms and pools."""
     model = build("psn_resnet50", num_frames=num_frames, receptive_field=receptive_field)
     assert round(multiply_adds(model, num_frames) / 1e9, 1) == billions
@@ -90,7 +90,7 @@ def test_multiply_adds_are_exactly_these():
     assert multiply_adds(build("psn_resnet50"), 8) == 35_985_891_840
 
 
-def test_psn_costs_a_tenth_more_than_tsn():
+def test_psn_costs_a_tenth_more_than_tsn(costly):
     assert multiply_adds(build("psn_resnet50"), 8) / multiply_adds(build("tsn_resnet50"), 8) == pytest.approx(
         1.10, abs=5e-3
     )
@@ -123,7 +123,7 @@ def test_parameters_at_the_sites_of_table_1(name, settings, expected):
     assert millions(parameters(build(name, sites=STAGES, **settings)), 2) == expected
 
 
-def test_the_baselines_cost_about_as_much_as_psn():
+def test_the_baselines_cost_about_as_much_as_psn(costly):
     psn = multiply_adds(build("psn_resnet50"), 8)
     for name in ("rf_s", "rf_l", "rf_l_inception", "rf_l_inception_t"):
         assert multiply_adds(build(f"{name}_resnet50"), 8) == pytest.approx(psn, rel=0.05), name

@@ -52,7 +52,7 @@ def test_a_name_fixes_classes_and_frames_unless_others_are_asked_for(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_is_the_network_of_the_name_without_data_set(name):
+def test_a_name_is_the_network_of_the_name_without_data_set(name, costly):
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=5, num_frames=4)
         plain = timm.create_model(name.rpartition("_")[0], num_classes=5, num_frames=4)

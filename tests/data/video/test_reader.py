@@ -135,7 +135,7 @@ class TestTimesThatContradictTheDecoder:
     }
 
     @pytest.mark.parametrize("change", CHANGES)
-    def test_do_not_change_the_frames(self, change, with_times):
+    def test_do_not_change_the_frames(self, change, with_times, costly):
         path = with_times(self.CHANGES[change])
         truth = decoded_plainly(path)
         assert_reads(path, truth, [[i] for i in range(len(truth))] + index_patterns(len(truth)))

@@ -122,7 +122,9 @@ def silent_stream(tmp_path, monkeypatch):
         server.shutdown()
 
 
-def test_a_stream_that_falls_silent_ends_and_its_answers_are_kept(silent_stream, model_folder, capsys, tmp_path):
+def test_a_stream_that_falls_silent_ends_and_its_answers_are_kept(
+    silent_stream, model_folder, capsys, tmp_path, costly
+):
     url, table = silent_stream, tmp_path / "table.csv"
     assert predict_main([url, "--model", model_folder, "--json", "--topk", "1", "--csv", str(table)]) == 2
     captured = capsys.readouterr()
