@@ -21,6 +21,7 @@ from timm.models import model_entrypoint
 from tqdm import tqdm
 
 import timm_video_psn  # noqa: F401  registers the models
+from timm_video_psn.files import write_text
 from timm_video_psn.layers import TemporalModule
 from timm_video_psn.surgery import CHILD, injected
 
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="print what is known as Markdown, and measure nothing")
     args = parser.parse_args()
 
-    sizes = {module: model_sizes(module) for module in tqdm(args.modules, desc="sizes")}
+    sizes = all_sizes(args.modules, args.output.with_suffix(".sizes.json"))
     first = {min(known, key=lambda name: known[name]): module for module, known in sizes.items()}
     small = {
         name: module for module, known in sizes.items() for name, size in known.items() if size <= (args.small or 0)
@@ -113,6 +114,17 @@ def examine(name: str) -> dict[str, Any]:
     except Exception as error:
         return {**result, "status": "failed", "reason": one_line(error)}
     return {**result, "status": "supported", "reason": ""}
+
+
+def all_sizes(modules: list[str], path: Path) -> dict[str, dict[str, float]]:
+    """Millions of parameters of each model of each file, kept in a JSON file: building 1,300 models takes a while."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found = known.get(timm.__version__, {})
+    for module in tqdm([module for module in modules if module not in found], desc="sizes"):
+        found[module] = model_sizes(module)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps({timm.__version__: found}))
+    return {module: found[module] for module in modules}
 
 
 def model_sizes(module: str) -> dict[str, float]:

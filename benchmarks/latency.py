@@ -15,8 +15,8 @@ import timm
 import torch
 from tqdm import tqdm
 
-import timm_video_psn  # noqa: F401  registers the models
 from timm_video_psn.engine.cpu_memory import keep_freed_memory
+from timm_video_psn.models import create_model
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def create(name: str, args: argparse.Namespace, device: torch.device) -> torch.nn.Module:
-    model = timm.create_model(name, num_frames=args.num_frames, num_classes=174)
+    model = create_model(name, num_frames=args.num_frames, num_classes=174)
     return model.to(device, memory_format=torch.channels_last).eval()
 
 

@@ -80,6 +80,7 @@ COVERED_BY = {
     "layers/temporal_module": "layers/test_registry",
     "models/assembly": "models/test_create",
     "models/injection_point": "models/test_backbones",
+    "models/external/source": "models/external/test_torchvision_source",
     "models/psn": "models/test_contract",
     "data/video/errors": "data/video/test_reader",
     "data/video/packet_scan": "data/video/test_reader",

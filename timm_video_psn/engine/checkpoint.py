@@ -75,9 +75,10 @@ def export_model(model: nn.Module, folder: Path, model_config: dict[str, Any], m
     temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=folder.parent))
     readable = folder.stat().st_mode & 0o666  # as the user's umask lets others read
     # safetensors wants plain layout; the copy leaves the model that is being trained in its own.
+    arguments = {**getattr(model, "rebuild_args", {}), **model_args}  # of another library's network, its config
     plain = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     try:
-        save_for_hf(plain, str(temporary), model_config, model_args, safe_serialization=True)
+        save_for_hf(plain, str(temporary), model_config, arguments, safe_serialization=True)
         for name in ("model.safetensors", "config.json"):  # the weights first: they fit either config.json
             with (temporary / name).open("rb+") as file:
                 os.fsync(file.fileno())

@@ -59,8 +59,11 @@ def run_export(options: argparse.Namespace) -> None:
     """
     from timm_video_psn.deploy.export import export
     from timm_video_psn.engine.load_model import load
+    from timm_video_psn.models import VideoNet
 
     trained = load(options.model, "cpu")
+    if not isinstance(trained.model, VideoNet):
+        raise ValueError(f"{options.model} is another library's network; export takes models on timm backbones only")
     exported = export(
         trained.model,
         options.output or _folder(trained, options.format),

@@ -19,7 +19,7 @@ from timm_video_psn.engine.precision import Precision, find_device
 from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.files import file_sha256
-from timm_video_psn.models import VideoNet
+from timm_video_psn.models import ExternalVideoNet, VideoNet, create_model, is_external
 from timm_video_psn.models.create import check_model_name
 from timm_video_psn.models.published_weights import read_manifest, shipped_folder
 
@@ -33,8 +33,9 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
 
     Args:
         source: the folder of a run, its `best/` or another model folder (`local-dir:` before it is accepted); a
-            repository on the Hub, as `hf-hub:user/name`; or the name of a model with published video weights, of which
-            `psn_test_resnet.motion` comes with the package.
+            repository on the Hub, as `hf-hub:user/name`; the name of a model with published video weights, of which
+            `psn_test_resnet.motion` comes with the package; or another library's model with its weights, as
+            `torchvision:s3d` or `transformers:MCG-NJU/videomae-base-finetuned-kinetics`.
         device: device of the model; `auto` for the GPU, or the CPU where there is no GPU.
 
     Raises:
@@ -47,6 +48,8 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
     """
     source, place = str(source), find_device(None if device is None else str(device))
     sha256 = None
+    if is_external(source):
+        return _from_library(source, place)
     if is_on_hub(source):
         timm_name = source
     elif is_model(source.partition(".")[0]) and not Path(source).exists() and shipped_folder(source) is None:
@@ -71,6 +74,20 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
         dataset=config.get("dataset"),
         dataset_version=config.get("dataset_version", ""),
         weights_sha256=sha256 or (config.get("weights") or {}).get("sha256"),
+    )
+
+
+def _from_library(source: str, device: torch.device) -> TrainedModel:
+    """Another library's model with the weights that the library offers."""
+    model = create_model(source, pretrained=True)
+    cfg = model.pretrained_cfg
+    video = {"sampling": model.sampling} if model.sampling else {}
+    return TrainedModel(
+        _placed(model, device),
+        source,
+        tuple(cfg.get("label_names") or ()),
+        _protocol({"video": video}, model, cfg, source),
+        *_preprocessing(cfg, device),
     )
 
 
@@ -150,14 +167,14 @@ def _published_name(name: str) -> str:
 def _build(name: str, kwargs: dict[str, Any]) -> VideoNet:
     """A model of random weights."""
     check_model_name(name)
-    if ":" in name:
+    if ":" in name and not is_external(name):
         raise ValueError(f"--checkpoint replaces the weights of {name}; give the name of a model, or no --checkpoint")
-    return _checked(timm.create_model(name, pretrained=False, **kwargs), name)
+    return _checked(create_model(name, pretrained=False, **kwargs), name)
 
 
-def _checked(model: Any, source: str) -> VideoNet:
-    """The model if it is one of ours."""
-    if not isinstance(model, VideoNet):
+def _checked(model: Any, source: str) -> Any:
+    """The model if it is one of ours, or another library's behind our adapter."""
+    if not isinstance(model, (VideoNet, ExternalVideoNet)):
         raise ValueError(f"{source} is a {type(model).__name__}, no video model of timm_video_psn")
     return model
 

@@ -12,7 +12,7 @@ from timm_video_psn.models.published_weights import shipped_folder
 _HUB = ("hf-hub:", "hf_hub:")
 _LOCAL = "local-dir:"
 CONFIG = "config.json"
-WAYS = "the folder of a run, its best/, or hf-hub:user/name"
+WAYS = "the folder of a run, its best/, hf-hub:user/name, torchvision:NAME or transformers:REPO"
 
 
 def is_on_hub(source: str) -> bool:

@@ -9,6 +9,7 @@ frame by frame; neither fits folded frames, hence these few lines.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,8 +22,9 @@ from timm_video_psn.engine.trained_model import SampledClip
 from timm_video_psn.insights.films import save_film
 from timm_video_psn.layers.clip import unfold_clip
 from timm_video_psn.layers.views import MAPS, MapView, View
-from timm_video_psn.models import VideoNet
+from timm_video_psn.models import ExternalVideoNet, VideoNet
 from timm_video_psn.models.backbones import feature_levels
+from timm_video_psn.models.external.source import ToMaps
 from timm_video_psn.plotting import new_figure, plain, save_figure
 
 Method = Literal["gradcam", "hirescam"]
@@ -86,15 +88,18 @@ def activation_map(
     with torch.enable_grad(), _recording(model, clip, layer) as recorders:
         logits = model(clip.detach().requires_grad_())[0].float()
         label = _checked_label(label, logits)
-        recorded = {name: recorder.maps for name, recorder in recorders.items() if recorder.maps is not None}
+        recorded = {name: recorder.output for name, recorder in recorders.items() if recorder.output is not None}
         if not recorded:
             raise ValueError(
                 f"layer={layer!r} was not called in the forward of {type(model).__name__}; use another one"
             )
         gradients = torch.autograd.grad(logits[label], list(recorded.values()), allow_unused=True)
     for (name, values), gradient in reversed(list(zip(recorded.items(), gradients, strict=True))):
-        if gradient is not None and gradient.any():
-            found = _combine(_as_clip(values, clip), _as_clip(gradient, clip), method)
+        if gradient is None:
+            continue
+        maps, slopes = (recorders[name].as_clip(each, clip) for each in (values, gradient))
+        if slopes.any():
+            found = _at_every_frame(_combine(maps, slopes, method), clip.shape[2])
             return ActivationMap(found.cpu().numpy(), label, float(logits[label].detach()), name)
     raise ValueError(
         f"class {label} does not depend on layer {' or '.join(recorded)}: all gradients are zero; use an earlier layer"
@@ -107,9 +112,11 @@ def _combine(maps: Tensor, gradient: Tensor, method: Method) -> Tensor:
     return (weights * maps.detach()).sum(0).relu().float()
 
 
-def _as_clip(maps: Tensor, clip: Tensor) -> Tensor:
-    """Folded maps (T, C, h, w), or the maps of a 3D network (1, C, T, h, w), as (C, T, h, w)."""
-    return (unfold_clip(maps, clip.shape[2]) if maps.ndim == 4 else maps)[0]
+def _at_every_frame(maps: Tensor, num_frames: int) -> Tensor:
+    """The maps (t, h, w) of a network that has fewer of them than frames, as (T, h, w)."""
+    if len(maps) == num_frames:
+        return maps
+    return F.interpolate(maps[None, None], (num_frames, *maps.shape[1:]), mode="trilinear")[0, 0]
 
 
 def _checked_label(label: int | None, logits: Tensor) -> int:
@@ -121,13 +128,27 @@ def _checked_label(label: int | None, logits: Tensor) -> int:
 
 
 class _Recorder(nn.Module):
-    """Keeps the map that it is shown, and passes on a copy, so that what works in place leaves the map as it was."""
+    """Keeps what it is shown, and passes on a copy, so that what works in place leaves it as it was.
 
-    maps: Tensor | None = None
+    Args:
+        to_maps: what turns the output of another library's layer into maps (B, C, t, h, w).
+    """
+
+    output: Tensor | None = None
+
+    def __init__(self, to_maps: ToMaps | None = None):
+        super().__init__()
+        self.to_maps = to_maps
 
     def forward(self, x: Tensor) -> Tensor:
-        self.maps = x
+        self.output = x
         return x.clone()
+
+    def as_clip(self, output: Tensor, clip: Tensor) -> Tensor:
+        """Folded maps (T, C, h, w), the maps of a 3D network (1, C, t, h, w) or tokens, as (C, t, h, w)."""
+        if self.to_maps is not None:
+            return self.to_maps(output, clip.shape)[0]
+        return (unfold_clip(output, clip.shape[2]) if output.ndim == 4 else output)[0]
 
 
 @contextmanager
@@ -136,8 +157,13 @@ def _recording(model: nn.Module, clip: Tensor, layer: str | None) -> Iterator[di
     recorders, handles = {}, []
     try:
         for name, (module, view) in _layers(model, layer).items():
-            recorders[name] = _Recorder()
-            handles.append(module.register_forward_hook(_hook(recorders[name], view, clip)))
+            if isinstance(view, View):
+                recorders[name] = _Recorder()
+                hook = _hook(recorders[name], view, clip)
+            else:
+                recorders[name] = _Recorder(view)
+                hook = partial(_record_first, recorders[name])
+            handles.append(module.register_forward_hook(hook))
         yield recorders
     finally:
         for handle in handles:
@@ -161,17 +187,24 @@ def _hook(recorder: _Recorder, view: View, clip: Tensor) -> Any:
     return hook
 
 
+def _record_first(recorder: _Recorder, module: nn.Module, args: Any, output: Any) -> Any:
+    """A forward hook that shows the recorder the output, or the first item of a tuple."""
+    return (recorder(output[0]), *output[1:]) if isinstance(output, tuple) else recorder(output)
+
+
 def _first_part(view: View) -> View:
     """Of several maps that are passed on at once, the first, which is the largest."""
     return view if view.items is None else View(view.kind, view.prefix, view.order, view.items[:1])
 
 
-def _layers(model: nn.Module, layer: str | None) -> dict[str, tuple[nn.Module, View]]:
-    """The modules to record, by name."""
-    levels: dict[str, tuple[nn.Module, View]] = {}
+def _layers(model: nn.Module, layer: str | None) -> dict[str, tuple[nn.Module, View | ToMaps]]:
+    """The modules to record, by name, and how their outputs are maps."""
+    levels: dict[str, tuple[nn.Module, View | ToMaps]] = {}
     if isinstance(model, VideoNet):
         known = feature_levels(model.backbone)
         levels = {place.site: (model.backbone.get_submodule(place.target), place.view) for place in known}
+    elif isinstance(model, ExternalVideoNet):
+        levels = {name: (model.get_submodule(name), to_maps) for name, to_maps in model.levels.items()}
     if layer is None and levels:
         return levels
     if layer in levels:

@@ -17,6 +17,7 @@ from timm_video_psn.engine.train.recipes import find_recipe, recipe_words, tempo
 
 FLAGS: dict[str, Field[Any]] = {each.name: each for each in fields(TrainOptions) if each.metadata.get("help")}
 _PLACES = {"_dir": "DIR", "_list": "FILE", "_checkpoint": "FILE"}
+_OTHER_LIBRARIES = ("torchvision:", "transformers:")
 _TITLES = ("recipe", "data", "model", "loss", "optimizer", "schedule", "run")
 
 
@@ -46,6 +47,10 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _check_ranges(parser, asked)
     if asked.batch_size == "auto":
         _leave_batch_open(parser, asked, recipe)
+    if asked.model.startswith(_OTHER_LIBRARIES):  # the recipe's arguments are for its own backbone
+        asked.model_kwargs = {
+            key: value for key, value in asked.model_kwargs.items() if (key, value) not in recipe.model_kwargs.items()
+        }
     # Settings of one temporal module do not disturb a run of the same recipe with another.
     asked.model_kwargs = {**temporal_arguments(parser, name, by_module, asked), **asked.model_kwargs}
     return asked

@@ -5,7 +5,6 @@ import logging
 from functools import partial
 from typing import Any
 
-import timm
 import torch
 from timm.layers import convert_sync_batchnorm
 from torch import nn
@@ -13,7 +12,8 @@ from torch import nn
 from timm_video_psn.engine.train.options import ModelDefaults, TrainOptions
 from timm_video_psn.freezing import freeze_synthesizers
 from timm_video_psn.layers.temporal_module import TemporalModule
-from timm_video_psn.models import VideoNet
+from timm_video_psn.models import VideoNet, is_external
+from timm_video_psn.models import create_model as create_timm_model
 from timm_video_psn.models.create import check_model_name
 from timm_video_psn.models.image_backbone import load_weights_file
 
@@ -32,7 +32,7 @@ def model_defaults(asked: argparse.Namespace) -> ModelDefaults:
     """
     without_weights = {"pretrained": False, "backbone_checkpoint": None, "backbone_pretrained": None}
     with torch.device("meta"):
-        model = timm.create_model(asked.model, **{**_model_kwargs(asked), **without_weights})
+        model = create_timm_model(asked.model, **{**_model_kwargs(asked), **without_weights})
     cfg = model.pretrained_cfg
     return ModelDefaults(model.num_frames, cfg["input_size"][-1], tuple(cfg["mean"]), tuple(cfg["std"]))
 
@@ -50,10 +50,15 @@ def create_model(options: TrainOptions, num_classes: int) -> VideoNet:
     """
     kwargs = _model_kwargs(options)
     try:
-        model = timm.create_model(options.model, pretrained=options.pretrained, num_classes=num_classes, **kwargs)
+        model = create_timm_model(options.model, pretrained=options.pretrained, num_classes=num_classes, **kwargs)
     except OSError as error:
         if not options.pretrained or options.model.startswith("local-dir:"):
             raise
+        if is_external(options.model):
+            raise OSError(
+                f"the pretrained weights of {options.model} could not be loaded ({error}); check the name and the "
+                "network, or start from random weights with --no-pretrained"
+            ) from error
         raise OSError(
             f"the pretrained weights of {options.model} could not be downloaded ({error}); check the network, put them "
             "into the Hub's cache (HF_HOME), or start from random weights with --no-pretrained"

@@ -76,6 +76,6 @@ def _recipe(options: TrainOptions) -> dict[str, Any]:
         if recipe[key]:
             recipe[key] = Path(recipe[key]).name
     prefix, _, folder = recipe["model"].partition(":")
-    if prefix == "local-dir":
-        recipe["model"] = f"local-dir:{Path(folder).name}"
+    if prefix == "local-dir" or (prefix == "transformers" and Path(folder).is_dir()):
+        recipe["model"] = f"{prefix}:{Path(folder).name}"
     return recipe
