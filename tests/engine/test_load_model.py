@@ -37,7 +37,7 @@ def test_a_run_stands_for_its_best_model(model_folder):
     [
         (
             "nowhere",
-            "nowhere is not a model folder: there is no such folder; use the folder of a run, its best/, or hf-",
+            "nowhere is not a model folder: there is no such folder; use the folder of a run, its best/, hf-",
         ),
         (".", "is not a model folder: it has no config.json"),
     ],
