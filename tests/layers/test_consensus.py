@@ -69,3 +69,8 @@ def test_an_unknown_consensus_is_named_with_the_known_ones():
     assert create_consensus("average", 8, 4, 5) is None
     with pytest.raises(ValueError, match="consensus='mean' is unknown; use one of average, trn"):
         timm.create_model("tsn_test_resnet", consensus="mean")
+
+
+def test_relations_of_frames_that_a_stride_in_time_drops_are_refused():
+    with pytest.raises(ValueError, match="relates all 8 frames, but temporal='i3d' strides in time"):
+        VideoNet("resnet18", "i3d", num_frames=8, consensus="trn")
