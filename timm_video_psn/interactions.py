@@ -58,7 +58,7 @@ def interaction_map(model: nn.Module) -> dict[str, InteractionMap]:
             synthesizer.spatial_bank.labels,
             np.outer(synthesizer.fusion.out_widths, synthesizer.fusion.in_widths),
         )
-        for site, synthesizer in _synthesizers(model).items()
+        for site, synthesizer in synthesizers_by_site(model).items()
     }
 
 
@@ -81,7 +81,7 @@ def ir_interactions(model: nn.Module, threshold: float = 0.0) -> Interactions:
         ValueError: the threshold is not in [0, 1).
     """
     irregular = total = 0
-    for synthesizer in _synthesizers(model).values():
+    for synthesizer in synthesizers_by_site(model).values():
         floor, blocks = _strengths(synthesizer.fusion, threshold)
         for i, row_of_blocks in enumerate(blocks):
             for j, block in enumerate(row_of_blocks):
@@ -106,7 +106,7 @@ def drop_rate(model: nn.Module, threshold: float = 0.0) -> float:
         ValueError: the threshold is not in [0, 1).
     """
     dropped = channels = 0
-    for synthesizer in _synthesizers(model).values():
+    for synthesizer in synthesizers_by_site(model).values():
         floor, blocks = _strengths(synthesizer.fusion, threshold)
         for j, width in enumerate(synthesizer.fusion.in_widths):
             reached = torch.stack([row_of_blocks[j].mean(dim=0) > floor for row_of_blocks in blocks])  # (G_t, c)
@@ -135,7 +135,7 @@ def flow_map(model: nn.Module, clips: Iterable[Tensor]) -> dict[str, Interaction
     """
     if model.training:
         raise ValueError("flow_map measures a model in evaluation mode; call model.eval() first")
-    found = _synthesizers(model)
+    found = synthesizers_by_site(model)
     squares: dict[str, Tensor] = {}
     counts: dict[str, int] = dict.fromkeys(found, 0)
 
@@ -215,8 +215,12 @@ def _norms(synthesizer: ActionPerceptronSynthesizer) -> np.ndarray:
     return norms.cpu().numpy()
 
 
-def _synthesizers(model: nn.Module) -> dict[str, ActionPerceptronSynthesizer]:
-    """Site -> synthesizer."""
+def synthesizers_by_site(model: nn.Module) -> dict[str, ActionPerceptronSynthesizer]:
+    """Returns the synthesizers of a model by their sites, in the order of the network.
+
+    Args:
+        model: Any module; without synthesizers there are none.
+    """
     sites = {target: site for site, target in getattr(model, "sites", {}).items()}
     found = {}
     for name, module in model.named_modules():

@@ -6,7 +6,7 @@ import torch
 
 from timm_video_psn.data import normalize_clip
 from timm_video_psn.deploy.fold import fold
-from timm_video_psn.deploy.program import Batch, Normalization, Program, export_program
+from timm_video_psn.deploy.program import BatchRange, Normalization, Program, export_program
 
 SIZE, FRAMES = 32, 3
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -29,7 +29,7 @@ def test_frames_run_through_tensors_of_four_dimensions_at_most(name, causal, com
     if causal and name not in ("psn", "tsm", "gsm", "rf_s"):
         pytest.skip(f"{name} has no causal form")
     model = fold(build(name, **({"causal": True} if causal else {})))
-    graph = export_program(program(model, "frames"), Batch(1, 1)).graph
+    graph = export_program(program(model, "frames"), BatchRange(1, 1)).graph
     shapes = [node.meta["val"].shape for node in graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)]
     assert max(map(len, shapes)) == 4
 
@@ -50,7 +50,7 @@ def test_frames_of_a_clip_give_the_logits_of_the_clip():
 
 @pytest.mark.parametrize("batch", ["1", "2", "dynamic", "1-2"])
 def test_a_graph_takes_the_numbers_of_clips_that_were_asked_for_and_no_others(batch, compiler):
-    sizes = Batch.parse(batch, most=6)
+    sizes = BatchRange.parse(batch, most=6)
     whole = program(fold(build("psn", expand_init=1.0)))
     run = export_program(whole, sizes).module()
     for clips in {*sizes.tested, sizes.largest}:
@@ -63,7 +63,7 @@ def test_a_graph_takes_the_numbers_of_clips_that_were_asked_for_and_no_others(ba
 
 def test_a_graph_takes_no_clips_of_another_length_or_size(compiler):
     whole = program(fold(build("tsm")))
-    run = export_program(whole, Batch(1, 4)).module()
+    run = export_program(whole, BatchRange(1, 4)).module()
     for x in (whole.example(1)[0][:, :, :-1], whole.example(1)[0][..., :-1]):
         with pytest.raises((AssertionError, RuntimeError), match=r"[Gg]uard"):
             run(x)
@@ -74,7 +74,7 @@ def test_a_graph_takes_no_clips_of_another_length_or_size(compiler):
     [("1", (1, 1), (1, 1)), ("4", (4, 4), (4, 4)), ("dynamic", (1, 8), (1, 3)), ("1-2", (1, 2), (1, 2))],
 )
 def test_numbers_of_clips_are_read_from_words(text, ends, tested):
-    batch = Batch.parse(text, most=8)
+    batch = BatchRange.parse(text, most=8)
     assert (batch.smallest, batch.largest) == ends
     assert batch.tested == tested
 
@@ -82,11 +82,11 @@ def test_numbers_of_clips_are_read_from_words(text, ends, tested):
 @pytest.mark.parametrize("text", ["0", "any", "2-3", "1-0", "1-2-3", "-1", "1.5", ""])
 def test_other_words_are_refused(text):
     with pytest.raises(ValueError, match=f"batch '{text}' is no number of clips; use a number, as 4, a range"):
-        Batch.parse(text, most=8)
+        BatchRange.parse(text, most=8)
 
 
 def test_frames_are_of_one_clip():
     with pytest.raises(ValueError, match="layout='frames' takes the frames of one clip; batch 1-4 needs layout='clip'"):
-        export_program(program(build("tsn"), "frames"), Batch(1, 4))
+        export_program(program(build("tsn"), "frames"), BatchRange(1, 4))
     with pytest.raises(ValueError, match="layout='NCHW' is unknown; use one of clip, frames, stream"):
         program(build("tsn"), "NCHW")

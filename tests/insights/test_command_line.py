@@ -16,7 +16,7 @@ from timm_video_psn.engine.load_model import load
 from timm_video_psn.engine.model_source import short_name
 from timm_video_psn.insights import commands
 from timm_video_psn.insights.command_line import main
-from timm_video_psn.insights.run_videos import read_videos
+from timm_video_psn.insights.run_videos import read_run_index
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 
@@ -116,13 +116,13 @@ def test_a_run_knows_its_videos(model_folder, class_folders, tmp_path, capsys):
     ):
         (run_folder / "args.yaml").write_text(yaml.safe_dump(options))
         for source in (run_folder, run_folder / "best", run_folder / "best-epochs" / "epoch-0001"):
-            dataset, index = read_videos(load(source))
+            dataset, index = read_run_index(load(source))
             assert dataset == options["dataset"]
             assert len(index) == {"folder": 9, "list": 6}[dataset]
     files = run(capsys, "embedding", run_folder, "--output", tmp_path / "out")
     assert "run: 6 videos" in files[1].read_text()
     with pytest.raises(FileNotFoundError, match=r"data_dir=.*other is not a folder"):  # what is given goes before
-        read_videos(load(run_folder), "folder", tmp_path / "other")
+        read_run_index(load(run_folder), "folder", tmp_path / "other")
     (run_folder / "args.yaml").write_text("dataset: [")
     assert main(["embedding", str(run_folder)]) == 2
     error = capsys.readouterr().err

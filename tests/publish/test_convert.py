@@ -26,7 +26,7 @@ from timm_video_psn.__main__ import convert as convert_main
 from timm_video_psn.data import write_video
 from timm_video_psn.engine.load_model import load
 from timm_video_psn.files import file_sha256
-from timm_video_psn.publish.convert import check_classes, read_class_names
+from timm_video_psn.publish.convert import check_class_count, read_class_names
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 4
@@ -359,7 +359,7 @@ def test_the_official_labels_of_something_something_are_refused_unsorted_and_tak
 )
 def test_numbers_of_classes_that_differ_are_refused(classes, dataset, names, message):
     with pytest.raises(ValueError, match=message):
-        check_classes(classes, dataset, names)
+        check_class_count(classes, dataset, names)
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path, convert):

@@ -15,8 +15,8 @@ import torch
 from timm_video_psn.deploy.example_script import example_script
 from timm_video_psn.deploy.fold import fold
 from timm_video_psn.deploy.formats import FORMATS, Format, quiet
-from timm_video_psn.deploy.parity import Parity, compare
-from timm_video_psn.deploy.program import Batch, Layout, Normalization, Program, export_program
+from timm_video_psn.deploy.parity import Parity, measure_parity
+from timm_video_psn.deploy.program import BatchRange, Layout, Normalization, Program, export_program
 from timm_video_psn.files import atomic_folder, file_sha256
 from timm_video_psn.models import VideoNet
 from timm_video_psn.version import __version__
@@ -83,7 +83,7 @@ def export(
     kind.check_installed()
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; give the name of a new folder, or remove it")
-    sizes = Batch.parse(batch or ("1" if format == "executorch" or layout != "clip" else "dynamic"), kind.most)
+    sizes = BatchRange.parse(batch or ("1" if format == "executorch" or layout != "clip" else "dynamic"), kind.most)
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
     cfg = model.pretrained_cfg
     side = img_size or cfg["input_size"][-1]
@@ -93,7 +93,7 @@ def export(
         file = draft / kind.file_name
         with quiet():
             kind.write(export_program(program, sizes), file, program.names)
-            parity = compare(kind.open(file), program, model, sizes)
+            parity = measure_parity(kind.open(file), program, model, sizes)
         if not parity.relative <= _TOLERANCE:
             raise ValueError(
                 f"the {format} file is not kept: {parity}; use another format, and report the model's name"
@@ -110,7 +110,7 @@ def export(
     return Exported(folder, folder / kind.file_name, parity)
 
 
-def _describe(model: VideoNet, program: Program, kind: Format, batch: Batch) -> dict[str, Any]:
+def _describe(model: VideoNet, program: Program, kind: Format, batch: BatchRange) -> dict[str, Any]:
     """The entries of `config.json` that the model itself knows."""
     cfg, side = model.pretrained_cfg, program.img_size[0]
     inputs, outputs = program.names

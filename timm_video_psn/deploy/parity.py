@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from timm_video_psn.deploy.formats import Run
-from timm_video_psn.deploy.program import Batch, Program
+from timm_video_psn.deploy.program import BatchRange, Program
 from timm_video_psn.models import VideoNet
 
 
@@ -33,7 +33,7 @@ class Parity:
 
 
 @torch.no_grad()
-def compare(run: Run, program: Program, model: VideoNet, batch: Batch) -> Parity:
+def measure_parity(run: Run, program: Program, model: VideoNet, batch: BatchRange) -> Parity:
     """Compare a file with the model that it was made of.
 
     Args:

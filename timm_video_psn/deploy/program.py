@@ -26,7 +26,7 @@ class Normalization:
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchRange:
     """The numbers of clips that a file takes at once.
 
     Attributes:
@@ -38,7 +38,7 @@ class Batch:
     largest: int
 
     @classmethod
-    def parse(cls, text: str, most: int) -> Batch:
+    def parse(cls, text: str, most: int) -> BatchRange:
         """Reads a number, as `4`, a range from 1 on, as `1-8`, or `dynamic`.
 
         Args:
@@ -162,7 +162,7 @@ class Program(nn.Module):
         return inputs, [scores, *(f"next_state_{number}" for number in range(states))]
 
 
-def export_program(program: Program, batch: Batch) -> ExportedProgram:
+def export_program(program: Program, batch: BatchRange) -> ExportedProgram:
     """The graph of a program, for one or for several numbers of clips.
 
     Args:
@@ -172,7 +172,7 @@ def export_program(program: Program, batch: Batch) -> ExportedProgram:
     Raises:
         ValueError: the layout has no such numbers.
     """
-    if program.layout == "frames" and batch != Batch(1, 1):
+    if program.layout == "frames" and batch != BatchRange(1, 1):
         raise ValueError(f"layout='frames' takes the frames of one clip; batch {batch} needs layout='clip'")
     if program.layout == "stream" and batch.is_dynamic:
         raise ValueError(f"layout='stream' takes a fixed number of streams; use a number, as 1, instead of {batch}")

@@ -21,7 +21,7 @@ from timm_video_psn.data import SAMPLINGS, DecodeError, EvalTransform, MultiView
 from timm_video_psn.data.clips.sampling import Sampling
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.engine.protocol import Protocol, parse_protocol
-from timm_video_psn.engine.video_source import GivenVideos, Video, open_video, video_name
+from timm_video_psn.engine.video_source import GivenVideos, Video, open_source, video_name
 from timm_video_psn.engine.view_scores import ViewScorer, fuse
 from timm_video_psn.models import VideoNet
 
@@ -258,7 +258,7 @@ class TrainedModel:
         Raises:
             DecodeError: the video cannot be read.
         """
-        with open_video(video) as reader:
+        with open_source(video) as reader:
             if indices is None:
                 self._tell_of_repeats(video_name(video), reader.num_frames)
                 indices = self.frame_indices(reader.num_frames)

@@ -60,7 +60,7 @@ class GivenVideos(VideoIndex):
         """The index of some videos.
 
         Args:
-            videos: see `open_video`.
+            videos: see `open_source`.
         """
         paths = PathTable.from_paths(video_name(video) for video in videos)
         return cls(paths, np.full(len(videos), -1), (), Path(), videos=videos)
@@ -69,7 +69,7 @@ class GivenVideos(VideoIndex):
         self, number: int, choose: Callable[[int], Iterable[int]], decoder: Decoder = "auto"
     ) -> npt.NDArray[np.uint8]:
         """See `VideoIndex.decode`."""
-        with open_video(self.videos[number], decoder) as reader:
+        with open_source(self.videos[number], decoder) as reader:
             return reader.read(choose(reader.num_frames))
 
 
@@ -77,7 +77,7 @@ def video_name(video: Video) -> str:
     """What messages call a video: its path or URL, or the shape of its frames.
 
     Args:
-        video: see `open_video`.
+        video: see `open_source`.
 
     Raises:
         TypeError: what was given is not a video.
@@ -90,7 +90,7 @@ def video_name(video: Video) -> str:
 
 
 @contextmanager
-def open_video(video: Video, decoder: Decoder = "auto") -> Iterator[FrameReader]:
+def open_source(video: Video, decoder: Decoder = "auto") -> Iterator[FrameReader]:
     """Opens a video while the block runs.
 
     Args:

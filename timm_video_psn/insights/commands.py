@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from timm_video_psn.data import VideoIndex
+from timm_video_psn.data import VideoIndex, check_class_names
 from timm_video_psn.engine.evaluate.compare import compare
 from timm_video_psn.engine.evaluate.scores import load_scores
 from timm_video_psn.engine.model_source import file_of_run, short_name
@@ -37,7 +37,7 @@ from timm_video_psn.insights.kernel_shapes import (
     synthesizer_fields,
 )
 from timm_video_psn.insights.results import Features, create_feature_loader, extract_features
-from timm_video_psn.insights.run_videos import check_classes, read_videos
+from timm_video_psn.insights.run_videos import read_run_index
 from timm_video_psn.insights.temporal_evolution import draw_evolution, film_evolution, temporal_evolution
 
 
@@ -197,9 +197,9 @@ def make_embedding(
         seed: seed of t-SNE.
     """
     first, *others = models
-    dataset, index = read_videos(first, dataset, data_dir, split)
+    dataset, index = read_run_index(first, dataset, data_dir, split)
     for trained in others:
-        check_classes(trained, dataset, index)
+        check_class_names(trained.label_names, index.class_names, trained.source, f"data set {dataset!r}")
     features = {
         name: extract_features(trained, create_feature_loader(trained, index, limit))
         for name, trained in _named(models).items()

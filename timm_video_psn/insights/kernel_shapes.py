@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from timm_video_psn.files import write_csv
-from timm_video_psn.insights.kernel_map import heat_map, kernel_maps
-from timm_video_psn.interactions import InteractionMap
+from timm_video_psn.insights.kernel_map import heat_map
+from timm_video_psn.interactions import InteractionMap, synthesizers_by_site
 from timm_video_psn.layers import ActionPerceptronSynthesizer
 from timm_video_psn.layers.clip import fold_clip, unfold_clip
 from timm_video_psn.plotting import new_figure, plain, save_figure
@@ -128,12 +128,11 @@ def synthesizer_fields(model: nn.Module, clip: Tensor, draws: int = 8) -> dict[s
         The fields by site, named as in `kernel_maps`. A synthesizer whose V is zero, as at initialisation, has no field
         and is left out.
     """
-    sites = list(kernel_maps(model))
-    modules = [module for module in model.modules() if isinstance(module, ActionPerceptronSynthesizer)]
+    modules = synthesizers_by_site(model)
     inputs: dict[str, Tensor] = {}
     handles = [
         module.register_forward_pre_hook(lambda _, args, site=site: inputs.update({site: args[0].detach().clone()}))
-        for site, module in zip(sites, modules, strict=True)
+        for site, module in modules.items()
     ]
     try:
         with torch.no_grad():
@@ -144,7 +143,7 @@ def synthesizer_fields(model: nn.Module, clip: Tensor, draws: int = 8) -> dict[s
     frames = clip.shape[2]
     return {
         site: receptive_field(_added_by(module, frames), unfold_clip(inputs[site], frames), draws)
-        for site, module in zip(sites, modules, strict=True)
+        for site, module in modules.items()
         if module.expand.weight.any()
     }
 

@@ -37,7 +37,9 @@ from timm_video_psn.insights.results import (
     scores_of,
     surest_video,
 )
-from timm_video_psn.insights.run_videos import read_videos
+from timm_video_psn.insights.run_videos import read_run_index
+from timm_video_psn.interactions import interaction_map
+from timm_video_psn.surgery import count_parameters
 
 _logger = logging.getLogger(__name__)
 REPORT_LIMIT = 600  # videos
@@ -110,7 +112,7 @@ def make_report(
         sections.add(f"Prediction over time, {video.name}", _artifacts(partial(make_evolution, trained, video, place)))
     for one in seen:
         sections.add("Embedding", partial(_embedding, name, one, files))
-    if trained.model.sites and _has_synthesizers(trained):
+    if trained.model.sites and interaction_map(trained.model):
         sections.add("Filter interactions", lambda: _interactions(trained, files))
         first = videos[0] if videos else None
         sections.add("Kernel shapes", _artifacts(partial(make_shapes, trained, files, first)))
@@ -159,7 +161,7 @@ def _artifacts(make: Callable[[], list[Artifact]]) -> Callable[[], Section]:
 def _show(trained: TrainedModel, dataset: str | None, data_dir: str | Path | None, limit: int | None) -> Seen:
     """Shows the model the videos of its validation."""
     try:
-        dataset, index = read_videos(trained, dataset, data_dir)
+        dataset, index = read_run_index(trained, dataset, data_dir)
     except (ValueError, FileNotFoundError) as error:
         raise _LeftOut(str(error)) from error
     batches = create_feature_loader(trained, index, limit)
@@ -240,19 +242,11 @@ def _interactions(trained: TrainedModel, files: Path) -> Section:
     return Section("", text, artifacts=tuple(make_interactions([trained], files)), table=table)
 
 
-def _has_synthesizers(trained: TrainedModel) -> bool:
-    try:
-        return bool(kernel_maps(trained.model))
-    except ValueError:
-        return False
-
-
 def _facts(trained: TrainedModel) -> dict[str, str]:
     """Lines about the model."""
     model, protocol = trained.model, trained.protocol
-    count = sum(parameter.numel() for parameter in model.parameters())
     return {
-        "architecture": f"{model.pretrained_cfg['architecture']}, {count / 1e6:.2f} M parameters",
+        "architecture": f"{model.pretrained_cfg['architecture']}, {count_parameters(model) / 1e6:.2f} M parameters",
         "folder": trained.source,
         "classes": f"{len(trained.label_names)}: {first_names(trained.label_names, 12)}",
         "clip": f"{protocol.num_frames} frames of {protocol.img_size} x {protocol.img_size} pixels",

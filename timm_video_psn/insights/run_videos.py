@@ -5,12 +5,12 @@ from typing import Any
 
 import yaml
 
-from timm_video_psn.data import VideoIndex, read_index
+from timm_video_psn.data import VideoIndex, check_class_names, read_index
 from timm_video_psn.engine.model_source import file_of_run, read_config
 from timm_video_psn.engine.trained_model import TrainedModel
 
 
-def read_videos(
+def read_run_index(
     model: TrainedModel, dataset: str | None = None, data_dir: str | Path | None = None, split: str = "val"
 ) -> tuple[str, VideoIndex]:
     """The videos of a data set that a model knows the classes of, by default those that its run was validated on.
@@ -37,23 +37,8 @@ def read_videos(
         raise ValueError(f"{model.source} does not say what it was trained on; name the data set, with --dataset NAME")
     lists = {part: own[f"{part}_list"] for part in ("train", "val", "test") if own.get(f"{part}_list")}
     index = read_index(dataset, data_dir, split, lists or None)  # classes may be named by training's list alone
-    check_classes(model, dataset, index)
+    check_class_names(model.label_names, index.class_names, model.source, f"data set {dataset!r}")
     return dataset, index
-
-
-def check_classes(model: TrainedModel, dataset: str, index: VideoIndex) -> None:
-    """Raises if the classes of a model are not the classes of the videos.
-
-    Args:
-        model: the trained model.
-        dataset: name of the data set.
-        index: videos of the data set.
-    """
-    if model.label_names != index.class_names:
-        raise ValueError(
-            f"{model.source} knows {len(model.label_names)} classes, data set {dataset!r} has other ones "
-            f"({len(index.class_names)}); use the data set that the model was trained on"
-        )
 
 
 def _data_options(model: TrainedModel) -> dict[str, Any]:

@@ -113,8 +113,8 @@ class VideoNet(nn.Module):
         levels = add_temporal_modules(self.backbone, temporal, num_frames, chosen, settings)
         if self.consensus is not None and any(getattr(module, "time_stride", 1) > 1 for module in self.modules()):
             raise ValueError(
-                f"consensus={consensus!r} relates all {num_frames} frames, but temporal={temporal!r} strides in time and "
-                "leaves fewer; use consensus='average'"
+                f"consensus={consensus!r} relates all {num_frames} frames, but temporal={temporal!r} strides in time "
+                "and leaves fewer; use consensus='average'"
             )
         self.sites = {site: _PREFIX + target for site, target in levels.items()}
         self.feature_info = [dict(info, module=_PREFIX + info["module"]) for info in self.backbone.feature_info]

@@ -23,6 +23,7 @@ from timm_video_psn.interactions import interaction_map
 from timm_video_psn.models import VideoNet
 from timm_video_psn.publish.model_card import CardFacts, write_card
 from timm_video_psn.publish.results import read_results
+from timm_video_psn.surgery import count_parameters
 
 WEIGHTS, CARD, EXAMPLE = "model.safetensors", "README.md", "test_io.safetensors"
 REQUIRED = (WEIGHTS, CONFIG, CARD, EXAMPLE, "labels.json")
@@ -95,7 +96,7 @@ def build_bundle(
     facts = CardFacts(
         repo_id=repo_id,
         config=json.loads((folder / CONFIG).read_text(encoding="utf-8")),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=count_parameters(model),
         multiply_adds=counter.get_total_flops() // 2,
         clip_shape=tuple(example.clip.shape),
         backbone_weights=model.backbone.pretrained_cfg.get("hf_hub_id"),

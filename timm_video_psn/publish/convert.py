@@ -20,6 +20,7 @@ from torch import Tensor
 from timm_video_psn.console import add_old_name
 from timm_video_psn.data import SAMPLINGS, label_fingerprint
 from timm_video_psn.data.datasets.parsing import read_names
+from timm_video_psn.data.datasets.releases import NUM_CLASSES
 from timm_video_psn.engine.checkpoint import export_model
 from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.files import file_sha256, first_names, write_csv
@@ -45,7 +46,6 @@ REPOSITORIES = {
     "torchvision": "https://github.com/pytorch/vision",
     "timm": "https://github.com/huggingface/pytorch-image-models",
 }
-NUM_CLASSES = {"sthv1": 174, "sthv2": 174, "k400": 400, "diving48": 48}
 SORTED = ("sthv1", "sthv2")  # the official codes number these classes alphabetically, the official files of V1 do not
 REPORT_COLUMNS = ("in the file", "ours", "shape in the file", "what")
 
@@ -114,7 +114,7 @@ def convert(options: argparse.Namespace) -> None:
     model = _create_model(options)
     classes = _classes_of(weights.state_dict, model)
     names = None if options.class_names is None else read_class_names(options.class_names, options.dataset)
-    check_classes(classes, options.dataset, names)
+    check_class_count(classes, options.dataset, names)
     model.reset_classifier(classes)
     converted = convert_keys(model, weights.state_dict, options.source)
     model.load_state_dict(converted.state_dict)
@@ -154,7 +154,7 @@ def read_class_names(path: Path, dataset: str) -> list[str]:
     return names
 
 
-def check_classes(classes: int, dataset: str, names: Sequence[str] | None) -> None:
+def check_class_count(classes: int, dataset: str, names: Sequence[str] | None) -> None:
     """Raise where the classifier, the data set and the class names disagree.
 
     Args:

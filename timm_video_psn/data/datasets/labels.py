@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from timm_video_psn.files import first_names
+
 # The word is bounded by anything but letters, so that slide_left counts and upright does not.
 _SIDE = re.compile(r"(?<![^\W\d_])(left|right)(?![^\W\d_])", re.IGNORECASE)
 _SHOWN = 5  # names that an error message lists
@@ -90,8 +92,7 @@ def check_class_names(expected: Sequence[str], found: Sequence[str], expected_of
         return
     both = set(expected) & set(found)
     parts = [
-        f"only in {place}: {', '.join(repr(name) for name in missing[:_SHOWN])}"
-        + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+        f"only in {place}: {first_names(map(repr, missing), _SHOWN)}"
         for place, names in ((expected_of, expected), (found_of, found))
         if (missing := [name for name in names if name not in both])
     ]

@@ -14,8 +14,8 @@ but for rounding: with 4 of 24 they lie half a frame late, which a model trained
   `motion_actions.draw_tent` says why it is not.
 
 Neither can anything else tell the order: the camera sways on a closed path (`motion_render`), and the files hold every
-frame coded alone with one quantiser (`encode.INTRA_ONLY`). Radius, duration, travel, zoom, start, place, shape, angle,
-colours, textures, sway and noise are drawn for each clip, whatever its class.
+frame coded alone with one quantiser (`write_video.INTRA_ONLY`). Radius, duration, travel, zoom, start, place, shape,
+angle, colours, textures, sway and noise are drawn for each clip, whatever its class.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ rank comes out of lane `k % lanes`. How many lanes there are does not depend on 
 the batches.
 
 In training, the order of the shards and the place where the row begins are drawn for each epoch, and each lane mixes
-its videos in a buffer. Within a shard the videos lie in a random order from the beginning (`shard_writer`).
+its videos in a buffer. Within a shard the videos lie in a random order from the beginning (`writer`).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timm_video_psn.console import printable
-from timm_video_psn.data.datasets.index import VideoIndex
+from timm_video_psn.data.datasets.index import VideoIndex, check_part
 from timm_video_psn.data.video.errors import DecodeError, in_plain_words
 from timm_video_psn.data.video.frame_folder import frame_names, is_folder, read_image
 from timm_video_psn.data.video.limits import CLIP_SIDE_PX
@@ -73,23 +73,17 @@ def pack(index: VideoIndex, number: int) -> tuple[list[Member], str | None]:
     except DecodeError as error:
         about["missing"] = error.reason
         return [("json", json.dumps(about).encode())], error.reason
-    if index.images is None and any(part := _part(index, number)):
+    if index.images is None and any(part := index.part(number)):
         about["part"] = part
     about["sha256"] = _digest(content for _, content in members)
     return [("json", json.dumps(about).encode()), *members], None
-
-
-def _part(index: VideoIndex, number: int) -> tuple[int, int]:
-    """Frames of a file or folder that precede a video, and the video's length, 0 for all that follow."""
-    first = 0 if index.first_frames is None else int(index.first_frames[number])
-    return first, 0 if index.lengths is None else int(index.lengths[number])
 
 
 def _read(index: VideoIndex, number: int) -> tuple[list[Member], int | None]:
     """Members of a video, and how many frames they are if each is one."""
     path = index.root / index.paths[number]
     if index.images is not None:
-        files = index.images.files(path, *_part(index, number))
+        files = index.images.files(path, *index.part(number))
     elif is_folder(path):
         files = [path / name for name in frame_names(path)]
     else:
@@ -211,9 +205,7 @@ class PackedVideo:
             raise DecodeError(self.path, self.reason)
         first, length = self.part
         with VideoReader(self.path, source=self._source()) as reader:
-            if first + max(length, 1) > reader.num_frames:
-                states = f"its annotation states {length or 'some'} from frame {first} on"
-                raise DecodeError(self.path, f"it has {reader.num_frames} frames; {states}")
+            check_part(self.path, reader.num_frames, first, length)
             wanted = [first + index for index in choose(length or reader.num_frames - first)]
             return reader.read(wanted, CLIP_SIDE_PX)
 

@@ -1,6 +1,6 @@
 """Packs the videos of a data set into tar shards, byte for byte, with an index beside them.
 
-`packed_video` says what a shard holds of a video, `shard_index` what the index holds. The videos of a split are packed
+`sample` says what a shard holds of a video, `index` what the index holds. The videos of a split are packed
 in a fixed random order, so that every shard is a fair sample of the classes. What is written depends on the data set
 and the limits alone; an interrupted command resumes after the last complete shard.
 """

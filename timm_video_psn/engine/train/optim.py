@@ -241,7 +241,7 @@ def _layer_scales(model: Any, layer_decay: float | None) -> dict[str, float]:
 
 
 class GradClipper:
-    """ShardLimits gradients and averages the norms that they had before, gathered on the device so that nothing waits.
+    """Limits gradients and averages the norms that they had before, gathered on the device so that nothing waits.
 
     Args:
         limit: Largest gradient; 0 for no limit.

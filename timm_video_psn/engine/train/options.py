@@ -185,22 +185,22 @@ class TrainOptions:
 
     def as_dict(self) -> dict[str, Any]:
         """All options as plain values, lists in the place of tuples."""
-        return {name: plain(value) for name, value in asdict(self).items() if name != "left_to_model"}
+        return {name: as_yaml(value) for name, value in asdict(self).items() if name != "left_to_model"}
 
     def as_asked(self) -> dict[str, Any]:
         """The options as a recipe keeps them, and so `args.yaml` and the checkpoint: None where the model decided."""
         return {**self.as_dict(), **dict.fromkeys(self.left_to_model)}
 
 
-def plain(value: Any) -> Any:
+def as_yaml(value: Any) -> Any:
     """A value of an option as YAML has it: with lists in the place of tuples.
 
     Args:
         value: Value, also one of a checkpoint of an earlier version.
     """
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+        return {key: as_yaml(each) for key, each in value.items()}
+    return [as_yaml(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 class ModelDefaults(NamedTuple):

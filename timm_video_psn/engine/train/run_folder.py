@@ -3,8 +3,6 @@
 With --checkpoint-hist above 1 also `checkpoints/`, and with --best-hist above 1 `best-epochs/`.
 """
 
-import csv
-import io
 import os
 import shutil
 from dataclasses import fields
@@ -15,8 +13,8 @@ import yaml
 
 from timm_video_psn.data import ShardedIndex, VideoIndex
 from timm_video_psn.engine.checkpoint import load_checkpoint, save_checkpoint
-from timm_video_psn.engine.train.options import TrainOptions, plain
-from timm_video_psn.files import atomic_path, first_names, remove_leftovers, write_text
+from timm_video_psn.engine.train.options import TrainOptions, as_yaml
+from timm_video_psn.files import atomic_path, first_names, remove_leftovers, write_csv, write_text
 from timm_video_psn.plotting import new_figure, save_figure
 from timm_video_psn.plotting import plain as plain_text
 
@@ -84,13 +82,13 @@ class RunFolder:
 
     def _differing_options(self, state: dict[str, Any]) -> list[str]:
         """A line for each setting that the checkpoint has otherwise."""
-        new, old = self.options.as_asked(), plain(state["options"])
+        new, old = self.options.as_asked(), as_yaml(state["options"])
         lines = []
         for option in fields(TrainOptions):
             name = option.name
             if name in FREE_OPTIONS:
                 continue
-            before = old.get(name, plain(option.metadata["default"]))  # an earlier version may not have had the option
+            before = old.get(name, as_yaml(option.metadata["default"]))  # may be newer than it
             if before != new[name]:
                 lines.append(f"{name}: {before!r} in the checkpoint, {new[name]!r} now")
         return lines
@@ -221,12 +219,8 @@ class RunFolder:
         Args:
             history: Rows so far; an epoch without validation leaves the cells of the validation empty.
         """
-        text = io.StringIO()
-        longest = max(history, key=len)  # a row of an epoch that was validated, if there is one yet
-        writer = csv.DictWriter(text, fieldnames=list(longest), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        write_text(self.path / "summary.csv", text.getvalue())
+        names = list(dict.fromkeys(name for row in history for name in row))
+        write_csv(self.path / "summary.csv", names, ([row.get(name, "") for name in names] for row in history))
         draw_curves(history, self.path / "curves.png", title=self.path.name)
 
 

@@ -8,6 +8,7 @@ from timm_video_psn.engine.distributed import backend_of, is_first, world_size
 from timm_video_psn.engine.train.build import Run
 from timm_video_psn.engine.train.optim import base_learning_rate, describe_groups
 from timm_video_psn.files import first_names
+from timm_video_psn.surgery import count_parameters
 
 _logger = logging.getLogger(__name__)
 _MOST_LEFT = 0.1  # share of the initial weights in the EMA at the end of a run
@@ -28,9 +29,8 @@ def introduce(run: Run, epoch: int, step: int) -> None:
     kwargs = "".join(f", {key}={value}" for key, value in options.model_kwargs.items())
     file = options.initial_checkpoint or options.backbone_checkpoint
     weights = file or ("pretrained" if options.pretrained else "random")
-    parameters = sum(parameter.numel() for parameter in run.model.parameters())
     say(
-        f"model     {options.model}: {parameters / 1e6:.2f} M parameters, {weights} weights, "
+        f"model     {options.model}: {count_parameters(run.model) / 1e6:.2f} M parameters, {weights} weights, "
         f"{options.num_frames} frames{kwargs}"
     )
     say(f"optimizer {options.opt}, lr {options.lr:g} for updates of {_clips(run)}, {options.sched}, {run.precision}")
