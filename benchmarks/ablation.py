@@ -174,11 +174,11 @@ def page(rows: list[dict[str, str]]) -> str:
         "",
         "Written by `python benchmarks/ablation.py`; do not edit. [ablation.csv](ablation.csv) has one line per run.",
         "",
-        "The systems of the paper's Tables 1 and 2, trained from scratch on the embedded data set `motion`, all with",
+        "The systems of the paper's Tables 1 and 2, trained from scratch on the generated data set `motion`, all with",
         "the same recipe on a tiny backbone (test_resnet). The paper's column is its top-1 on Something-Something V1,",
-        "with ResNet-50 from ImageNet weights at 112 x 112. Because task and size differ, compare the order of the",
-        'rows, not the values. "Within pairs" is the accuracy when the model only chooses between a class and its',
-        "reversed counterpart. No single frame distinguishes the two, so guessing gives 50 %.",
+        "with ResNet-50 from ImageNet weights at 112 x 112. Task and size differ, so compare the order of the rows,",
+        'not the values. "Within pairs" is the accuracy when the model only chooses between a class and its reversed',
+        "counterpart, which no single frame distinguishes: guessing gives 50 %.",
         "",
         *table(short),
     ]
@@ -197,7 +197,7 @@ def page(rows: list[dict[str, str]]) -> str:
     total = sum(int(row["seconds"]) for row in rows) / 3600
     lines += [
         "",
-        f"{len(rows)} runs took {total:.1f} hours, some of them while the machine had other work; the table therefore",
+        f"{len(rows)} runs took {total:.1f} hours, some of them while the machine had other work, so the table",
         f"gives the shortest run of each system. Machine: {'; '.join(machines)}.",
         "",
     ]

@@ -87,8 +87,12 @@ def trained(folder: Path, options: Sequence[str]) -> Path:
 INTRODUCTION = """\
 # Looking inside trained models
 
-`timm-video-psn insights COMMAND ...` writes figures, animations and tables to `--output`, each with a sentence that
-explains it. `--help` lists the options.
+```
+timm-video-psn insights report output/RUN --output report  # results and all figures on one HTML page
+timm-video-psn insights cam output/RUN some.mp4
+```
+
+Each command writes its figures, animations and tables to `--output` and prints a sentence about each.
 
 | command | shows | models |
 |---|---|---|
@@ -96,16 +100,17 @@ explains it. `--help` lists the options.
 | `shapes RUN [--video FILE]` | synthesized kernel shapes by weight, effective receptive fields | PSN |
 | `cam RUN FILE [--layer, --label, --method]` | class activation maps for every frame | any |
 | `evolution RUN FILE` | class probabilities as the frames arrive | any |
-| `embedding RUN [RUN ...] [--dataset NAME]` | a map of the videos, as a figure and an interactive page | any |
+| `embedding RUN [RUN ...] [--dataset NAME]` | the videos as points (t-SNE), as a figure and an interactive page | any |
 | `gains BEFORE.npz AFTER.npz` | the classes that gained and lost most between two score files | any |
 | `report RUN [--video FILE] [--scores BEFORE.npz AFTER.npz]` | results and all of the above on one page | any |
 
 `RUN` is the folder of a run, its `best/`, or `hf-hub:USER/NAME`. A run records its validation data set, so `report RUN`
-alone shows everything except the gains: accuracy with intervals, learning curves, the confusion matrix, a table of the
-classes, the videos that the model gets most wrong, and the figures below with their change since the start of training.
+needs no other argument. It shows accuracy with intervals, learning curves, the confusion matrix, a table of the
+classes, the hardest videos, and the figures below with their change since the start of training; `--scores` adds the
+gains.
 
 `python benchmarks/insights_page.py` writes the rest of this page from the demo's model, a tiny network trained for
-minutes on generated videos. It illustrates the commands; it is no evidence about real videos. With another number of
+minutes on generated videos. It illustrates the commands and says nothing about real videos. With another number of
 threads or another release of torch, the trained accuracy changes by a point or two."""
 
 
@@ -218,8 +223,8 @@ def describe_motion(page: Page, subject: Subject) -> None:
     page.text(
         "Top: the share of each kernel shape in ||T||. Pools count by their size, so size 3 covers two branches. "
         "Below: the effective receptive field of the synthesizer's output at its centre, in time and in space, for one "
-        "video. Share of the energy that comes from other frames than the centre frame, over "
-        f"{FIELD_CLIPS} videos: {off}."
+        f"video. Over {FIELD_CLIPS} videos, the share of the energy that comes from frames other than the centre is "
+        f"{off}."
     )
     show_video(page, subject, video)
     show_costs(page, subject.run, video, show_classes(page, subject, whole))
@@ -235,9 +240,9 @@ def show_interactions(page: Page, subject: Subject) -> None:
     moved = ", ".join(f"{100 * np.abs(end[site].norms / one.norms - 1).mean():.0f} %" for site, one in start.items())
     page.text(
         "The mean |weight| of every path from a spatial kernel (column) to a temporal kernel (row). A dense T starts "
-        f"with all paths equally strong, up to a random spread of {spread} of the mean ({', '.join(start)}). Training "
-        f"has changed the paths by {moved} on average. With so few channels, much of the pattern is therefore chance. "
-        "Below, the maps are compared with their initial values, and the value of a path is measured by removing it."
+        f"with equally strong paths, up to a random spread of {spread} of the mean ({', '.join(start)}). Training has "
+        f"changed the paths by {moved} on average, so with this few channels much of the pattern is chance. The last "
+        "section therefore compares the maps with their initial values and measures paths by removing them."
     )
     *_, film = make_interactions([subject.trained], page.scratch)
     page.film(film.path, "epochs", "Interaction maps of the trained model, epoch by epoch")
@@ -287,8 +292,8 @@ def show_classes(page: Page, subject: Subject, whole: np.ndarray) -> tuple[Path,
         features = extract_features(subject.shown_to(network), subject.batches)
         models[name] = features, embed(features)
     page.text(
-        "## Embedding\n\nThe validation videos, embedded with the model's features and with the features of the same "
-        "model after its temporal convolutions are cut off (their rows of T set to zero):"
+        "## Embedding\n\nThe validation videos by the model's features, and by its features when its temporal "
+        "convolutions are cut off (their rows of T set to zero):"
     )
     page.picture(draw_embedding(models, index.class_names, page.scratch / "e.png"), "embedding", "Embedding by t-SNE")
     (_, less), (_, more) = models.values()
@@ -309,7 +314,7 @@ def show_classes(page: Page, subject: Subject, whole: np.ndarray) -> tuple[Path,
     page.text(
         f"Top-1 rises from {subject.top1(scores):.1f} % to {subject.top1(whole):.1f} %. {clear} of {len(gains)} "
         f"classes have an interval above zero; `{gains[0].name}` gains most, `{gains[-1].name}` least. The network was "
-        "trained with these paths and had no chance to adapt to losing them."
+        "trained with these paths and could not adapt to losing them."
     )
     files = page.scratch / "before.npz", page.scratch / "after.npz"
     for path, each in zip(files, (before, after), strict=True):
@@ -349,7 +354,7 @@ def compare(page: Page, motion: Subject, appearance: Subject) -> None:
     page.text(
         "## Order or appearance\n\nThe same network and recipe on two data sets: `motion`, whose 12 classes form pairs "
         "that differ only in the order of the frames, and `appearance` (`benchmarks/appearance_data.py`), whose 6 "
-        "classes are the colours of the same shapes, visible in every frame, with random movements."
+        "classes are the colours of the same shapes in random motion, visible in every frame."
     )
     title = "||T_ij||$_1$ / elements of T_ij"
     file = draw_kernel_maps(maps, page.scratch / "both.png", title)
@@ -383,8 +388,8 @@ def compare(page: Page, motion: Subject, appearance: Subject) -> None:
         "Are the paths into temporal convolutions stronger where only the order distinguishes the classes? Four "
         "measures, `motion` against `appearance`, one run each:\n\n"
         f"- Share of the mean weight of T: {than(stronger['motion'], stronger['appearance'], 0.01)}, "
-        f"{100 * stronger['motion']:.1f} % against {100 * stronger['appearance']:.1f} %. An even T would give 60 % "
-        "(three of five rows), and much of the rest is the random initialisation.\n"
+        f"{100 * stronger['motion']:.1f} % against {100 * stronger['appearance']:.1f} %. An even T gives 60 % "
+        "(three of five rows); much of the rest is the random initialisation.\n"
         f"- Growth through training, mean over the sites: {than(*added, 2)}, {added[0]:.1f} % against "
         f"{added[1]:.1f} %.\n"
         f"- Gradients: {100 * off['motion']:.0f} % of the energy of the synthesizers' output comes from other frames, "
