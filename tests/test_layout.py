@@ -25,13 +25,15 @@ CLIPS = {"data/clips", *DATASETS}
 SHARDS = {"data/shards", *CLIPS}
 DATA = {"data", "data/registry", "data/loaders", *SHARDS}
 LAYERS = {"layers", *GROUND}
-MODELS = {"models", "surgery", *LAYERS}
+MODELS = {"models", "surgery", "saved_config", "hub_files", *LAYERS}
 ENGINE = {"engine", "deploy", "interactions", "losses", "freezing", *MODELS, *DATA}
 ALLOWED = {
     "version": set(),
     "files": set(),
     "console": set(),
     "plotting": {"files", "console"},
+    "saved_config": {"console"},
+    "hub_files": {"saved_config"},
     "surgery": GROUND,
     "layers": LAYERS,
     "data/parallel": GROUND,

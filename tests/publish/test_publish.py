@@ -265,7 +265,7 @@ def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent
     ("what", "text"),
     [
         ("no config", "is not a model folder: it has no config.json; use the folder of a run"),
-        ("labels", "names 11 classes, but the model has 12"),
+        ("labels", "label_names has 11 names, num_classes is 12"),
         ("order of labels", "are not the classes that the model was trained on"),
         ("image model", "holds a ResNet; only video models of timm_video_psn can be published"),
         ("half a config", r"best.config\.json is damaged or not in timm's form: .*Unterminated string"),

@@ -14,14 +14,16 @@ from timm.models import load_checkpoint as load_weights
 
 from timm_video_psn.data import SAMPLINGS
 from timm_video_psn.engine.checkpoint import load_checkpoint
-from timm_video_psn.engine.model_source import WAYS, architecture_of, find_folder, is_on_hub, read_config
+from timm_video_psn.engine.model_source import WAYS, find_folder, is_on_hub, read_config
 from timm_video_psn.engine.precision import Precision, find_device
 from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.files import file_sha256
+from timm_video_psn.hub_files import hub_faults
 from timm_video_psn.models import ExternalVideoNet, VideoNet, create_model, is_external
 from timm_video_psn.models.create import check_model_name
 from timm_video_psn.models.published_weights import read_manifest, shipped_folder
+from timm_video_psn.saved_config import value_faults
 
 _logger = logging.getLogger(__name__)
 _MISFIT = (RuntimeError, AttributeError, TypeError, SafetensorError)  # what timm and torch raise for wrong weights
@@ -40,7 +42,9 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
 
     Raises:
         FileNotFoundError: there is no such model.
-        ValueError: the files do not fit each other, the model is not a video model, or the device cannot be used.
+        ValueError: the files are damaged or do not fit each other, the model is not a video model, or the device cannot
+            be used.
+        HubError: the Hub does not give the files.
 
     Example:
         >>> model = timm_video_psn.load("output/psn_test_resnet-motion")  # doctest: +SKIP
@@ -52,16 +56,18 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
         return _from_library(source, place)
     if is_on_hub(source):
         timm_name = source
+        check_model_name(timm_name)
     elif is_model(source.partition(".")[0]) and not Path(source).exists() and shipped_folder(source) is None:
         timm_name = _published_name(source)
     else:
         folder = find_folder(source)
-        check_model_name(architecture_of(folder))
         source = str(folder)
         timm_name = f"local-dir:{folder}"
+        check_model_name(timm_name)
         sha256 = file_sha256(folder / "model.safetensors") if (folder / "model.safetensors").is_file() else None
     try:
-        model = _checked(timm.create_model(timm_name, pretrained=True), source)
+        with hub_faults(f"the weights of {source}"):
+            model = _checked(timm.create_model(timm_name, pretrained=True), source)
     except _MISFIT as error:
         raise ValueError(f"{source}: the weights do not fit config.json, or are missing: {error}") from error
     config, cfg = read_config(source, model), model.pretrained_cfg
@@ -131,6 +137,8 @@ def _from_training(name: str | None, path: Path, device: torch.device) -> Traine
         raise ValueError(f"--checkpoint {path} is of {options['model']}, not of --model {name}; leave --model out")
     frames = {} if options["num_frames"] is None else {"num_frames": options["num_frames"]}
     kwargs = {"num_classes": len(state["class_names"]), **frames, **options["model_kwargs"]}
+    if faults := list(value_faults(kwargs, "")):
+        raise ValueError(f"--checkpoint {path} does not describe a model: {'; '.join(faults)}")
     model = _build(options["model"], kwargs)
     try:
         model.load_state_dict(state["model"] if state["ema"] is None else state["ema"])
@@ -166,9 +174,9 @@ def _published_name(name: str) -> str:
 
 def _build(name: str, kwargs: dict[str, Any]) -> VideoNet:
     """A model of random weights."""
-    check_model_name(name)
     if ":" in name and not is_external(name):
         raise ValueError(f"--checkpoint replaces the weights of {name}; give the name of a model, or no --checkpoint")
+    check_model_name(name)
     return _checked(create_model(name, pretrained=False, **kwargs), name)
 
 

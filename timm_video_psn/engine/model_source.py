@@ -1,17 +1,15 @@
 """Where a trained model is: a run's folder, its best/, another model folder, or a repository on the Hub."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-
+from timm_video_psn.hub_files import CONFIG, hub_config
 from timm_video_psn.models import VideoNet
 from timm_video_psn.models.published_weights import shipped_folder
+from timm_video_psn.saved_config import read_saved_config
 
 _HUB = ("hf-hub:", "hf_hub:")
 _LOCAL = "local-dir:"
-CONFIG = "config.json"
 WAYS = "the folder of a run, its best/, hf-hub:user/name, torchvision:NAME or transformers:REPO"
 
 
@@ -48,30 +46,14 @@ def read_config(source: str, model: VideoNet) -> dict[str, Any]:
     Args:
         source: see `find_folder`; or a repository on the Hub, or a name with published weights.
         model: model that was loaded from it; its weights name the commit of the Hub that the config belongs to.
+
+    Raises:
+        ValueError: the config is damaged, or does not describe a model.
     """
     published = str(model.pretrained_cfg.get("hf_hub_id") or "")
     if is_on_hub(source) or (published and not Path(source.removeprefix(_LOCAL)).exists()):
-        repository, _, revision = published.partition("@")
-        path = Path(hf_hub_download(repository, CONFIG, revision=revision or None))  # in the cache already
-    else:
-        path = find_folder(source) / CONFIG
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return config
-
-
-def architecture_of(folder: Path) -> str:
-    """The model's name in the config of a model folder.
-
-    Args:
-        folder: see `find_folder`.
-
-    Raises:
-        ValueError: the config is damaged.
-    """
-    try:
-        return str(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["architecture"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / CONFIG} is damaged or not in timm's form: {error!r}") from error
+        return hub_config(published)[1]  # in the cache already
+    return read_saved_config(find_folder(source) / CONFIG)
 
 
 def full_path(source: str) -> Path:

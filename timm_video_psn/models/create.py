@@ -1,9 +1,16 @@
 """From a name to a VideoNet: timm's builder, and what `pretrained=True` means for a video model."""
 
 import difflib
+import inspect
+import math
+import sys
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import safe_open
 from timm.models import (
     FeatureDictNet,
     FeatureListNet,
@@ -19,11 +26,13 @@ from timm.models import (
     split_model_name_tag,
 )
 from timm.models._features import FeatureGetterNet  # not among timm's public names
-from torch import Tensor
+from torch import Tensor, nn
 
-from timm_video_psn.layers.registry import temporal_modules
-from timm_video_psn.models.published_weights import pin_weights
+from timm_video_psn.hub_files import CONFIG, hub_config
+from timm_video_psn.layers.registry import temporal_modules, temporal_settings
+from timm_video_psn.models.published_weights import pin_weights, weights_file
 from timm_video_psn.models.video_net import VideoNet
+from timm_video_psn.saved_config import read_saved_config, value_faults
 from timm_video_psn.surgery import find_mismatch
 
 # What a timm cfg says of the network and its input, and not of where its weights are or what they were trained on.
@@ -95,14 +104,15 @@ def create_video_net(
         if any(module.placement == "replace_stem" for module in temporal_modules(kwargs.get("temporal", "psn"))):
             pretrained_cfg["first_conv"] += ".conv"  # inside of what stands in its place
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
+    saved = pretrained_model_args or {}
+    check_saved_arguments(saved, backbone, kwargs.get("temporal", "psn"), _place_of(cfg))
     has_video_weights = pretrained and has_weights(cfg)
     if has_video_weights:
         pinned = pin_weights(cfg, pretrained_cfg_overlay, cache_dir, weights_sha256)
         pretrained_cfg_overlay = {**(pretrained_cfg_overlay or {}), **pinned}
     if kwargs.get("features_only") and kwargs.get("feature_cls") in _FEATURE_CLASSES:
         kwargs["feature_cls"] = _FEATURE_CLASSES[kwargs["feature_cls"]]
-    saved = pretrained_model_args or {}  # what a saved model once started from is no part of it
-    if saved.get("backbone_pretrained"):
+    if saved.get("backbone_pretrained"):  # what a saved model once started from is no part of it
         backbone_pretrained = False
     if saved.get("backbone_checkpoint"):
         backbone_checkpoint = None
@@ -110,21 +120,93 @@ def create_video_net(
         raise ValueError(
             f"pretrained=True and backbone_checkpoint={backbone_checkpoint!r} both give weights; use one of them"
         )
-    return build_model_with_cfg(
+    build = partial(
+        build_model_with_cfg,
         partial(VideoNet, cache_dir=cache_dir),  # the builder keeps it for the video weights
         variant,
-        has_video_weights,
         pretrained_cfg=pretrained_cfg,
         pretrained_cfg_overlay=pretrained_cfg_overlay,
-        feature_cfg={"feature_cls": "getter"},
         backbone=backbone,
-        backbone_pretrained=(backbone_pretrained or pretrained) and not has_video_weights,
-        backbone_checkpoint=backbone_checkpoint,
         pretrained_model_args=pretrained_model_args,
         cache_dir=cache_dir,
         pretrained_filter_fn=_checked_keys,
+    )
+    if has_video_weights and saved:
+        pinned_cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
+        whole = {key: value for key, value in kwargs.items() if key not in _OF_FEATURES}
+        _check_size(partial(build, pretrained=False, **whole), weights_file(pinned_cfg, cache_dir))
+    return build(
+        pretrained=has_video_weights,
+        feature_cfg={"feature_cls": "getter"},
+        backbone_pretrained=(backbone_pretrained or pretrained) and not has_video_weights,
+        backbone_checkpoint=backbone_checkpoint,
         **kwargs,
     )
+
+
+# Arguments that timm's entrypoints take for the backbone without one of its classes naming them.
+_OF_ENTRYPOINTS = {"bn_tf", "bn_eps", "bn_momentum", "drop_rate", "drop_path_rate", "img_size"}
+_OF_FEATURES = ("features_only", "out_indices", "feature_cls")
+_NOT_SAVED = {"self", "args", "kwargs", "device", "dtype", "cfg", "cache_dir", "pretrained"}
+_FAR_MORE = 4  # times as many numbers as the file of weights, and ten million: other classes, other frames
+
+
+def check_saved_arguments(saved: Mapping[str, Any], backbone: str, temporal: str, place: str) -> None:
+    """Raises unless saved arguments are among those that describe a network: none names a file or a download.
+
+    Args:
+        saved: `model_args` of a config.json, or arguments in a checkpoint.
+        backbone: timm name of the backbone.
+        temporal: name of the temporal module.
+        place: file that the arguments come from, for the message.
+
+    Raises:
+        ValueError: an argument is not permitted, or its value is out of range.
+    """
+    if not saved:
+        return
+    ours = [*inspect.signature(VideoNet).parameters, *temporal_settings(temporal)]
+    permitted = {*ours, *_OF_ENTRYPOINTS, *_arguments_of(backbone)} - _NOT_SAVED
+    faults = [f"{key} is not among them" for key in saved if key not in permitted]
+    if faults := [*value_faults(saved, ""), *faults]:
+        own = ", ".join(name for name in ours if name not in _NOT_SAVED)
+        raise ValueError(
+            f"{place}: the saved arguments of the model cannot be used: {'; '.join(faults[:5])}; accepted are {own}, "
+            f"and the arguments of timm's {backbone}"
+        )
+
+
+def _arguments_of(backbone: str) -> set[str]:
+    """What the classes of the file that defines a backbone take."""
+    bare = backbone.removeprefix("hf-hub:timm/").partition(".")[0]
+    if not is_model(bare):
+        return set()  # its creation says that there is no such model
+    classes = [item for item in vars(sys.modules[model_entrypoint(bare).__module__]).values() if isinstance(item, type)]
+    bases = {base for item in classes if hasattr(item, "reset_classifier") for base in item.__mro__}
+    modules = [base for base in bases if issubclass(base, nn.Module) and base is not nn.Module]
+    return {name for base in modules for name in inspect.signature(base.__init__).parameters}
+
+
+def _place_of(cfg: PretrainedCfg) -> str:
+    """The file that saved arguments come from."""
+    if cfg.source == "hf-hub":
+        return f"{CONFIG} of {cfg.hf_hub_id}"
+    return str(Path(cfg.file, CONFIG)) if cfg.file else "the model's files"
+
+
+def _check_size(build: Any, weights: Path | None) -> None:
+    """Raises where saved arguments describe a network that the weights could not fill: it may not fit into memory."""
+    if weights is None:
+        return
+    with safe_open(weights, framework="pt") as file:
+        stored = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - no dict
+    with torch.device("meta"):  # takes no memory
+        numbers = sum(value.numel() for value in build().state_dict().values())
+    if numbers > _FAR_MORE * stored + 10_000_000:
+        raise ValueError(
+            f"{weights} holds {stored:,} numbers, and the model_args of {weights.with_name(CONFIG)} describe a network "
+            f"of {numbers:,}; the files do not fit each other"
+        )
 
 
 class FeatureDictGetter(FeatureGetterNet):
@@ -209,12 +291,21 @@ def create_named(variant: str, pretrained: bool, backbone: str, temporal: str, k
 
 
 def check_model_name(name: str) -> None:
-    """Raise for a name that timm does not know, or knows as an image model.
+    """Raise for a name that timm does not know, or knows as an image model, and for a model folder that is damaged.
 
     Args:
         name: name as given to `timm.create_model`.
+
+    Raises:
+        ValueError: there is no such model, or its config.json does not describe one.
+        HubError: the Hub does not give it.
     """
-    if ":" in name:  # hf-hub: or local-dir: - its config.json names the architecture
+    source, _, place = name.partition(":")
+    if source.lower() in ("hf-hub", "hf_hub"):
+        name = hub_config(place)[1]["architecture"]
+    elif source.lower() == "local-dir":
+        name = read_saved_config(Path(place) / CONFIG)["architecture"]
+    elif place:  # torchvision:NAME or transformers:REPO, which their libraries know
         return
     bare = name.partition(".")[0]
     ours = [known for known in list_models() if model_entrypoint(known).__module__.startswith("timm_video_psn.")]

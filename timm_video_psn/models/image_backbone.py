@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from timm.models import load_state_dict
 from torch import nn
 
+from timm_video_psn.hub_files import hub_faults
 from timm_video_psn.layers.registry import temporal_settings
 from timm_video_psn.surgery import find_mismatch
 
@@ -48,7 +49,8 @@ def create_backbone(
         near = difflib.get_close_matches(bare, timm.list_models(), n=3, cutoff=0.0)
         raise ValueError(f"backbone {name!r} is unknown to timm {timm.__version__}; nearest: {', '.join(near)}")
     try:
-        backbone = timm.create_model(name, pretrained=pretrained, cache_dir=cache_dir, **kwargs)
+        with hub_faults(f"the image weights of {name}"):
+            backbone = timm.create_model(name, pretrained=pretrained, cache_dir=cache_dir, **kwargs)
     except TypeError as error:
         found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if found is None or found[1] not in kwargs:

@@ -19,6 +19,8 @@ from timm.models import PretrainedCfg, load_model_config_from_hf, split_model_na
 from timm.models._hub import load_model_config_from_path  # not among timm's public names
 
 from timm_video_psn.files import file_sha256
+from timm_video_psn.hub_files import NotOnHubError, hub_config, hub_file
+from timm_video_psn.saved_config import read_saved_config
 
 MANIFEST = Path(__file__).with_name("published_weights.json")
 SHIPPED = Path(__file__).parents[1] / "weights"  # a folder for each name whose weights come with the package
@@ -104,8 +106,10 @@ def saved_settings(name: str, published: Published, cache_dir: str | None) -> tu
         The cfg, with the class names, and the arguments that the model was built with.
 
     Raises:
-        ValueError: it is the config of another model.
+        ValueError: it is the config of another model, or damaged.
+        HubError: the Hub does not give it.
     """
+    hub_config(published.hub_id, cache_dir)
     cfg, architecture, model_args = load_model_config_from_hf(published.hub_id, cache_dir=cache_dir)
     if split_model_name_tag(architecture)[0] != name:
         raise ValueError(
@@ -177,6 +181,23 @@ def pin_weights(
     return {}  # tensors in memory, or a file or an address that the caller has named
 
 
+def weights_file(cfg: PretrainedCfg, cache_dir: str | None) -> Path | None:
+    """The safetensors file that a pinned cfg names, or None for other weights.
+
+    Args:
+        cfg: a resolved cfg with what `pin_weights` has returned.
+        cache_dir: timm's download folder.
+    """
+    if cfg.source == "local-dir":
+        file = Path(cfg.file or "", WEIGHTS_NAME)
+    elif cfg.hf_hub_id and cfg.hf_hub_filename and not (cfg.state_dict or cfg.file):
+        repo, _, revision = cfg.hf_hub_id.partition("@")
+        file = hub_file(repo, cfg.hf_hub_filename, revision or None, cache_dir)  # in the cache already
+    else:
+        return None
+    return file if file.suffix == ".safetensors" and file.is_file() else None
+
+
 def _check_folder(folder: Path, sha256: str | None) -> None:
     """Check the weights of a model folder."""
     weights = folder / WEIGHTS_NAME
@@ -188,14 +209,13 @@ def _check_folder(folder: Path, sha256: str | None) -> None:
             f"{folder} has no {WEIGHTS_NAME}, but {', '.join(pickles)}. {_WHY_NO_PICKLES} "
             f"pretrained_cfg_overlay=dict(source='file', file='{folder / pickles[0]}')"
         )
-    _check_sha256(weights, sha256 or _stated_sha256(folder / "config.json"), f"replace {weights}")
+    config = folder / "config.json"
+    stated = _stated_sha256(read_saved_config(config)) if config.is_file() else None
+    _check_sha256(weights, sha256 or stated, f"replace {weights}")
 
 
 def _pin_hub(cfg: PretrainedCfg, overlay: dict[str, Any], cache_dir: str | None, sha256: str | None) -> dict[str, Any]:
     """Download the weights, check them, and say which commit they are of."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
     repo, _, revision = str(cfg.hf_hub_id).partition("@")
     filename = cfg.hf_hub_filename or WEIGHTS_NAME
     if not filename.endswith(".safetensors"):
@@ -206,22 +226,15 @@ def _pin_hub(cfg: PretrainedCfg, overlay: dict[str, Any], cache_dir: str | None,
             f"pretrained_cfg_overlay=dict(hf_hub_filename='{filename}')"
         )
 
-    def download(name: str, commit: str | None) -> Path:
-        return Path(hf_hub_download(repo, name, revision=commit, cache_dir=cache_dir, library_name="timm_video_psn"))
-
     commit: str | None = revision or None
     try:
-        config = download("config.json", commit)
-        commit, stated = config.parent.name, _stated_sha256(config)
-    except EntryNotFoundError as error:
-        if isinstance(error, LocalEntryNotFoundError):  # there may be one: the Hub could not be asked
-            raise
+        config, content = hub_config(str(cfg.hf_hub_id), cache_dir)
+        commit, stated = config.parent.name, _stated_sha256(content)
+    except NotOnHubError:
         stated = None
     try:
-        weights = download(filename, commit)
-    except EntryNotFoundError as error:
-        if isinstance(error, LocalEntryNotFoundError):
-            raise
+        weights = hub_file(repo, filename, commit, cache_dir)
+    except NotOnHubError as error:
         raise ValueError(
             f"{repo} on the Hub has no {filename} at {commit or 'main'}. {_WHY_NO_PICKLES} "
             "pretrained_cfg_overlay=dict(hf_hub_filename='pytorch_model.bin'), or what it is called there"
@@ -242,11 +255,9 @@ _WHY_NO_PICKLES = (
 )
 
 
-def _stated_sha256(config: Path) -> str | None:
+def _stated_sha256(config: dict[str, Any]) -> str | None:
     """What a published config.json says of its weights."""
-    if not config.is_file():
-        return None
-    weights = json.loads(config.read_text(encoding="utf-8")).get("weights")
+    weights = config.get("weights")
     return weights.get("sha256") if isinstance(weights, dict) else None
 
 

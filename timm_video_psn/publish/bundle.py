@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from timm_video_psn.data import label_fingerprint
-from timm_video_psn.engine.model_source import CONFIG, architecture_of
 from timm_video_psn.files import file_sha256
+from timm_video_psn.hub_files import CONFIG
 from timm_video_psn.insights.kernel_map import draw_kernel_maps, kernel_maps
 from timm_video_psn.interactions import interaction_map
 from timm_video_psn.models import VideoNet
 from timm_video_psn.publish.model_card import CardFacts, write_card
 from timm_video_psn.publish.results import read_results
+from timm_video_psn.saved_config import read_saved_config
 from timm_video_psn.surgery import count_parameters
 
 WEIGHTS, CARD, EXAMPLE = "model.safetensors", "README.md", "test_io.safetensors"
@@ -171,11 +172,7 @@ def _read_config(best: Path) -> dict[str, Any]:
     """The config.json of a model folder."""
     if not (best / WEIGHTS).is_file():
         raise FileNotFoundError(f"{best} has no {WEIGHTS}; use the folder of a run, or its best/")
-    architecture_of(best)
-    config: dict[str, Any] = json.loads((best / CONFIG).read_text(encoding="utf-8"))
-    if "pretrained_cfg" not in config:
-        raise ValueError(f"{best / CONFIG} is not in timm's form: it lacks pretrained_cfg")
-    return config
+    return read_saved_config(best / CONFIG)
 
 
 def _published_config(config: dict[str, Any], weights: Path, license_id: str | None) -> dict[str, Any]:

@@ -1,0 +1,143 @@
+"""Files of the Hugging Face Hub: downloaded to its cache, and faults of network and server told in plain words."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from timm_video_psn.saved_config import read_saved_config
+
+CONFIG = "config.json"
+_logger = logging.getLogger(__name__)
+
+
+class HubError(OSError):
+    """The Hub has not given a file, for a reason that the message states."""
+
+
+class NotOnHubError(HubError):
+    """The repository is there, and the file is not."""
+
+
+def hub_file(repo: str, name: str, revision: str | None = None, cache_dir: Any = None, anew: bool = False) -> Path:
+    """Downloads a file of a repository, or finds it in the cache.
+
+    Args:
+        repo: `user/name`.
+        name: name of the file.
+        revision: branch, tag or commit; None for `main`.
+        cache_dir: cache of the Hub's client; None for its own choice.
+        anew: download the file even if it is in the cache.
+
+    Raises:
+        NotOnHubError: the repository has no such file.
+        HubError: the file cannot be had for another reason.
+        ValueError: `repo` is not the name of a repository.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with hub_faults(f"{name} of {repo}"):
+        file = hf_hub_download(
+            repo, name, revision=revision, cache_dir=cache_dir, library_name="timm_video_psn", force_download=anew
+        )
+    return Path(file)
+
+
+def hub_config(hub_id: str, cache_dir: Any = None) -> tuple[Path, dict[str, Any]]:
+    """Downloads and checks the `config.json` of a repository; a damaged copy in the cache is replaced.
+
+    Args:
+        hub_id: `user/name`, or `user/name@revision`.
+        cache_dir: see `hub_file`.
+
+    Returns:
+        The file, and what it says.
+
+    Raises:
+        HubError: see `hub_file`.
+        ValueError: the file on the Hub is damaged, or does not describe a model.
+    """
+    repo, _, revision = hub_id.partition("@")
+    path = hub_file(repo, CONFIG, revision or None, cache_dir)
+    try:
+        return path, read_saved_config(path)
+    except (ValueError, OSError) as error:
+        _logger.warning("%s; it is downloaded anew", error)
+        told = error
+    try:
+        path = hub_file(repo, CONFIG, revision or None, cache_dir, anew=True)
+    except HubError as error:
+        raise HubError(f"{told}. It could not be downloaded anew: {error}. Or delete {path}, and try again") from error
+    try:
+        return path, read_saved_config(path)
+    except ValueError as error:
+        raise ValueError(f"{repo} on the Hub holds a file that cannot be used: {error}") from error
+
+
+@contextmanager
+def hub_faults(what: str) -> Iterator[None]:
+    """Turns errors of the Hub's client into a `HubError` that says what happened and what to do.
+
+    Args:
+        what: what was to be downloaded, for the message.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, HTTPError
+
+    try:
+        yield
+    except HubError:
+        raise
+    except HFValidationError as error:
+        raise ValueError(f"{what}: this is not the name of a repository; use user/name ({_line(error)})") from error
+    except (HfHubHTTPError, HTTPError, EntryNotFoundError, ConnectionError, TimeoutError) as error:
+        raise _told(what, error) from error
+    except OSError as error:
+        if "Consistency check failed" not in str(error):  # a broken download, as the client says it
+            raise
+        raise HubError(f"{what}: the download is not whole; try again ({_line(error)})") from error
+
+
+def _told(what: str, error: Exception) -> HubError:
+    """What a failure of the client means."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, GatedRepoError):
+        text = "its authors give access on request; ask for it on the repository's page, then run `hf auth login`"
+    elif isinstance(error, RepositoryNotFoundError) or status == 401:
+        text = (
+            f"the Hub has no such repository, or none that you may see (HTTP {status}); check the name; for a private "
+            "one run `hf auth login`, or set HF_TOKEN to a token that is valid"
+        )
+    elif isinstance(error, RevisionNotFoundError):
+        text = "the repository has no such branch, tag or commit; check what follows @"
+    elif isinstance(error, LocalEntryNotFoundError):
+        text = (
+            f"the Hub cannot be reached, and the file is not in the cache; check the network (and HF_ENDPOINT, "
+            f"HF_HUB_OFFLINE), and try again ({_cause(error)})"
+        )
+    elif isinstance(error, EntryNotFoundError):
+        return NotOnHubError(f"{what}: the repository has no such file; use a repository of a model")
+    elif status is not None:
+        text = f"the Hub answers HTTP {status}; try again later ({_line(error)})"
+    else:
+        text = f"the connection broke off, or the server fell silent; try again ({_cause(error)})"
+    return HubError(f"{what}: {text}")
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost of the errors that led to one, in a line."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return f"{type(error).__name__}: {_line(error)}".removesuffix(": ")
+
+
+def _line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
