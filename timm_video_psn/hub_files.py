@@ -9,11 +9,21 @@ from typing import Any
 from timm_video_psn.saved_config import read_saved_config
 
 CONFIG = "config.json"
+_SILENT_SEC = 20.0  # after which a server that says nothing counts as gone
 _logger = logging.getLogger(__name__)
 
 
 class HubError(OSError):
-    """The Hub has not given a file, for a reason that the message states."""
+    """The Hub has not given a file, for a reason that the message states.
+
+    Args:
+        message: what happened, and what to do.
+        is_passing: the connection or the server has failed, which says nothing about the file.
+    """
+
+    def __init__(self, message: str, is_passing: bool = False) -> None:
+        super().__init__(message)
+        self.is_passing = is_passing
 
 
 class NotOnHubError(HubError):
@@ -35,12 +45,24 @@ def hub_file(repo: str, name: str, revision: str | None = None, cache_dir: Any =
         HubError: the file cannot be had for another reason.
         ValueError: `repo` is not the name of a repository.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
-    with hub_faults(f"{name} of {repo}"):
-        file = hf_hub_download(
-            repo, name, revision=revision, cache_dir=cache_dir, library_name="timm_video_psn", force_download=anew
-        )
+    what = f"{name} of {repo}"
+    with hub_faults(what):
+        known = try_to_load_from_cache(repo, name, cache_dir=cache_dir, revision=revision)
+    has_copy = isinstance(known, str) and not anew
+    try:
+        with hub_faults(what):
+            if not has_copy:  # the client itself would ask a silent server for six minutes
+                get_hf_file_metadata(hf_hub_url(repo, name, revision=revision), timeout=_SILENT_SEC)
+            file = hf_hub_download(
+                repo, name, revision=revision, cache_dir=cache_dir, library_name="timm_video_psn", force_download=anew
+            )
+    except HubError as error:
+        if not has_copy or not error.is_passing:
+            raise
+        _logger.warning("%s; the copy in the cache is used: %s", error, known)
+        file = str(known)
     return Path(file)
 
 
@@ -109,8 +131,12 @@ def _told(what: str, error: Exception) -> HubError:
     )
 
     status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, GatedRepoError):
-        text = "its authors give access on request; ask for it on the repository's page, then run `hf auth login`"
+    is_passing = isinstance(error, LocalEntryNotFoundError) or status is None or status >= 500 or status == 429
+    if isinstance(error, GatedRepoError) or status == 403:
+        text = (
+            "the Hub does not let you read it (HTTP 403); ask for access on the repository's page, and run "
+            "`hf auth login`, or set HF_TOKEN to a token with that right"
+        )
     elif isinstance(error, RepositoryNotFoundError) or status == 401:
         text = (
             f"the Hub has no such repository, or none that you may see (HTTP {status}); check the name; for a private "
@@ -120,7 +146,7 @@ def _told(what: str, error: Exception) -> HubError:
         text = "the repository has no such branch, tag or commit; check what follows @"
     elif isinstance(error, LocalEntryNotFoundError):
         text = (
-            f"the Hub cannot be reached, and the file is not in the cache; check the network (and HF_ENDPOINT, "
+            "the Hub cannot be reached, and the file is not in the cache; check the network (and HF_ENDPOINT, "
             f"HF_HUB_OFFLINE), and try again ({_cause(error)})"
         )
     elif isinstance(error, EntryNotFoundError):
@@ -128,8 +154,8 @@ def _told(what: str, error: Exception) -> HubError:
     elif status is not None:
         text = f"the Hub answers HTTP {status}; try again later ({_line(error)})"
     else:
-        text = f"the connection broke off, or the server fell silent; try again ({_cause(error)})"
-    return HubError(f"{what}: {text}")
+        text = f"the Hub cannot be reached, or fell silent; check the network, and try again ({_cause(error)})"
+    return HubError(f"{what}: {text}", is_passing)
 
 
 def _cause(error: BaseException) -> str:

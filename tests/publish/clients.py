@@ -131,13 +131,17 @@ def load_trained(source: str, cache_dir: str) -> None:
     """Loads a model as predict, validate and the Space do, by a client that waits for 3 seconds."""
     from huggingface_hub import constants
 
+    from timm_video_psn import hub_files
     from timm_video_psn.engine.load_model import load as load_model
 
     names = ("HF_HUB_CACHE", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
     before = [getattr(constants, name) for name in names]
+    silent = hub_files._SILENT_SEC
     constants.HF_HUB_CACHE, constants.HF_HUB_ETAG_TIMEOUT, constants.HF_HUB_DOWNLOAD_TIMEOUT = cache_dir, 3, 3
+    hub_files._SILENT_SEC = 3
     try:
         load_model(source, "cpu")
     finally:
+        hub_files._SILENT_SEC = silent
         for name, value in zip(names, before, strict=True):
             setattr(constants, name, value)

@@ -40,12 +40,13 @@ def cached(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("method", "what", "sentence"),
     [
-        ("HEAD", "drop", "the Hub cannot be reached, and the file is not in the cache; check the network"),
-        ("HEAD", "hang", "the Hub cannot be reached, and the file is not in the cache; check the network"),
-        ("HEAD", 503, "the Hub cannot be reached, and the file is not in the cache; check the network"),
+        ("HEAD", "drop", "the Hub cannot be reached, or fell silent; check the network, and try again (RemoteProtocol"),
+        ("HEAD", "hang", "the Hub cannot be reached, or fell silent; check the network, and try again (TimeoutError"),
+        ("HEAD", 503, "the Hub answers HTTP 503; try again later"),
         ("HEAD", 401, "no such repository, or none that you may see (HTTP 401); check the name; for a private one run"),
-        ("HEAD", 403, "(HTTP 403)"),
+        ("HEAD", 403, "does not let you read it (HTTP 403); ask for access on the repository's page, and run `hf auth"),
     ],
+    ids=["dropped", "silent", "out of order", "unknown token", "forbidden"],
 )
 def test_a_fault_is_a_sentence_and_the_next_try_succeeds(hub, published, load, where, method, what, sentence):
     hub.faults.append(Fault(method, where, what, 50))
@@ -80,8 +81,10 @@ def test_what_is_not_there_is_said(hub, published, load):
 
 def test_a_model_in_the_cache_needs_no_hub(hub, published, load):
     assert load() == ""
-    hub.faults.append(Fault("HEAD", "config.json", "drop", 50))
-    assert load() == ""
+    for what in ("drop", "hang", 503):
+        hub.faults.append(Fault("HEAD", "config.json", what, 50))
+        assert load() == ""
+        hub.faults.clear()
 
 
 class TestADamagedConfigInTheCache:
@@ -111,7 +114,7 @@ def test_a_damaged_config_on_the_hub_is_named_and_mended_there_it_loads(hub, pub
     hub.seed(REPO, {**files, "config.json": b"{"})
     error = load()
     assert error.startswith(f"ValueError: {REPO} on the Hub holds a file that cannot be used: ")
-    assert f"config.json is damaged, no JSON in UTF-8" in error
+    assert "config.json is damaged, no JSON in UTF-8" in error
     hub.seed(REPO, files)
     assert load() == ""
 

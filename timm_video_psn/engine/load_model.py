@@ -19,7 +19,7 @@ from timm_video_psn.engine.precision import Precision, find_device
 from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.files import file_sha256
-from timm_video_psn.hub_files import hub_faults
+from timm_video_psn.hub_files import hub_config, hub_faults
 from timm_video_psn.models import ExternalVideoNet, VideoNet, create_model, is_external
 from timm_video_psn.models.create import check_model_name
 from timm_video_psn.models.published_weights import read_manifest, shipped_folder
@@ -55,8 +55,10 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
     if is_external(source):
         return _from_library(source, place)
     if is_on_hub(source):
-        timm_name = source
-        check_model_name(timm_name)
+        hub_id = source.partition(":")[2]
+        path, stated = hub_config(hub_id)
+        check_model_name(stated["architecture"])
+        timm_name = f"hf-hub:{hub_id.partition('@')[0]}@{path.parent.name}"  # the commit whose config has been checked
     elif is_model(source.partition(".")[0]) and not Path(source).exists() and shipped_folder(source) is None:
         timm_name = _published_name(source)
     else:
