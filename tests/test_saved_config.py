@@ -94,6 +94,10 @@ FAULTS = {
         r'backbone is "local-dir:/etc"; accepted is a model name',
     ),
     "another repository": ({"model_args__backbone": "hf-hub:evil/net"}, r'backbone is "hf-hub:evil/net"; accepted is'),
+    "another library's place": (
+        {"model_args__source": "transformers:/etc/passwd"},
+        r'source is "transformers:/etc/passwd"; accepted is torchvision:NAME',
+    ),
     "a name": ({"architecture": 7}, "architecture is 7; accepted is the name of a model"),
     "a checksum": ({"weights": {"sha256": "?"}}, r'weights\.sha256 is "\?"; accepted is 64 hexadecimal digits'),
     "tests": ({"results": [{"metrics": {}}]}, "results is a list with 1 entries; accepted is a list of tests"),
@@ -227,3 +231,8 @@ class TestArguments:
         torch.save({"options": options, "class_names": ["a"]}, tmp_path / "last.pt")
         with pytest.raises(ValueError, match="does not describe a model: checkpoint_path is not"):
             load_from_checkpoint(None, tmp_path / "last.pt", ())
+
+    def test_of_another_librarys_network_name_no_place_to_read(self):
+        saved = {"source": "transformers:someone/model"}
+        with pytest.raises(ValueError, match="config is missing, and transformers:someone/model would be read in its"):
+            timm.create_model("external_video_net", **saved, pretrained_model_args=saved)

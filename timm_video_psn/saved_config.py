@@ -23,6 +23,7 @@ _SHOWN = 5  # faults that an error lists
 _FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "hamming", "box", "random")
 _OF_TIMM = inspect.signature(create_model).parameters.keys() - {"kwargs"}  # where weights are, what is downloaded
 _BACKBONE = re.compile(r"(?:hf-hub:timm/)?[\w.-]+")
+_SOURCE = re.compile(r"torchvision:\w+|transformers:[\w.-]+(?:/[\w.-]+)?")
 
 
 def read_saved_config(path: Path) -> dict[str, Any]:
@@ -221,6 +222,10 @@ def value_faults(arguments: Mapping[str, Any], prefix: str = "model_args.") -> I
         "num_frames": _whole(1, MAX_FRAMES),
         "backbone": _Rule(
             "a model name of timm", lambda value: isinstance(value, str) and bool(_BACKBONE.fullmatch(value))
+        ),
+        "source": _Rule(
+            "torchvision:NAME or transformers:REPO",
+            lambda value: isinstance(value, str) and bool(_SOURCE.fullmatch(value)),
         ),
         "backbone_checkpoint": _TEXT,  # which is not read again
     }

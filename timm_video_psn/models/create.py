@@ -4,7 +4,7 @@ import difflib
 import inspect
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def create_video_net(
     if has_video_weights and saved:
         pinned_cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
         whole = {key: value for key, value in kwargs.items() if key not in _OF_FEATURES}
-        _check_size(partial(build, pretrained=False, **whole), weights_file(pinned_cfg, cache_dir))
+        check_size(partial(build, pretrained=False, **whole), weights_file(pinned_cfg, cache_dir))
     return build(
         pretrained=has_video_weights,
         feature_cfg={"feature_cls": "getter"},
@@ -194,8 +194,16 @@ def _place_of(cfg: PretrainedCfg) -> str:
     return str(Path(cfg.file, CONFIG)) if cfg.file else "the model's files"
 
 
-def _check_size(build: Any, weights: Path | None) -> None:
-    """Raises where saved arguments describe a network that the weights could not fill: it may not fit into memory."""
+def check_size(build: Callable[[], nn.Module], weights: Path | None) -> None:
+    """Raises where saved arguments describe a network that the weights could not fill: it may not fit into memory.
+
+    Args:
+        build: builds the network.
+        weights: safetensors file of its weights; None for other weights, which are not looked at.
+
+    Raises:
+        ValueError: the network is far larger than the file.
+    """
     if weights is None:
         return
     with safe_open(weights, framework="pt") as file:

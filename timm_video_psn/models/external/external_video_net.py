@@ -1,7 +1,8 @@
 """Other libraries' video networks with the API of a VideoNet: `torchvision:NAME` and `transformers:REPO`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import timm
@@ -9,12 +10,13 @@ import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, resolve_pretrained_cfg
 from torch import Tensor, nn
 
-from timm_video_psn.models.create import has_weights
+from timm_video_psn.models.create import check_size, has_weights
 from timm_video_psn.models.external import torchvision_source, transformers_source
 from timm_video_psn.models.external.source import Source
 from timm_video_psn.models.external.torchvision_source import open_torchvision
 from timm_video_psn.models.external.transformers_source import open_transformers
-from timm_video_psn.models.published_weights import pin_weights
+from timm_video_psn.models.published_weights import pin_weights, weights_file
+from timm_video_psn.saved_config import value_faults
 
 _OPEN: dict[str, Callable[..., Source]] = {
     torchvision_source.PREFIX: open_torchvision,
@@ -210,7 +212,13 @@ def external_video_net(
         pinned = pin_weights(given, pretrained_cfg_overlay, cache_dir, weights_sha256)
         pretrained_cfg_overlay = {**(pretrained_cfg_overlay or {}), **pinned}
     prefix = next(each for each in _OPEN if source.startswith(each))
-    opened = _OPEN[prefix](source, pretrained and not saved, num_frames, img_size, **kwargs)
+    open_source = partial(_OPEN[prefix], source, num_frames=num_frames, img_size=img_size, **kwargs)
+    if pretrained_model_args:
+        _check_saved(pretrained_model_args, source)
+    if saved:
+        pinned_cfg = resolve_pretrained_cfg(_ARCHITECTURE, pretrained_cfg, pretrained_cfg_overlay)
+        check_size(lambda: open_source().network, weights_file(pinned_cfg, cache_dir))
+    opened = open_source(pretrained and not saved)
     model = build_model_with_cfg(
         lambda **rest: ExternalVideoNet(opened, **rest),
         _ARCHITECTURE,
@@ -223,3 +231,12 @@ def external_video_net(
     )
     model.sampling = opened.sampling if pretrained and not saved else None
     return model
+
+
+def _check_saved(arguments: Mapping[str, Any], source: str) -> None:
+    """Raises where the `model_args` of a config.json have a library look for files, or hold what no network takes."""
+    faults = list(value_faults(arguments, ""))
+    if source.startswith(transformers_source.PREFIX) and not isinstance(arguments.get("config"), dict):
+        faults.append(f"config is missing, and {source} would be read in its place")
+    if faults:
+        raise ValueError(f"the saved arguments of {source} cannot be used: {'; '.join(faults)}")
