@@ -14,8 +14,10 @@ from timm_video_psn import auxiliary_losses
 from timm_video_psn.layers import ActionPerceptronSynthesizer, fold_clip
 from timm_video_psn.layers.fusion import DenseFusion
 from timm_video_psn.losses import (
+    ClassificationLoss,
     VideoClassificationTask,
     capacity_loss,
+    distillation_loss,
     gradient_shares,
     interaction_loss,
     norm_scale,
@@ -364,3 +366,47 @@ def test_mixed_clips_have_the_shares_of_their_losses_and_the_auxiliary_ones_as_e
     torch.testing.assert_close(terms["ce"], expected)
     auxiliary = auxiliary_losses(model)
     torch.testing.assert_close(terms["loss"], expected + 0.5 * auxiliary["interaction"] + 0.25 * auxiliary["capacity"])
+
+
+def test_class_weights_multiply_the_terms_and_not_the_number_of_clips():
+    logits, label, weights = torch.randn(4, 3), torch.tensor([0, 2, 2, 1]), torch.tensor([1.0, 0.5, 4.0])
+    terms = [-weights[k] * logits[row].log_softmax(0)[k] for row, k in enumerate(label.tolist())]
+    loss = ClassificationLoss(class_weights=weights)
+    torch.testing.assert_close(loss(logits, label), sum(terms) / 4)
+    halves = (loss(logits[:2], label[:2]) + loss(logits[2:], label[2:])) / 2  # two processes, or two accumulated steps
+    torch.testing.assert_close(loss(logits, label), halves)
+
+
+def test_the_binary_loss_is_the_sum_over_its_yes_and_no_questions():
+    logits, target, weights = torch.randn(2, 3), torch.tensor([[1.0, 0, 1], [0, 0, 1]]), torch.tensor([2.0, 1.0, 3.0])
+    total = 0.0
+    for row in range(2):
+        for k in range(3):
+            share = torch.sigmoid(logits[row, k])
+            total = total - (weights[k] * share.log() if target[row, k] else (1 - share).log())
+    torch.testing.assert_close(ClassificationLoss("bce", class_weights=weights)(logits, target), total / 6)
+    one_hot = F.one_hot(torch.tensor([0, 2]), 3).float()
+    loss = ClassificationLoss("bce", smoothing=0.3)
+    torch.testing.assert_close(loss(logits, torch.tensor([0, 2])), loss(logits, one_hot))
+    judge = F.binary_cross_entropy_with_logits(logits, one_hot * 0.7 + 0.1)
+    torch.testing.assert_close(loss(logits, one_hot), judge)
+
+
+@pytest.mark.parametrize("kind", ["ce", "bce"])
+def test_distillation_is_zero_at_the_teacher_and_pulls_towards_it(kind):
+    teacher, logits = torch.randn(4, 5), torch.randn(4, 5, requires_grad=True)
+    assert distillation_loss(teacher.clone(), teacher, 4.0, kind).abs() < 1e-5
+    for _ in range(300):
+        (gradient,) = torch.autograd.grad(distillation_loss(logits, teacher, 4.0, kind), logits)
+        logits = (logits - 2 * gradient).detach().requires_grad_()
+    found, wanted = (x.softmax(1) if kind == "ce" else x.sigmoid() for x in (logits, teacher))
+    torch.testing.assert_close(found, wanted, atol=0.05, rtol=0)
+
+
+def test_distillation_takes_its_share_of_the_classification_loss():
+    clip, label, teacher = torch.randn(2, 3, 4, 32, 32), torch.tensor([0, 2]), torch.randn(2, 3)
+    model = timm.create_model("tsn_test_resnet", num_classes=3).train()
+    terms, logits = VideoClassificationTask(model, kd_alpha=0.25, kd_temperature=2.0)(clip, label, teacher)
+    judge = F.kl_div((logits / 2).log_softmax(1), (teacher / 2).softmax(1), reduction="batchmean") * 4
+    torch.testing.assert_close(terms["kd"], judge)
+    torch.testing.assert_close(terms["loss"], 0.75 * F.cross_entropy(logits, label) + 0.25 * judge)

@@ -1,7 +1,7 @@
-"""The losses of the paper: interaction (Eq. 2), capacity (Eq. 3), and their weighted sum with the cross-entropy."""
+"""The losses of the paper, interaction (Eq. 2) and capacity (Eq. 3), and their weighted sum with the classification."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ from timm_video_psn.layers.fusion import Fusion, block_norms
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
 
 Norm = Literal["sum", "mean", "relative"]
+Classification = Literal["ce", "bce"]
+ACTIVATIONS = {"ce": "softmax", "bce": "sigmoid"}  # what makes probabilities of the logits that a loss has trained
 _EPS = 1e-8
 
 
@@ -151,6 +153,58 @@ def _learning_synthesizers(model: nn.Module) -> list[ActionPerceptronSynthesizer
     ]
 
 
+class ClassificationLoss(nn.Module):
+    """Cross-entropy, or binary cross-entropy over the classes, averaged over the clips.
+
+    Weighted terms are divided by the number of clips, not by the sum of their weights, so that the average over
+    processes and accumulated batches is the loss of one large batch.
+
+    Args:
+        kind: `ce`, or `bce` for clips of several classes.
+        smoothing: Label smoothing, as timm's losses smooth.
+        class_weights: Weights of the classes, (K,); of `bce` they weigh the positive terms. None for 1.
+
+    Shape:
+        logits: (B, K); label: (B,) class numbers, or (B, K) shares of the classes -> scalar
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, kind: Classification = "ce", smoothing: float = 0.0, class_weights: Tensor | None = None):
+        super().__init__()
+        if kind not in get_args(Classification):
+            raise ValueError(f"loss={kind!r} is unknown; use 'ce' or 'bce'")
+        self.kind, self.smoothing = kind, smoothing
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Returns the loss."""
+        if self.kind == "ce":
+            terms = F.cross_entropy(logits, label, self.class_weights, reduction="none", label_smoothing=self.smoothing)
+            return terms.mean()
+        target = F.one_hot(label, logits.shape[1]).to(logits) if label.ndim == 1 else label.to(logits)  # (B, K)
+        target = target * (1 - self.smoothing) + self.smoothing / logits.shape[1]
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.class_weights)
+
+
+def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float, kind: Classification = "ce") -> Tensor:
+    """The distance to a teacher's answers, both softened by a temperature (Hinton et al., 2015).
+
+    Args:
+        logits: Logits of the model, (B, K).
+        teacher: Logits of the teacher, (B, K).
+        temperature: Divisor of all logits; the loss is multiplied by its square, so that gradients keep their size.
+        kind: `ce` for the Kullback-Leibler divergence of the softmax, `bce` for the binary ones of each class.
+    """
+    ours, theirs = logits / temperature, teacher.to(logits) / temperature
+    if kind == "ce":
+        loss = F.kl_div(ours.log_softmax(1), theirs.log_softmax(1), reduction="batchmean", log_target=True)
+    else:
+        share = theirs.sigmoid()
+        loss = F.binary_cross_entropy_with_logits(ours, share) - F.binary_cross_entropy_with_logits(theirs, share)
+    return loss * temperature**2
+
+
 class VideoClassificationTask(nn.Module):
     """Forward pass and loss of a training step (Sec. "End-to-end learning for action recognition").
 
@@ -159,10 +213,14 @@ class VideoClassificationTask(nn.Module):
         alpha: Weight of the interaction loss, Eq. 2; 0.01 in the paper.
         beta: Weight of the capacity loss, Eq. 3; 0.001 in the paper.
         interaction_norm: `sum`, `mean` or `relative` (see `norm_scale`).
-        smoothing: Label smoothing of the cross-entropy.
+        smoothing: Label smoothing of the classification loss.
+        loss: Classification loss; see `ClassificationLoss`.
+        class_weights: Weights of the classes, (K,).
+        kd_alpha: Weight of the distillation loss; the classification loss then has 1 - kd_alpha.
+        kd_temperature: Temperature of the distillation.
 
     Shape:
-        clip: (B, C, T, H, W); label: (B,), or of mixed clips the shares of the classes, (B, K)
+        clip: (B, C, T, H, W); label: (B,), or shares of the classes, (B, K); teacher: logits of a teacher, (B, K)
     """
 
     def __init__(
@@ -172,18 +230,27 @@ class VideoClassificationTask(nn.Module):
         beta: float = 0.001,
         interaction_norm: Norm = "sum",
         smoothing: float = 0.0,
+        loss: Classification = "ce",
+        class_weights: Tensor | None = None,
+        kd_alpha: float = 0.5,
+        kd_temperature: float = 4.0,
     ):
         super().__init__()
         self.model = model
+        self.classification = ClassificationLoss(loss, smoothing, class_weights)
+        self.kd_alpha, self.kd_temperature = kd_alpha, kd_temperature
         self.weights = {"interaction": alpha, "capacity": beta}
         self.interaction_norm: Norm = interaction_norm
-        self.smoothing = smoothing
 
-    def forward(self, clip: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def forward(self, clip: Tensor, label: Tensor, teacher: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
         """Returns losses by name, of which `loss` is the weighted sum of the others, and the logits."""
-        logits = self.model(clip).float()
-        terms = {"ce": F.cross_entropy(logits, label, label_smoothing=self.smoothing)}
+        logits, kind = self.model(clip).float(), self.classification.kind
+        weights: dict[str, float] = {kind: 1.0, **self.weights}
+        terms: dict[str, Tensor] = {kind: self.classification(logits, label)}
+        if teacher is not None:
+            terms["kd"] = distillation_loss(logits, teacher, self.kd_temperature, kind)
+            weights |= {kind: 1 - self.kd_alpha, "kd": self.kd_alpha}
         if any(self.weights.values()):
             terms.update(auxiliary_losses(self.model, self.interaction_norm))
-        loss = terms["ce"] + sum(self.weights[name] * terms[name] for name in self.weights if name in terms)
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         return {"loss": loss, **terms}, logits

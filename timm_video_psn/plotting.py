@@ -36,6 +36,19 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
     return figure
 
 
+def class_colours(count: int) -> list[str]:
+    """A colour for each class: up to ten are all distinct; twenty for more, which then repeat.
+
+    Args:
+        count: number of classes.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    table = colormaps["tab10" if count <= 10 else "tab20"]
+    return [to_hex(table(number % table.N)) for number in range(count)]
+
+
 def save_figure(figure: Any, path: Path, dpi: int = DPI) -> Path:
     """Writes a figure as a PNG.
 

@@ -144,6 +144,7 @@ _RULES: dict[str, _Rule] = {
     "video.short_side": _whole(1, 2 * MAX_SIDE_PX),
     "video.sampling": _TEXT,
     "video.fusion": _TEXT,
+    "activation": _Rule("'softmax' or 'sigmoid'", lambda value: value in ("softmax", "sigmoid")),
     "video.protocol": _TEXT,
     "dataset": _TEXT,
     "dataset_version": _TEXT,
@@ -159,14 +160,18 @@ _RULES: dict[str, _Rule] = {
 
 def _are_tests(value: Any) -> bool:
     """Whether a list holds tests as `validate` writes them into results.json."""
-    texts, numbers = ("dataset", "split", "protocol"), ("value", "low", "high")
+    texts = ("dataset", "split", "protocol")
     return isinstance(value, list) and all(
         isinstance(test, dict)
         and all(test.get(key) is None or _is_text(test[key]) for key in texts)
         and {"protocol", "split", "num_videos", "num_expected"} <= test.keys()
         and isinstance(test.get("metrics"), dict)
         and all(
-            isinstance(found, dict) and all(_is_number(found.get(key), -1e9, 1e9) for key in numbers)
+            isinstance(found, dict)
+            and _is_number(found.get("value"), -1e9, 1e9)
+            and all(
+                key in found and (found[key] is None or _is_number(found[key], -1e9, 1e9)) for key in ("low", "high")
+            )
             for found in test["metrics"].values()
         )
         for test in value

@@ -3,7 +3,7 @@
 `read_index` says which videos there are, `VideoDataset` turns one into a clip, `create_loader` makes batches.
 """
 
-from timm_video_psn.data.clips.augment import AutoAugment, ColorJitter
+from timm_video_psn.data.clips.augment import AutoAugment, ColorJitter, RandomErasing
 from timm_video_psn.data.clips.batch import Batch, Sample, UnreadableVideo, collate
 from timm_video_psn.data.clips.create_transform import create_transform
 from timm_video_psn.data.clips.dataset import VideoDataset
@@ -41,6 +41,7 @@ __all__ = [
     "FrameStream",
     "MultiViewDataset",
     "PathTable",
+    "RandomErasing",
     "Sample",
     "ShardLoader",
     "ShardOrder",

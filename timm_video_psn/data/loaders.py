@@ -26,6 +26,7 @@ def create_loader(
     pin_memory: bool = False,
     rank: int = 0,
     world_size: int = 1,
+    balanced: bool = False,
 ) -> Loader:
     """Creates a loader of batches. Call `loader.batch_sampler.set_epoch(epoch)` before each pass.
 
@@ -42,17 +43,30 @@ def create_loader(
         pin_memory: Whether batches are page-locked, for faster copies to a GPU.
         rank: Number of this process.
         world_size: Number of processes that share the videos; see `EpochSampler` and `ShardPlan`.
+        balanced: Whether an epoch has equally many clips of each class; videos of rare classes then come several times,
+            and not all videos of common ones come. Shards are read from start to end, so they cannot be balanced.
 
     Raises:
-        ValueError: The settings make no batches, or the decoder cannot decode from memory.
+        ValueError: The settings make no batches, the decoder cannot decode from memory, or shards cannot be balanced.
     """
     if isinstance(dataset.index, ShardedIndex):
+        if balanced:
+            raise ValueError(
+                "balanced batches were asked for of shards, which are read from start to end; use class weights "
+                "(--class-weights balanced), or the data set's files"
+            )
         if dataset.decoder == "torchcodec":
             raise ValueError("decoder 'torchcodec' cannot decode videos of shards; use 'pyav' or 'auto'")
         sizes = [len(shard.numbers) for shard in dataset.index.shards]
         plan = ShardPlan(sizes, batch_size, shuffle, seed, drop_last, rank, world_size)
         return ShardLoader(ShardBatches(dataset, plan), workers, pin_memory)
-    sampler = EpochSampler(len(dataset), batch_size, shuffle, seed, drop_last, rank, world_size)
+    if balanced and dataset.index.label_sets is not None:
+        raise ValueError(
+            "balanced batches were asked for of videos with several labels, which belong to no one class; use class "
+            "weights (--class-weights balanced)"
+        )
+    labels = dataset.index.labels if balanced else None
+    sampler = EpochSampler(len(dataset), batch_size, shuffle, seed, drop_last, rank, world_size, labels)
     workers = min(workers, len(sampler))
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # torch wants a Dataset, of which it uses what a ClipSource has

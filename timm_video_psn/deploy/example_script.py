@@ -86,6 +86,12 @@ _LOAD = {
 _NEEDS = {"onnx": "onnxruntime", "executorch": "executorch and torch"}
 
 
+_ACTIVATIONS = {
+    "softmax": "np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()",
+    "sigmoid": "1 / (1 + np.exp(-scores))",
+}
+
+
 def example_script(format: str, config: dict[str, Any]) -> str:
     """The text of the script.
 
@@ -105,7 +111,7 @@ def example_script(format: str, config: dict[str, Any]) -> str:
         imports=_IMPORTS[format],
         load=_LOAD[format],
         resample=f"Image.Resampling.{config['preprocessing']['interpolation'].upper()}",
-        softmax="scores" if takes_bytes else "np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()",
+        softmax="scores" if takes_bytes else _ACTIVATIONS[config.get("activation", "softmax")],
         indices=INDICES[config["video"]["sampling"]],
         batch="[None]" if layout == "clip" else "",
         prepare=prepare,

@@ -61,9 +61,9 @@ def export(
         batch: clips at once: a number, a range as "1-8", or "dynamic"; None for `dynamic`, with `executorch`, which
             plans memory for the largest, and with the layouts `frames` and `stream` for 1.
         img_size: side of the frames; None for the size in the model's cfg.
-        normalize: put the normalisation and the softmax into the file: bytes in, probabilities out.
+        normalize: put the normalisation and the softmax or sigmoid into the file: bytes in, probabilities out.
         config: entries for the `config.json` beside the file that the model itself does not know: `label_names`,
-            and `video`, how its validation looked at a video (`sampling`, `img_size`, `short_side`).
+            `activation`, and `video`, how its validation looked at a video (`sampling`, `img_size`, `short_side`).
 
     Raises:
         FileExistsError: the folder is there already.
@@ -87,7 +87,8 @@ def export(
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
     cfg = model.pretrained_cfg
     side = img_size or cfg["input_size"][-1]
-    normalization = Normalization(cfg["mean"], cfg["std"]) if normalize else None
+    activation = (config or {}).get("activation", "softmax")
+    normalization = Normalization(cfg["mean"], cfg["std"], activation) if normalize else None
     program = Program(fold(model, addmm=False), layout, (side, side), normalization).eval()
     with atomic_folder(folder) as draft:
         file = draft / kind.file_name

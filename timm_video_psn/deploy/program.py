@@ -19,10 +19,11 @@ Layout = Literal["clip", "frames", "stream"]
 
 @dataclass(frozen=True)
 class Normalization:
-    """Mean and deviation of each channel, in units of the full range, that go into the file."""
+    """What goes into the file: mean and deviation of each channel, in units of the full range, and the activation."""
 
     mean: Sequence[float]
     std: Sequence[float]
+    activation: str = "softmax"  # or sigmoid
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class Program(nn.Module):
             scores, *state = self.model(x, *state)
         else:
             scores = self.model(x) if self.layout == "clip" else self.model.backbone(x).mean(0, keepdim=True)
-        scores = scores.softmax(1) if self.takes_bytes else scores
+        if self.normalization is not None:
+            scores = scores.sigmoid() if self.normalization.activation == "sigmoid" else scores.softmax(1)
         return (scores, *state) if self.layout == "stream" else scores
 
     def input_shape(self, clips: int | str) -> tuple[int | str, ...]:

@@ -90,6 +90,7 @@ def _config(trained: TrainedModel) -> dict[str, Any]:
     protocol = trained.protocol
     return {
         "video": {**asdict(protocol), "protocol": str(protocol)},
+        "activation": trained.activation,
         **({"label_names": list(trained.label_names)} if trained.label_names else {}),
         **({"dataset": trained.dataset} if trained.dataset else {}),
         **({"weights_sha256": trained.weights_sha256} if trained.weights_sha256 else {}),

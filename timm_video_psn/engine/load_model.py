@@ -20,6 +20,7 @@ from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.files import file_sha256
 from timm_video_psn.hub_files import hub_config, hub_faults
+from timm_video_psn.losses import ACTIVATIONS
 from timm_video_psn.models import ExternalVideoNet, VideoNet, create_model, is_external
 from timm_video_psn.models.create import check_model_name
 from timm_video_psn.models.published_weights import read_manifest, shipped_folder
@@ -82,6 +83,7 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
         dataset=config.get("dataset"),
         dataset_version=config.get("dataset_version", ""),
         weights_sha256=sha256 or (config.get("weights") or {}).get("sha256"),
+        activation=config.get("activation", "softmax"),
     )
 
 
@@ -158,6 +160,7 @@ def _from_training(name: str | None, path: Path, device: torch.device) -> Traine
         *_preprocessing(cfg, device),
         dataset=options["dataset"],
         dataset_version=state.get("dataset_version", ""),
+        activation=ACTIVATIONS[options.get("loss", "ce")],
     )
 
 

@@ -22,7 +22,7 @@ from timm_video_psn.data.clips.sampling import Sampling
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.engine.protocol import Protocol, parse_protocol
 from timm_video_psn.engine.video_source import GivenVideos, Video, open_source, video_name
-from timm_video_psn.engine.view_scores import ViewScorer, fuse
+from timm_video_psn.engine.view_scores import ViewScorer, fuse, to_probabilities
 from timm_video_psn.models import VideoNet
 
 Videos: TypeAlias = list[Any] | tuple[Any, ...]  # of `Video`s
@@ -95,6 +95,8 @@ class TrainedModel:
         dataset: name of the data set that the model was trained on, or None.
         dataset_version: version of the data set's annotations, or "".
         weights_sha256: checksum of the file of weights; None where the Hub states none.
+        activation: what makes probabilities of logits: `softmax`, or `sigmoid` after training with `--loss bce`, where
+            each class has a probability of its own.
 
     Example:
         >>> model = timm_video_psn.load("output/psn_test_resnet-motion")  # doctest: +SKIP
@@ -111,6 +113,7 @@ class TrainedModel:
     dataset: str | None = None
     dataset_version: str = ""
     weights_sha256: str | None = None
+    activation: str = "softmax"
 
     @cached_property
     def transform(self) -> EvalTransform:
@@ -184,8 +187,10 @@ class TrainedModel:
                         yield VideoPrediction(name, (), item.reason)
                         continue
                     self._tell_of_repeats(name, item.num_frames)
-                    scores = torch.from_numpy(fuse(next(logits)[item.plans[0]], protocol.fusion))
-                    shares = scores if protocol.fusion == "probabilities" else scores.softmax(0)
+                    scores = torch.from_numpy(fuse(next(logits)[item.plans[0]], protocol.fusion, self.activation))
+                    shares = scores
+                    if protocol.fusion == "logits":
+                        shares = to_probabilities(scores[None], self.activation)[0]
                     yield VideoPrediction(name, self.most_likely(shares, topk))
 
     def predict_clips(self, clips: Tensor, topk: int = 5) -> list[tuple[Prediction, ...]]:
@@ -209,13 +214,13 @@ class TrainedModel:
             clips: the clips.
 
         Shape:
-            clips: (B, T, S, S, 3) uint8 -> (B, num_classes), rows that add up to 1
+            clips: (B, T, S, S, 3) uint8 -> (B, num_classes); with softmax, rows add up to 1
         """
         parts = []
         for part in clips.split(_CLIPS_AT_ONCE):
             with self.precision.autocast():
                 logits = self.model(self.precision.clip(part))
-            parts.append(logits.float().softmax(1).cpu())
+            parts.append(to_probabilities(logits.float(), self.activation).cpu())
         return torch.cat(parts).numpy()
 
     def features(self, video: Video | Videos) -> Tensor:

@@ -77,17 +77,28 @@ class ViewScorer:
         _logger.info("memory    too small for this many views at once: continuing with %d", self.views_per_step)
 
 
-def fuse(logits: Floats, fusion: str) -> Floats:
+def fuse(logits: Floats, fusion: str, activation: str = "softmax") -> Floats:
     """The scores of a video from the logits of its views.
 
     Args:
         logits: logits of the views of a protocol, (views, K).
         fusion: quantity averaged over the views, `logits` or `probabilities`.
+        activation: what makes probabilities of logits, `softmax` or `sigmoid`.
     """
     values = torch.from_numpy(logits).double()
     if fusion == "probabilities":
-        values = values.softmax(1)
+        values = to_probabilities(values, activation)
     return np.asarray(values.mean(0).numpy(), dtype=np.float32)
+
+
+def to_probabilities(logits: torch.Tensor, activation: str) -> torch.Tensor:
+    """Probabilities of the classes, which exclude one another (`softmax`) or do not (`sigmoid`).
+
+    Args:
+        logits: (B, K).
+        activation: `softmax` or `sigmoid`.
+    """
+    return logits.sigmoid() if activation == "sigmoid" else logits.softmax(1)
 
 
 def _alike(videos: Sequence[VideoViews]) -> list[list[tuple[int, int]]]:

@@ -16,10 +16,11 @@ import numpy as np
 from timm_video_psn.data import VideoIndex
 from timm_video_psn.files import write_text
 from timm_video_psn.insights.results import Features
-from timm_video_psn.plotting import new_figure, plain, save_figure
+from timm_video_psn.plotting import class_colours, new_figure, plain, save_figure
 
 _NEIGHBOURS = 5
 NUM_COLOURS = 20
+FEWEST = 4  # videos of a map
 _LEGEND_CHARS, _LEGEND_LINE_INCHES = 40, 0.155
 _PAGE = Path(__file__).with_name("embedding.html")
 
@@ -52,8 +53,8 @@ def embed(features: Features, seed: int = 0) -> Embedding:
     from sklearn.manifold import TSNE
     from sklearn.preprocessing import StandardScaler
 
-    if len(features.labels) < 4:
-        raise ValueError(f"{len(features.labels)} videos make no map; use at least 4")
+    if len(features.labels) < FEWEST:
+        raise ValueError(f"{len(features.labels)} videos make no map; use at least {FEWEST}")
     values = StandardScaler().fit_transform(features.values)
     perplexity = min(30.0, (len(values) - 1) / 3)
     points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
@@ -84,15 +85,6 @@ def cluster_scores(values: np.ndarray, labels: np.ndarray) -> tuple[float, float
     return silhouette, float((votes.argmax(1) == labels).mean())
 
 
-def _colours(count: int) -> list[str]:
-    """A colour for each class: ten that differ most, else twenty, which repeat after `NUM_COLOURS`."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    table = colormaps["tab10" if count <= 10 else "tab20"]
-    return [to_hex(table(number % table.N)) for number in range(count)]
-
-
 def _caption(name: str, features: Features, found: Embedding) -> str:
     accuracy = (features.predicted == features.labels).mean()
     return (
@@ -113,7 +105,7 @@ def draw_embedding(models: Mapping[str, tuple[Features, Embedding]], class_names
     lines = sum(text.count("\n") + 1 for text in legend)
     figure = new_figure(5.2 * len(models) + 1.8, max(5.2, _LEGEND_LINE_INCHES * lines))
     axes = figure.subplots(1, len(models), squeeze=False)[0]
-    colours = _colours(len(class_names))
+    colours = class_colours(len(class_names))
     for axis, (name, (features, found)) in zip(axes, models.items(), strict=True):
         for label in np.unique(features.labels):
             x, y = found.points[features.labels == label].T
@@ -143,7 +135,7 @@ def embedding_page(models: Mapping[str, tuple[Features, Embedding]], index: Vide
     names = index.class_names
     data = {
         "classes": list(names),
-        "colours": _colours(len(names)),
+        "colours": class_colours(len(names)),
         "panels": [
             {"caption": _caption(name, features, found), "points": _points(features, found, index)}
             for name, (features, found) in models.items()

@@ -12,8 +12,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from timm_video_psn.data import VideoIndex
-from timm_video_psn.engine.evaluate.accuracy import Accuracy, measure
+from timm_video_psn.engine.evaluate.accuracy import Accuracy, ClassAccuracy, measure
 from timm_video_psn.engine.evaluate.confusion import draw_confusion
+from timm_video_psn.engine.evaluate.ranking import draw_ranking_curves
 from timm_video_psn.engine.evaluate.result_files import METRIC_NAMES, metrics_of
 from timm_video_psn.engine.model_source import file_of_run, short_name
 from timm_video_psn.engine.trained_model import TrainedModel
@@ -27,6 +28,7 @@ from timm_video_psn.insights.commands import (
     make_interactions,
     make_shapes,
 )
+from timm_video_psn.insights.embedding import FEWEST
 from timm_video_psn.insights.kernel_map import kernel_codes, kernel_maps
 from timm_video_psn.insights.report_page import Section, Table, render_page
 from timm_video_psn.insights.results import (
@@ -101,7 +103,10 @@ def make_report(
         caption = "Accuracy, loss and learning rate of the run, epoch by epoch."
         sections.add("Training", lambda: Section("", artifacts=(Artifact(curves, caption),)))
     for one in seen:
-        sections.add("Confusion", partial(_confusion, one, files, trained))
+        if one.accuracy.mean_ap is not None:
+            sections.add("Precision, recall and ROC", partial(_ranking, trained, one, files))
+        if one.accuracy.confusion is not None:
+            sections.add("Confusion", partial(_confusion, one, files, trained))
         sections.add("Classes", partial(_classes, one.accuracy))
         sections.add("Hardest videos", partial(_hardest, trained, one, files))
         if not videos and (surest := surest_video(one.index, one.features)) is not None:
@@ -178,6 +183,8 @@ def _results(trained: TrainedModel, seen: Seen) -> Section:
         (METRIC_NAMES[key], f"{value.value:.1f} %", f"95 % interval {value.low:.1f} to {value.high:.1f}")
         for key, value in metrics_of(seen.accuracy).items()
     )
+    if seen.accuracy.mean_ap is not None:
+        numbers = (("mAP", f"{seen.accuracy.mean_ap:.1f} %", "mean of the classes' average precision"), *numbers)
     unreadable = f" {seen.features.num_unreadable} videos could not be read." if seen.features.num_unreadable else ""
     text = (
         f"Measured on {which} validation videos of {seen.dataset}, protocol {trained.protocol}.{unreadable} The "
@@ -186,15 +193,29 @@ def _results(trained: TrainedModel, seen: Seen) -> Section:
     return Section("", text, numbers)
 
 
+def _ranking(trained: TrainedModel, seen: Seen, files: Path) -> Section:
+    """How well each class's probability ranks the videos."""
+    path, scores = files / "ranking_curves.png", scores_of(trained, seen.index, seen.features)
+    names = seen.index.class_names
+    draw_ranking_curves(scores.probabilities(), scores.one_hot(), names, path, str(trained.protocol))
+    caption = "The area under a class's precision-recall curve is its average precision (AP); mAP is the mean."
+    return Section("", artifacts=(Artifact(path, caption),))
+
+
 def _confusion(seen: Seen, files: Path, trained: TrainedModel) -> Section:
     path = files / "confusion.png"
+    assert seen.accuracy.confusion is not None
     draw_confusion(seen.accuracy.confusion, seen.index.class_names, path, str(trained.protocol))
     return Section("", artifacts=(Artifact(path, "Rows are the classes of the videos, columns what the model says."),))
 
 
 def _classes(accuracy: Accuracy) -> Section:
     """A row for each class, the worst first."""
-    header = ("class", "videos", "correct", "accuracy, %", "95 % interval", "most confused with")
+    several = accuracy.confusion is None  # classes of a video
+    last = (
+        ("recall, %", "95 % interval", "AP, %") if several else ("accuracy, %", "95 % interval", "most confused with")
+    )
+    header = ("class", "videos", "found at 0.5" if several else "correct", *last)
     present = sorted((row for row in accuracy.classes if row.accuracy), key=lambda row: row.correct / row.videos)
     rows = tuple(
         (
@@ -203,7 +224,7 @@ def _classes(accuracy: Accuracy) -> Section:
             str(row.correct),
             f"{row.accuracy.value:.1f}",
             f"{row.accuracy.low:.1f} to {row.accuracy.high:.1f}",
-            f"{row.most_confused_with} ({row.confused_videos})" if row.most_confused_with else "",
+            f"{row.average_precision:.1f}" if several else _confused(row),
         )
         for row in present
         if row.accuracy
@@ -211,6 +232,10 @@ def _classes(accuracy: Accuracy) -> Section:
     absent = [row.name for row in accuracy.classes if not row.videos]
     text = f"The worst come first.{f' Without videos: {first_names(absent)}.' if absent else ''}"
     return Section("", text, table=Table(header, rows, frozenset(header[1:5])))
+
+
+def _confused(row: ClassAccuracy) -> str:
+    return f"{row.most_confused_with} ({row.confused_videos})" if row.most_confused_with else ""
 
 
 def _hardest(trained: TrainedModel, seen: Seen, files: Path) -> Section:
@@ -227,6 +252,8 @@ def _hardest(trained: TrainedModel, seen: Seen, files: Path) -> Section:
 
 def _embedding(name: str, seen: Seen, files: Path) -> Section:
     """The page alone, in which each point tells its video; the picture lies beside it."""
+    if len(seen.features.labels) < FEWEST:
+        raise _LeftOut(f"{len(seen.features.labels)} videos make no map; {FEWEST} are the least")
     picture, page = draw_features({name: seen.features}, seen.index, files, f"{len(seen.features.labels)} videos")
     return Section("", artifacts=(Artifact(page.path, f"{picture.caption} Every point tells its video."),))
 

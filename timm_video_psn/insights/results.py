@@ -13,6 +13,7 @@ from timm_video_psn.data import Batch, ShardedIndex, VideoDataset, VideoIndex, c
 from timm_video_psn.data.clips.batch import Sample
 from timm_video_psn.engine.evaluate.scores import Scores
 from timm_video_psn.engine.trained_model import TrainedModel
+from timm_video_psn.engine.view_scores import to_probabilities
 
 _BATCH = 16
 _STRIP, _GAP = 4, 2  # frames of a strip, pixels between them
@@ -28,6 +29,7 @@ class Features:
         labels: classes of the videos, (N,).
         index: numbers of the videos in their data set, (N,).
         num_unreadable: number of the videos that could not be read.
+        activation: what makes probabilities of the scores, `softmax` or `sigmoid`.
     """
 
     values: np.ndarray
@@ -35,6 +37,7 @@ class Features:
     labels: np.ndarray
     index: np.ndarray
     num_unreadable: int = 0
+    activation: str = "softmax"
 
     @property
     def predicted(self) -> np.ndarray:
@@ -43,8 +46,8 @@ class Features:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(N, K), rows that add up to 1."""
-        return torch.from_numpy(self.logits).softmax(1).numpy()
+        """(N, K); with softmax, rows add up to 1."""
+        return to_probabilities(torch.from_numpy(self.logits), self.activation).numpy()
 
 
 @dataclass(frozen=True)
@@ -130,17 +133,18 @@ def extract_features(trained: TrainedModel, batches: Iterable[Batch]) -> Feature
         unreadable += len(batch.unreadable)
         if not len(batch.label):
             continue
-        if (batch.label < 0).any():
+        label = batch.label.argmax(1) if batch.label.ndim == 2 else batch.label  # of several classes the first
+        if (label < 0).any():
             raise ValueError("this split has videos without labels; use a split with labels, such as val")
         with trained.precision.autocast():
             maps = model.forward_features(trained.precision.clip(batch.clip))
             features = model.forward_head(maps, pre_logits=True).float().cpu()  # (B, D)
             logits = model.forward_head(maps).float().cpu()
-        parts.append((features.numpy(), logits.numpy(), batch.label.numpy(), batch.index.numpy()))
+        parts.append((features.numpy(), logits.numpy(), label.numpy(), batch.index.numpy()))
     if not parts:
         raise ValueError(f"none of the {unreadable} videos could be read")
     values, scores, labels, index = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Features(values, scores, labels, index, unreadable)
+    return Features(values, scores, labels, index, unreadable, trained.activation)
 
 
 def scores_of(trained: TrainedModel, index: VideoIndex, features: Features) -> Scores:
@@ -160,6 +164,8 @@ def scores_of(trained: TrainedModel, index: VideoIndex, features: Features) -> S
         "logits",
         len(features.labels) + features.num_unreadable,
         index.version,
+        None if index.label_sets is None else index.targets(features.index.tolist()),
+        features.activation,
     )
 
 
@@ -175,13 +181,14 @@ def hardest_videos(trained: TrainedModel, index: VideoIndex, features: Features,
     if isinstance(index, ShardedIndex):
         return []
     probabilities, dataset = features.probabilities, _dataset(trained, index)
-    own = probabilities[np.arange(len(probabilities)), features.labels]
+    targets = index.targets(features.index.tolist())
+    own = np.where(targets, probabilities, np.inf).min(1)  # of several classes, the least likely one
     found: list[HardVideo] = []
     for row in np.argsort(own, kind="stable"):
         number, said = int(features.index[row]), int(features.predicted[row])
-        sample = dataset[number] if said != features.labels[row] and len(found) < count else None
+        sample = dataset[number] if not targets[row, said] and len(found) < count else None
         if isinstance(sample, Sample):
-            label = index.class_names[int(features.labels[row])]
+            label = ", ".join(index.class_names[k] for k in np.flatnonzero(targets[row]).tolist())
             share = float(probabilities[row, said])
             strip = film_strip(sample.clip.numpy())
             found.append(HardVideo(index.paths[number], label, index.class_names[said], share, float(own[row]), strip))
@@ -200,8 +207,8 @@ def surest_video(index: VideoIndex, features: Features) -> Path | None:
     """
     if isinstance(index, ShardedIndex):
         return None
-    own = features.probabilities[np.arange(len(features.labels)), features.labels]
-    right = own * (features.predicted == features.labels)
+    own = features.probabilities[np.arange(len(features.labels)), features.predicted]
+    right = own * index.targets(features.index.tolist())[np.arange(len(own)), features.predicted]
     rows = [row for row in np.argsort(-right, kind="stable") if index.part(int(features.index[row]))[0] == 0]
     return index.root / index.paths[int(features.index[rows[0]])] if rows else None
 

@@ -20,6 +20,7 @@ METRICS = {
     "top5": "top-5",
     "mean_class": "mean of the classes' top-1",
     "pair_top1": "top-1 within pairs of reversed classes",
+    "map": "mean average precision (mAP)",
 }
 
 
@@ -106,5 +107,6 @@ def measured(config: dict[str, Any]) -> list[Measured]:
             if key in test["metrics"]:
                 item = test["metrics"][key]
                 where = (test["protocol"], dataset_of(test), test["split"], videos, "validate_video.py")
-                rows.append(Measured(name, item["value"], (item["low"], item["high"]), *where))
+                interval = None if item["low"] is None else (item["low"], item["high"])
+                rows.append(Measured(name, item["value"], interval, *where))
     return rows

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from timm.data import auto_augment
 
-from timm_video_psn.data.clips.augment import AutoAugment, ColorJitter
+from timm_video_psn.data.clips.augment import AutoAugment, ColorJitter, RandomErasing
 
 POLICIES = [
     *("rand-m9-mstd0.5-inc1", "rand-m7-n4-mstd0.5-inc1", "rand-m5-n1-p1.0-tweights", "rand-n2-mstd101-t3a"),
@@ -27,7 +27,11 @@ def still(num_frames=3):
     return noise(1).repeat(num_frames, 1, 1, 1)
 
 
-AUGMENTATIONS = {"color-jitter": ColorJitter(0.4), **{policy: AutoAugment(policy, 32) for policy in POLICIES}}
+AUGMENTATIONS = {
+    "color-jitter": ColorJitter(0.4),
+    "erasing": RandomErasing(0.7),
+    **{policy: AutoAugment(policy, 32) for policy in POLICIES},
+}
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
@@ -140,3 +144,18 @@ def test_a_policy_that_timm_does_not_have_is_an_error(policy):
 def test_a_jitter_of_no_strength_is_an_error(strength):
     with pytest.raises(ValueError, match=r"is out of range; use a number above 0, for example 0\.4"):
         ColorJitter(strength)
+
+
+def test_erasing_puts_one_rectangle_of_the_mean_colour_into_all_frames():
+    clip, erase = noise(), RandomErasing(1.0, mean=(0.2, 0.4, 0.6))
+    for seed in range(10):
+        changed = (erase(clip, np.random.default_rng(seed)) != clip).any(3)
+        rows, columns = changed[0].any(1).nonzero()[:, 0], changed[0].any(0).nonzero()[:, 0]
+        inside = torch.zeros(32, 32, dtype=torch.bool)
+        inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+        for frame, result in zip(clip, erase(clip, np.random.default_rng(seed)), strict=True):
+            assert (result[inside] == torch.tensor([51, 102, 153])).all()
+            assert torch.equal(result[~inside], frame[~inside])
+    assert torch.equal(RandomErasing(0.0)(clip, np.random.default_rng(0)), clip)
+    with pytest.raises(ValueError, match=r"reprob=1.5 is not a probability"):
+        RandomErasing(1.5)

@@ -8,6 +8,7 @@ from tests.data.sample_videos import decoded_plainly
 from timm_video_psn.data.clips.dataset import Sample, UnreadableVideo, VideoDataset
 from timm_video_psn.data.clips.sampling import segment_indices
 from timm_video_psn.data.clips.transforms import EvalTransform, TrainTransform
+from timm_video_psn.data.datasets.index import LabelSets
 from timm_video_psn.data.registry import PathTable, VideoIndex, read_folder
 
 
@@ -84,3 +85,27 @@ def test_samples_are_named_tuples(train):
     assert isinstance(sample, Sample)
     assert sample.clip.shape == (4, 32, 32, 3)
     assert (sample.index, sample.num_frames) == (0, 10)
+
+
+class TestSeveralClassesOfAVideo:
+    @staticmethod
+    def dataset(small_videos, names, hflip):
+        sets = LabelSets.from_sets([[2, 0]])
+        paths = PathTable.from_paths(["train/turn_left/0.mp4"])
+        index = VideoIndex(paths, sets.smallest(), names, small_videos, label_sets=sets)
+        transform = TrainTransform(32, crop_pct=1, hflip=hflip)
+        return VideoDataset(index, 4, transform, training=True)
+
+    def test_are_ones_in_a_row_of_the_batch(self, small_videos):
+        dataset = self.dataset(small_videos, ("a", "b", "c", "d"), 0.0)
+        batch = dataset.collate([dataset[0], dataset[0]])
+        assert batch.label.tolist() == [[1, 0, 1, 0]] * 2
+
+    def test_are_all_swapped_in_a_mirrored_clip_or_it_is_turned_back(self, small_videos):
+        plain = self.dataset(small_videos, ("turn left", "turn right", "c", "d"), 0.0)[0]
+        mirrored = self.dataset(small_videos, ("turn left", "turn right", "c", "d"), 1.0)[0]
+        assert mirrored.label.tolist() == [0, 1, 1, 0]
+        assert torch.equal(mirrored.clip, plain.clip.flip(2))
+        back = self.dataset(small_videos, ("a", "b", "turn left", "d"), 1.0)[0]
+        assert back.label.tolist() == [1, 0, 1, 0]
+        assert torch.equal(back.clip, plain.clip)

@@ -1,5 +1,6 @@
 """The order of an epoch, and how processes share it."""
 
+import numpy as np
 import pytest
 
 from timm_video_psn.data.clips.epoch_sampler import EpochSampler
@@ -80,3 +81,43 @@ class TestEpochSampler:
             EpochSampler(3, 4, shuffle=False, drop_last=True)
         with pytest.raises(ValueError, match="start=4 lies outside the epoch of 3 batches; use 0 to 3"):
             EpochSampler(10, 4, shuffle=False).set_epoch(0, start=4)
+
+
+class TestBalancedEpochs:
+    LABELS = np.repeat([0, 1, 2, 3], [40, 11, 5, 1])
+
+    def epoch(self, epoch: int, **kwargs) -> list:
+        sampler = EpochSampler(57, 4, True, seed=3, balanced_labels=self.LABELS, **kwargs)
+        sampler.set_epoch(epoch)
+        return [key for batch in sampler for key in batch]
+
+    def test_classes_and_the_videos_of_a_class_have_equally_many_turns(self):
+        keys = self.epoch(0)
+        turns = np.bincount([key[0] for key in keys], minlength=57)
+        by_class = np.bincount(self.LABELS, turns)
+        assert len(keys) == 57
+        assert by_class.max() - by_class.min() <= 1
+        for label in range(4):
+            of_class = turns[label == self.LABELS]
+            assert of_class.max() - of_class.min() <= 1
+
+    def test_the_turns_of_a_video_are_counted_so_that_each_is_another_clip(self):
+        keys = self.epoch(0)
+        assert len(set(keys)) == len(keys)
+        turns = [key[2] if len(key) > 2 else 0 for key in keys if key[0] == 56]
+        assert turns == [*range(len(turns))]
+        assert len(turns) in (14, 15)
+
+    def test_an_epoch_follows_from_the_seed_and_is_resumed_within(self):
+        assert self.epoch(1) == self.epoch(1) != self.epoch(2)
+        sampler = EpochSampler(57, 4, True, seed=3, balanced_labels=self.LABELS)
+        sampler.set_epoch(1, start=5)
+        assert [key for batch in sampler for key in batch] == self.epoch(1)[20:]
+
+    def test_processes_share_its_batches(self):
+        one = self.epoch(4)
+        several = [EpochSampler(57, 2, True, 3, False, rank, 2, self.LABELS) for rank in (0, 1)]
+        for sampler in several:
+            sampler.set_epoch(4)
+        together = [sorted(first + second) for first, second in zip(*several, strict=True)]
+        assert together == [sorted(one[start : start + 4]) for start in range(0, 57, 4)]

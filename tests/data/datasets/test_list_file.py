@@ -82,7 +82,7 @@ class TestForms:
         with pytest.raises(ValueError, match=r"1 was taken for the frames of v0.mp4, which has 10") as error:
             read(tmp_path)
         assert str(error.value).startswith(f"{path}:1: ")
-        assert "not several labels for a video" in str(error.value)
+        assert "for several labels `path label;label`" in str(error.value)
 
     @pytest.mark.parametrize("separator", [" ", "\t"])
     def test_parts_of_video_files(self, tmp_path, separator):
@@ -197,7 +197,7 @@ class TestErrors:
             read(tmp_path)
         message = str(error.value).splitlines()
         assert message[1] == f"  {path}:2: 'b.mp4' has no label; expected `path label`"
-        assert "3: 'c.mp4 1 2 3 4' has 4 numbers after a video file: several labels?" in message[2]
+        assert "3: 'c.mp4 1 2 3 4' has 4 numbers after a video file; expected `path label`, or" in message[2]
         assert "4: 'd 5 1' is not `path label` for files, as the lines before it are" in message[3]
         assert message[4] == f"  {path}:5: label -1 is negative"
         assert (len(message), message[-2]) == (23, "  and 4 more")
@@ -243,3 +243,46 @@ class TestErrors:
             read(tmp_path, train="gone.txt")
         with pytest.raises(ValueError, match=r"was asked for without --data-dir"):
             read(None)
+
+
+class TestSeveralLabels:
+    def write(self, folder, *lines):
+        for number in range(3):
+            write_mp4(folder / f"v{number}.mp4", pictures(number))
+        write_text(folder / "train.txt", *lines)
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            ("v0.mp4,3;1", "v1.mp4,2", "v2.mp4,0;3;1"),
+            ("v1.mp4 2", "v0.mp4 1;3", "v2.mp4 3|0|1"),
+            ("path,label", "v0.mp4,3;1", "v1.mp4,2", "v2.mp4,3; 0; 1"),
+            ("file_name;labels", "v1.mp4;2", 'v0.mp4;"3;1"', 'v2.mp4;"0;1;3"'),
+            ('"v0.mp4";"3;1"', '"v1.mp4";2', '"v2.mp4";"0;1;3"'),
+        ],
+    )
+    def test_stand_in_the_place_of_one_parted_by_semicolons_or_bars(self, tmp_path, lines):
+        self.write(tmp_path, *lines)
+        index = read(tmp_path)
+        assert {index.paths[number]: index.labels_of(number).tolist() for number in range(3)} == {
+            "v0.mp4": [1, 3],
+            "v1.mp4": [2],
+            "v2.mp4": [0, 1, 3],
+        }
+        assert index.class_counts().tolist() == [1, 2, 1, 2]
+        assert index.labels.tolist() == [index.labels_of(number)[0] for number in range(3)]
+
+    def test_are_checked_and_count_from_1_where_the_names_do(self, tmp_path):
+        self.write(tmp_path, "v0.mp4 1;3", "v1.mp4 2", "v2.mp4 3")
+        write_text(tmp_path / "classes.txt", "1 run", "2 jump", "3 sit")
+        assert read(tmp_path).labels_of(0).tolist() == [0, 2]
+        write_text(tmp_path / "classes.txt", "run", "jump", "sit")
+        with pytest.raises(ValueError, match=r"train.txt:1: label 3, but labels are 0 to 2"):
+            read(tmp_path)
+
+    def test_tell_data_sets_apart(self, tmp_path):
+        self.write(tmp_path, "v0.mp4 1;2", "v1.mp4 2", "v2.mp4 0")
+        first = read(tmp_path).fingerprint()
+        self.write(tmp_path, "v0.mp4 1;2;0", "v1.mp4 2", "v2.mp4 0")
+        write_text(tmp_path / "train.txt", "v0.mp4 1;0", "v1.mp4 2", "v2.mp4 0")
+        assert read(tmp_path).fingerprint() != first

@@ -1,5 +1,7 @@
 """Accuracy against plain loops."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,26 @@ def test_videos_without_a_label_do_not_count():
 def test_spoiled_scores_are_refused():
     with pytest.raises(ValueError, match=r"scores of 1\.mp4 are not finite"):
         measure(make([[1, 0], [np.nan, 1]], [0, 1]))
+
+
+def test_of_several_classes_a_video_any_is_a_hit_and_each_class_is_found_by_itself():
+    targets = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 1], [0, 0, 1]], dtype=bool)
+    values = np.array([[-1, 3, 1], [2, 1, -1], [1, -1, 2], [3, 2, -2]])
+    scores = replace(make(values, [0, 1, 0, 2]), targets=targets, activation="sigmoid")
+    accuracy = measure(scores)
+    assert accuracy.top1 == share_interval(2, 4)  # the first and the third video
+    assert accuracy.confusion is None
+    assert [(row.videos, row.correct) for row in accuracy.classes] == [(2, 1), (2, 2), (2, 1)]
+    precisions = [row.average_precision for row in accuracy.classes]
+    assert precisions == pytest.approx(
+        [100 * (1 / 3 + 2 / 4) / 2, 100 * (1 / 1 + 2 / 3) / 2, 100 * (1 / 1 + 2 / 4) / 2]
+    )
+    assert accuracy.mean_ap == pytest.approx(np.mean(precisions))
+
+
+def test_map_of_single_classes_takes_the_label_for_the_only_one():
+    values = np.array([[2.0, 1, 0], [0, 1, 2], [2, 1, 0]])
+    accuracy = measure(replace(make(values, [0, 1, 2]), activation="sigmoid"))
+    assert accuracy.mean_ap == pytest.approx(100 * (1 + 1 / 3 + 1 / 3) / 3, abs=20)
+    assert accuracy.confusion.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
+    assert measure(make(values, [0, 1, 2])).mean_ap is None

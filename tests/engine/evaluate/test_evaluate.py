@@ -54,3 +54,14 @@ def test_logits_that_are_not_finite_are_wrong_and_told_of(caplog):
     assert result.top1 == 50.0
     assert result.top5 <= 75.0
     assert "the logits of 1 of 4 videos are not finite, which counts as wrong" in caplog.text
+
+
+def test_of_several_classes_a_video_any_is_a_hit_and_there_is_map():
+    clips = batch([0, 1, 2], [0, 0, 0])
+    several = clips._replace(label=torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0], [1, 0, 0, 1, 0, 0]]))
+    result = evaluate(FirstPixel(), [several], PRECISION, num_expected=3, loss="bce")
+    assert result.top1 == pytest.approx(200 / 3)
+    assert 0 < result.mean_ap < 100
+    single = evaluate(FirstPixel(), [batch([0, 1, 2], [0, 1, 2])], PRECISION, num_expected=3, loss="bce")
+    assert single.mean_ap == 100.0
+    assert evaluate(FirstPixel(), [batch([0], [0])], PRECISION, num_expected=1).mean_ap is None

@@ -48,6 +48,30 @@ class ColorJitter:
         return jittered.permute(0, 2, 3, 1)  # (T, H, W, 3)
 
 
+class RandomErasing:
+    """A rectangle of the mean colour, the same one in all frames of a clip, as SlowFast erases clips.
+
+    The rectangle covers 1/50 to 1/3 of the frame, with sides in a ratio from 3/10 to 10/3, as in torchvision and timm.
+
+    Args:
+        prob: probability of a rectangle, timm's `--reprob`.
+        mean: mean of the normalisation, in units of the full range.
+    """
+
+    def __init__(self, prob: float, mean: Sequence[float] = (0.485, 0.456, 0.406)) -> None:
+        from torchvision.transforms.v2 import RandomErasing as TorchvisionErasing  # loading torchvision takes seconds
+
+        if not 0 <= prob <= 1:
+            raise ValueError(f"reprob={prob} is not a probability; use 0 to 1")
+        self._erase = TorchvisionErasing(prob, ratio=(0.3, 1 / 0.3), value=[round(255 * value) for value in mean])
+
+    def __call__(self, clip: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """The clip, with a rectangle or without."""
+        with seeded_rng(rng):
+            erased: torch.Tensor = self._erase(clip.permute(0, 3, 1, 2))  # (T, 3, H, W)
+        return erased.permute(0, 2, 3, 1)  # (T, H, W, 3)
+
+
 class AutoAugment:
     """A policy of timm (`timm.data.auto_augment`), the same operations with the same magnitudes on all frames.
 

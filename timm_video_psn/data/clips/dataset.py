@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
 from timm_video_psn.data.clips.batch import Sample, UnreadableVideo, collate
+from timm_video_psn.data.clips.epoch_sampler import Key
 from timm_video_psn.data.clips.sampling import Sampling, segment_indices
 from timm_video_psn.data.datasets.index import VideoIndex
 from timm_video_psn.data.datasets.labels import flip_label_map
@@ -20,8 +22,8 @@ from timm_video_psn.data.video.reader import Decoder
 class VideoDataset(Dataset[Sample | UnreadableVideo]):
     """Clips of the videos in an index.
 
-    The key of an item is its number, or (number, epoch). The random choices of a training clip depend only on the seed,
-    the epoch and the number, not on the worker.
+    The key of an item is its number, (number, epoch), or (number, epoch, turn) for a video that comes again within an
+    epoch. The random choices of a training clip depend only on the seed and the key, not on the worker.
 
     Args:
         index: the videos.
@@ -63,11 +65,11 @@ class VideoDataset(Dataset[Sample | UnreadableVideo]):
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample | UnreadableVideo:
-        number, epoch = key if isinstance(key, tuple) else (key, 0)
+    def __getitem__(self, key: int | Key) -> Sample | UnreadableVideo:
+        number, epoch, *turn = key if isinstance(key, tuple) else (key, 0)
         if not 0 <= number < len(self):
             raise IndexError(f"video {number} asked for, but the data set has {len(self)}")
-        rng = np.random.default_rng((self.seed, epoch, number)) if self.training else None
+        rng = np.random.default_rng((self.seed, epoch, number, *turn)) if self.training else None
         length = 0
 
         def choose(num_frames: int) -> list[int]:
@@ -79,18 +81,27 @@ class VideoDataset(Dataset[Sample | UnreadableVideo]):
             clip = torch.from_numpy(self.index.decode(number, choose, self.decoder))  # (T, H, W, 3)
         except DecodeError as error:
             return UnreadableVideo(number, str(self.index.root / self.index.paths[number]), error.reason)
-        label = int(self.index.labels[number])
+        labels = self.index.labels_of(number)
         if rng is None:
-            return Sample(self.transform(clip), label, number, length)
-        clip, label = self._transform_for_training(clip, label, rng)
-        return Sample(clip, label, number, length)
+            clip = self.transform(clip)
+        else:
+            clip, labels = self._transform_for_training(clip, labels, rng)
+        return Sample(clip, self._label(labels), number, length)
+
+    def _label(self, labels: npt.NDArray[np.int64]) -> int | torch.Tensor:
+        """The label as batches have it: a number; where videos may have several classes, 1 for each of them, (K,)."""
+        if self.index.label_sets is None:
+            return int(labels[0]) if len(labels) else -1
+        target = torch.zeros(len(self.index.class_names))
+        target[torch.from_numpy(labels)] = 1.0
+        return target
 
     def _transform_for_training(
-        self, clip: torch.Tensor, label: int, rng: np.random.Generator
-    ) -> tuple[torch.Tensor, int]:
+        self, clip: torch.Tensor, labels: npt.NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[torch.Tensor, npt.NDArray[np.int64]]:
         clip, mirrored = self.transform(clip, rng)  # (T, S, S, 3)
         if not mirrored:
-            return clip, label
-        if self._mirrored_label[label] < 0:
-            return clip.flip(2), label  # no class for the mirrored video, so it is turned back
-        return clip, int(self._mirrored_label[label])
+            return clip, labels
+        if (self._mirrored_label[labels] < 0).any():
+            return clip.flip(2), labels  # no class for the mirrored video, so it is turned back
+        return clip, self._mirrored_label[labels]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Sampler
+
+Key = tuple[int, int] | tuple[int, int, int]
 
 
 class EpochPosition:
@@ -31,8 +34,8 @@ class EpochPosition:
         self.start = start
 
 
-class EpochSampler(EpochPosition, Sampler[list[tuple[int, int]]]):
-    """Batches of (number, epoch) keys for `VideoDataset`.
+class EpochSampler(EpochPosition, Sampler[list[Key]]):
+    """Batches of (number, epoch) keys for `VideoDataset`; a video's further turns in an epoch have a third number.
 
     Every key carries the epoch, so workers that outlive an epoch need no message about the next one.
 
@@ -48,6 +51,8 @@ class EpochSampler(EpochPosition, Sampler[list[tuple[int, int]]]):
         drop_last: leave out a last batch that is not full.
         rank: number of this process.
         world_size: number of processes.
+        balanced_labels: class of each video, for epochs with equally many turns of each class (`balanced_order`); None
+            for epochs with every video once.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class EpochSampler(EpochPosition, Sampler[list[tuple[int, int]]]):
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        balanced_labels: npt.NDArray[np.int64] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} makes no batches; use 1 or more")
@@ -79,16 +85,53 @@ class EpochSampler(EpochPosition, Sampler[list[tuple[int, int]]]):
         self.shuffle = shuffle
         self.seed = seed
         self.drop_last = drop_last
+        self.balanced_labels = balanced_labels
 
     def __len__(self) -> int:
         full, rest = divmod(self.num_videos, self.batch_size * self.world_size)
         return full + bool(rest and not self.drop_last)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.arange(self.num_videos)
-        if self.shuffle:
-            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
-        epoch, together = self.epoch, self.batch_size * self.world_size
+    def __iter__(self) -> Iterator[list[Key]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.balanced_labels is not None:
+            order = balanced_order(self.balanced_labels, rng)
+        else:
+            order = np.arange(self.num_videos)
+            if self.shuffle:
+                rng.shuffle(order)
+        turns, epoch, together = _turns(order), self.epoch, self.batch_size * self.world_size
         for batch in range(self.start, len(self)):
-            chosen = order[batch * together : (batch + 1) * together]
-            yield [(int(number), epoch) for number in chosen[self.rank :: self.world_size]]
+            mine = slice(batch * together + self.rank, (batch + 1) * together, self.world_size)
+            pairs = zip(order[mine].tolist(), turns[mine].tolist(), strict=True)
+            yield [(number, epoch, turn) if turn else (number, epoch) for number, turn in pairs]
+
+
+def balanced_order(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draws as many videos as there are, so that the numbers of turns of any two classes differ by at most one.
+
+    The videos of a class, too, have equally many turns, but for one: those of a large class not all get one.
+
+    Args:
+        labels: class of each video, (n,).
+        rng: random generator.
+
+    Returns:
+        Numbers of videos, (n,).
+    """
+    chosen = []
+    classes = rng.permutation(np.unique(labels))  # chance decides which classes have the turns that are left over
+    for place, label in enumerate(classes):
+        videos = np.flatnonzero(labels == label)
+        count = len(labels) // len(classes) + (place < len(labels) % len(classes))
+        rounds = [rng.permutation(videos) for _ in range(-(-count // len(videos)))]
+        chosen.append(np.concatenate([*rounds, videos[:0]])[:count])
+    return rng.permutation(np.concatenate(chosen))
+
+
+def _turns(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How often each entry has come before, (n,)."""
+    by_video = np.argsort(order, kind="stable")
+    _, first, counts = np.unique(order[by_video], return_index=True, return_counts=True)
+    turns = np.empty_like(order)
+    turns[by_video] = np.arange(len(order)) - np.repeat(first, counts)
+    return turns

@@ -53,15 +53,17 @@ class ClipMixup(Mixup):
 
         Args:
             clip: normalised clips.
-            label: labels of the clips.
+            label: labels of the clips, or 1 for each class of clips of several.
             epoch: epoch of the batch.
             first: number of its first video.
 
         Shape:
-            clip: (B, C, T, H, W) -> the same; label: (B,) -> (B, K)
+            clip: (B, C, T, H, W) -> the same; label: (B,) or (B, K) -> (B, K)
         """
         with _global_numpy_at(self.seed, epoch, first):  # timm draws from it
             share = self._mix_batch(clip)
+        if label.ndim == 2:
+            return clip, label * share + label.flip(0) * (1 - share)
         return clip, mixup_target(label, self.num_classes, share)
 
     def _mix_batch(self, x: Tensor) -> float:

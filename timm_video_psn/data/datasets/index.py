@@ -6,7 +6,7 @@ import hashlib
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +55,45 @@ class PathTable(Sequence[str]):
 
 
 @dataclass(frozen=True, eq=False)
+class LabelSets:
+    """The labels of videos that have several, each set sorted.
+
+    Args:
+        values: labels of all videos, one video after the other, (m,).
+        ends: end of each video's labels in `values`, (n,).
+    """
+
+    values: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+    @classmethod
+    def from_sets(cls, sets: Iterable[Iterable[int]]) -> LabelSets:
+        """Packs sets of labels; a video without a label has an empty one."""
+        values, ends = array("q"), array("q")
+        for labels in sets:
+            values.extend(sorted(set(labels)))
+            ends.append(len(values))
+        return cls(np.array(values, dtype=np.int64), np.array(ends, dtype=np.int64))
+
+    def of(self, number: int) -> npt.NDArray[np.int64]:
+        """The labels of a video."""
+        return self.values[self.ends[number - 1] if number else 0 : self.ends[number]]
+
+    def smallest(self) -> npt.NDArray[np.int64]:
+        """The first label of each video, -1 where there is none, (n,)."""
+        starts = np.concatenate([[0], self.ends[:-1]])
+        labels = np.full(len(self.ends), -1)
+        labels[starts < self.ends] = self.values[starts[starts < self.ends]]
+        return labels
+
+
+@dataclass(frozen=True, eq=False)
 class VideoIndex:
     """The videos of one split, as columns: video `i` is `root / paths[i]` and shows `class_names[labels[i]]`.
 
     Args:
         paths: paths of the videos, relative to `root`; files or frame folders.
-        labels: class of each video, (n,); -1 if unknown, as in test splits.
+        labels: class of each video, (n,); -1 if unknown, as in test splits; of several classes the first.
         class_names: class names in label order.
         root: folder of the data set.
         shared_split: whether training and validation use the same videos, because the data set does not separate them.
@@ -73,6 +106,7 @@ class VideoIndex:
         named: whether the classes have names and not only numbers.
         version: version of the annotations, if there are several; it belongs beside every result.
         notes: remarks on the data for the user, one line each.
+        label_sets: all classes of each video, for data sets whose videos may have several; else None.
     """
 
     paths: PathTable
@@ -87,18 +121,53 @@ class VideoIndex:
     named: bool = True
     version: str = ""
     notes: tuple[str, ...] = ()
+    label_sets: LabelSets | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    def labels_of(self, number: int) -> npt.NDArray[np.int64]:
+        """All classes of a video, sorted; none for a video without a label.
+
+        Args:
+            number: number of the video.
+        """
+        if self.label_sets is not None:
+            return self.label_sets.of(number)
+        return self.labels[number : number + 1][self.labels[number : number + 1] >= 0]
+
+    def with_label_sets(self) -> VideoIndex:
+        """The same videos as ones that may have several classes."""
+        if self.label_sets is not None:
+            return self
+        return replace(self, label_sets=LabelSets.from_sets(self.labels_of(number) for number in range(len(self))))
+
+    def targets(self, numbers: Iterable[int]) -> npt.NDArray[np.bool_]:
+        """Which classes videos show, (len(numbers), K).
+
+        Args:
+            numbers: numbers of the videos.
+        """
+        chosen = list(numbers)
+        found = np.zeros((len(chosen), len(self.class_names)), dtype=np.bool_)
+        for row, number in enumerate(chosen):
+            found[row, self.labels_of(number)] = True
+        return found
+
+    def class_counts(self) -> npt.NDArray[np.int64]:
+        """Number of the videos that show each class, (K,)."""
+        values = self.labels[self.labels >= 0] if self.label_sets is None else self.label_sets.values
+        return np.bincount(values, minlength=len(self.class_names))
+
     def classes_without_videos(self) -> list[str]:
         """Names of the classes that no video shows."""
-        return [self.class_names[label] for label in np.setdiff1d(np.arange(len(self.class_names)), self.labels)]
+        return [self.class_names[label] for label in np.flatnonzero(self.class_counts() == 0)]
 
     def fingerprint(self) -> str:
         """A digest that identifies these videos, their order and their labels."""
         digest = hashlib.sha256(self.paths.buffer + self.labels.tobytes())
-        for column in (self.first_frames, self.lengths):
+        sets = () if self.label_sets is None else (self.label_sets.values, self.label_sets.ends)
+        for column in (self.first_frames, self.lengths, *sets):
             if column is not None:
                 digest.update(column.tobytes())
         return digest.hexdigest()

@@ -240,6 +240,8 @@ def _read_path_list(root: Path, path: Path, split: str, files: Mapping[str, Path
             "orders)"
         )
     check_labels(rows, len(names))
+    if rows.more_labels:
+        raise ValueError(f"{path} has videos of several classes, and those of {_WHAT} have one; use --dataset list")
     names = [name.replace("_", " ") for name in names]  # folders often have underscores; the csv's classes have none
     order = sorted(names)
     canonical = np.array([*(order.index(name) for name in names), -1], dtype=np.int64)  # the last one is for label -1

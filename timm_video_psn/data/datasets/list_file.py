@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from timm_video_psn.data.datasets.index import PathTable, VideoIndex
+from timm_video_psn.data.datasets.index import LabelSets, PathTable, VideoIndex
 from timm_video_psn.data.datasets.labels import plain_name
 from timm_video_psn.data.datasets.list_rows import Rows, parse_list
 from timm_video_psn.data.datasets.locate import evenly, list_folder
@@ -61,6 +61,8 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
       labels for each video looks the same, and is refused when the files tell another number of frames;
     - `path.mp4 first_frame frames label` for parts of video files.
 
+    A video of several classes has their labels in the place of one, parted by semicolons or bars: `path.mp4,3;7`.
+
     In a test split the label may be missing, and `folder number` then gives the frames.
 
     Files: `train.txt` and `val.txt`, also `.csv`, `{train,val}_list.txt`, `{train,val}_videofolder.txt`,
@@ -96,8 +98,10 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     else:
         # Validation may lack classes, so that the training list says what there is, wherever there is one.
         train = rows if split == "train" else training_rows(root, split, files, LIST_FOLDERS, what, rows)
-        names = names_by_folder(train.paths, train.labels)
-        count = max(train.labels, default=-1) + 1
+        names = None if train.more_labels else names_by_folder(train.paths, train.labels)
+        count = (
+            max((label for labels in (train.labels, *train.more_labels.values()) for label in labels), default=-1) + 1
+        )
         notes += [note_of_names(path)] if split != "train" and train is rows else []
     named = names is not None
     class_names = tuple(names or (str(label).zfill(len(str(count - 1))) for label in range(count)))
@@ -166,19 +170,21 @@ def count_from_0(rows: Rows, listed: NamesFile) -> list[str]:
         rows: lines of the list.
         listed: class names and the number of the first.
     """
-    if listed.first != 1 or min((label for label in rows.labels if label >= 0), default=0) < 1:
+    all_labels = (label for labels in (rows.labels, *rows.more_labels.values()) for label in labels)
+    if listed.first != 1 or min((label for label in all_labels if label >= 0), default=0) < 1:
         return []
     for place, label in enumerate(rows.labels):
         rows.labels[place] = label - (label > 0)
+    for place, more in rows.more_labels.items():
+        rows.more_labels[place] = [label - 1 for label in more]
     return [f"the labels of {rows.path.name} are counted from 1, as the class names are: 1 is {listed.names[0]!r}"]
 
 
 def check_labels(rows: Rows, num_classes: int) -> None:
     """Raises for labels beyond the classes, by line."""
-    if max(rows.labels, default=-1) < num_classes:
-        return
     errors = ParseErrors(rows.path)
-    for label, line in zip(rows.labels, rows.lines, strict=True):
+    further = ((label, rows.lines[row]) for row, more in rows.more_labels.items() for label in more)
+    for label, line in (*zip(rows.labels, rows.lines, strict=True), *further):
         if label >= num_classes:
             errors.add(line, f"label {label}, but labels are 0 to {num_classes - 1}: there are {num_classes} classes")
     errors.raise_if_any()
@@ -197,6 +203,12 @@ def index_of_list(
     base, present = _locate(root, rows, split)
     images = None if rows.are_files else ImageNames.found_in_most(base / path for path in present)
     stated, skipped = any(rows.lengths), any(rows.first_frames)
+    sets = None
+    if rows.more_labels:
+        sets = LabelSets.from_sets(
+            [label, *rows.more_labels.get(row, ())] if label >= 0 else () for row, label in enumerate(labels.tolist())
+        )
+        labels = sets.smallest()
     if rows.are_files and "first_frame" not in rows.form and stated:
         _check_stated_frames(base, rows)
         stated = False
@@ -212,6 +224,7 @@ def index_of_list(
         first_frames=np.array(rows.first_frames, dtype=np.int32) if skipped else None,
         named=named,
         notes=notes,
+        label_sets=sets,
     )
 
 
@@ -231,7 +244,7 @@ def _check_stated_frames(base: Path, rows: Rows) -> None:
         line, stated, path, found = far[0]
         raise ValueError(
             f"{rows.path}:{line}: {stated} was taken for the frames of {path}, which has {found}, and other lines do "
-            "not fit either; accepted are `path label` and `path frames label`, not several labels for a video"
+            "not fit either; accepted are `path label`, `path frames label`, and for several labels `path label;label`"
         )
 
 

@@ -13,7 +13,8 @@ from timm_video_psn.data.datasets.index import PathTable
 from timm_video_psn.data.datasets.locate import is_video_file
 from timm_video_psn.data.datasets.parsing import ParseErrors, text_encoding
 
-_LINE = re.compile(r"(?P<path>.+?)(?P<numbers>(?:[ \t,]+-?\d+)*)[ \t]*$")
+_LINE = re.compile(r"(?P<path>.+?)(?P<numbers>(?:[ \t,]+-?\d+)*)(?P<more>(?:[;|][ \t]*\d+)*)[ \t]*$")
+_SEVERAL = re.compile(r"[ \t,]\d+([;|][ \t]*\d+)+[ \t]*$")  # at the end of a line: labels of one video
 _FORMS = {0: "path", 1: "path label", 2: "path frames label", 3: "path first_frame frames label"}  # by their numbers
 _MOST = 2**31 - 1
 _DELIMITERS = ",;\t"
@@ -26,7 +27,7 @@ _LABEL = ("label_id", "label_idx", "class_id", "class_idx", "class_index", "labe
 _FRAMES = ("frames", "num_frames", "n_frames", "frame_count", "total_frames")
 _FIRST = ("first_frame", "start_frame", "offset")
 
-Parsed = tuple[str, list[int]]  # path and the numbers after it, in the order of `_FORMS`
+Parsed = tuple[str, list[int], list[int]]  # path, the numbers after it in the order of `_FORMS`, further labels
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Rows:
     lengths: array[int] = field(default_factory=lambda: array("i"))
     first_frames: array[int] = field(default_factory=lambda: array("i"))
     lines: array[int] = field(default_factory=lambda: array("i"))
+    more_labels: dict[int, list[int]] = field(default_factory=dict)  # by row, for videos with several
     are_files: bool = True  # else frame folders
     form: str = "path"  # of all lines
     notes: list[str] = field(default_factory=list)
@@ -87,7 +89,7 @@ def _take(
 ) -> Iterator[str]:
     """Takes a line into the columns; gives its path."""
     try:
-        path, numbers = split(line)
+        path, numbers, more = split(line)
     except ValueError as error:
         errors.add(number, str(error))
         return
@@ -103,6 +105,8 @@ def _take(
         is_total = not labelled and len(numbers) == 1 and split.only_total(is_file)
         if reason := _append(rows, numbers, number, is_total):
             errors.add(number, reason)
+        elif more:
+            rows.more_labels[len(rows.labels) - 1] = more
     yield path
 
 
@@ -138,7 +142,10 @@ def _misfit(line: str, is_file: bool, numbers: list[int], is_first: bool) -> str
         hint = ", or `path,label` as the header of a table" if is_first else ""
         return f"{shown} has no label; expected `path label`{hint}"
     if is_file:
-        return f"{shown} has {len(numbers)} numbers after a video file: several labels? expected `path label`"
+        return (
+            f"{shown} has {len(numbers)} numbers after a video file; expected `path label`, or `path label;label` for "
+            "several labels"
+        )
     return f"{shown} has {len(numbers)} numbers; expected one of {', '.join(list(_FORMS.values())[1:])}"
 
 
@@ -158,7 +165,7 @@ class _PlainLines:
 
     def __init__(self, first: str) -> None:
         self.separator = "\t" if "\t" in first else " "
-        path, numbers = self._any(first)
+        path, numbers, _ = self._any(first)
         self.columns, self.is_file = len(numbers), is_video_file(path)
 
     def __call__(self, line: str) -> Parsed:
@@ -167,7 +174,7 @@ class _PlainLines:
         is_alike = len(texts) == self.columns > 0 and is_video_file(path) == self.is_file
         if is_alike and (self.is_file or self.separator not in path):
             try:
-                return path, [int(text) for text in texts]
+                return path, [int(text) for text in texts], []
             except ValueError:
                 pass
         return self._any(line)
@@ -181,7 +188,8 @@ class _PlainLines:
     def _any(line: str) -> Parsed:
         match = _LINE.match(line)
         assert match is not None
-        return match["path"].strip(), [int(text) for text in match["numbers"].replace(",", " ").split()]
+        numbers = [int(text) for text in match["numbers"].replace(",", " ").split()]
+        return match["path"].strip(), numbers, [int(text) for text in _parts(match["more"]) if text]
 
 
 class _Table:
@@ -210,6 +218,8 @@ class _Table:
     @classmethod
     def begun_by(cls, line: str) -> _Table | None:
         """The table that a first line begins; None for a plain list."""
+        if _SEVERAL.search(line):
+            return None
         for delimiter in _DELIMITERS:
             fields = _fields(line, delimiter)
             if fields is None or (len(fields) == 1 and delimiter != _DELIMITERS[-1]):
@@ -231,11 +241,21 @@ class _Table:
         if fields is None:
             raise ValueError(f"{line.strip()[:80]!r}: its quotation marks are not in pairs")
         if not self.has_header:
-            return fields[0].strip(), [_number(text) for text in fields[1:]]
+            last, *more = _parts(fields[-1]) if len(fields) > 1 else [""]
+            numbers = [_number(text) for text in (*fields[1:-1], *([last] if last else []))]
+            return fields[0].strip(), numbers, [*map(_number, more)]
         if self._path is None or self._path >= len(fields):
             raise ValueError(f"{line.strip()[:80]!r} has no field for the path")
         cells = [fields[column].strip() for column in self._numbers if column is not None and column < len(fields)]
-        return fields[self._path].strip(), [_number(text) for text in cells if text]
+        further: list[str] = []
+        if self._numbers[2] is not None and self._numbers[2] < len(fields):
+            cells[-1], *further = _parts(cells[-1])
+        return fields[self._path].strip(), [_number(text) for text in cells if text], [*map(_number, further)]
+
+
+def _parts(cell: str) -> list[str]:
+    """The labels of a video, parted by semicolons or bars."""
+    return [part.strip() for part in re.split(r"[;|]", cell)]
 
 
 def _fields(line: str, delimiter: str) -> list[str] | None:

@@ -67,6 +67,10 @@ def write_shards(dataset: str, splits: Mapping[str, VideoIndex], out: Path, limi
         raise ValueError(f"shards of {limits.videos} videos and {limits.num_bytes} bytes hold nothing; use 1 or more")
     for index in splits.values():
         _check_apart(index.root, out)
+        if index.label_sets is not None:
+            raise ValueError(
+                "the data set has videos of several classes, and shards hold one for each; train from files"
+            )
     header = _header(dataset, splits, limits)
     finished = _finished(out, header)
     out.mkdir(parents=True, exist_ok=True)

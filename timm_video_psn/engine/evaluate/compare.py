@@ -63,7 +63,7 @@ def compare(first: Scores, second: Scores, names: Sequence[str]) -> Comparison:
         names: names of the two, for messages.
 
     Raises:
-        ValueError: the videos, their labels or the classes differ, or no video has a label.
+        ValueError: the videos, their labels or the classes differ, or no video has a label, or some have several.
     """
     first, second = align([first, second], names)
     if not first.labelled:
@@ -71,6 +71,8 @@ def compare(first: Scores, second: Scores, names: Sequence[str]) -> Comparison:
             f"none of the {len(first)} videos of {names[0]} has a label; there is nothing to compare: test both models "
             "on a split with labels, such as val"
         )
+    if first.targets is not None:
+        raise ValueError("--compare counts videos that one model names rightly, and these have several labels each")
     rows = np.flatnonzero(first.labels >= 0)
     first, second = first.take(rows), second.take(rows)
     a, b = (ranks_of_labels(scores.scores, scores.labels) < 1 for scores in (first, second))

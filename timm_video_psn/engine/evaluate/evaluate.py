@@ -4,14 +4,16 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timm_video_psn.data import UnreadableVideo
 from timm_video_psn.engine.distributed import gather, is_first
 from timm_video_psn.engine.evaluate.accuracy import pair_hits, ranks_of_labels
+from timm_video_psn.engine.evaluate.ranking import mean_average_precision
 from timm_video_psn.engine.precision import Precision
+from timm_video_psn.losses import Classification, ClassificationLoss
 
 _logger = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class Evaluation:
     pair_top1: float | None
     num_videos: int
     num_expected: int
+    mean_ap: float | None = None  # mAP, where each class has a probability of its own
     num_short: int = 0  # of those, fewer frames than a clip: some are repeated
     unreadable: tuple[UnreadableVideo, ...] = ()
 
@@ -41,6 +44,7 @@ def evaluate(
     precision: Precision,
     num_expected: int,
     reversal_pairs: tuple[tuple[int, int], ...] = (),
+    loss: Classification = "ce",
 ) -> Evaluation:
     """Evaluates a model; it is left in evaluation mode.
 
@@ -52,6 +56,7 @@ def evaluate(
         precision: device, autocast and normalisation.
         num_expected: videos that there should be.
         reversal_pairs: pairs of classes that differ only in the order of their frames.
+        loss: kind of the classification loss; `bce` has mAP, too.
 
     Raises:
         ValueError: not one video could be read.
@@ -67,16 +72,26 @@ def evaluate(
             "the logits of %d of %d videos are not finite, which counts as wrong; use --amp-dtype bfloat16 or no --amp",
             *(int((~finite).sum()), len(finite)),
         )
-    known = torch.where(finite[:, None], logits, -torch.inf).numpy(), labels.numpy()
-    ranks, in_pairs = ranks_of_labels(*known), pair_hits(*known, reversal_pairs)
+    scores, targets = torch.where(finite[:, None], logits, -torch.inf).numpy(), None
+    if labels.ndim == 2:
+        targets = labels.numpy() > 0
+        best = np.where(targets, scores, -np.inf).argmax(1)  # of several classes, the one that is likeliest
+    else:
+        best = labels.numpy()
+    ranks, in_pairs = ranks_of_labels(scores, best), pair_hits(scores, best, reversal_pairs)
     ranks[~finite.numpy()] = logits.shape[1]
+    mean_ap = None
+    if loss == "bce":
+        one_hot = labels.numpy()[:, None] == np.arange(logits.shape[1]) if targets is None else targets
+        mean_ap = mean_average_precision(np.maximum(scores, np.finfo(np.float32).min), one_hot)
     return Evaluation(
-        loss=F.cross_entropy(logits, labels).item(),
+        loss=ClassificationLoss(loss)(logits, labels).item(),
         top1=100.0 * float((ranks < 1).mean()),
         top5=100.0 * float((ranks < 5).mean()) if logits.shape[1] > 5 else None,
         pair_top1=100.0 * float(in_pairs.mean()) if len(in_pairs) else None,
         num_videos=len(labels),
         num_expected=num_expected,
+        mean_ap=mean_ap,
         num_short=num_short,
         unreadable=tuple(unreadable),
     )
@@ -85,7 +100,7 @@ def evaluate(
 def predict_all(
     model: nn.Module, batches: Any, precision: Precision
 ) -> tuple[Tensor, Tensor, int, list[UnreadableVideo]]:
-    """Logits (N, K) and labels (N,) of the videos that could be read, on the CPU; how many were short; the others.
+    """Logits (N, K) and labels, (N,) or (N, K), of the videos that could be read; how many were short; the others.
 
     All processes get the same, over all videos in the order of the data set.
     """

@@ -23,6 +23,8 @@ def result_lines(result: Result) -> Iterator[str]:
         yield f"{scores.protocol}: no labels, so no accuracy; predictions of {count_line(scores, None)}"
         return
     numbers = ", ".join(f"{METRIC_NAMES[name]} {value}" for name, value in metrics_of(accuracy).items())
+    if accuracy.mean_ap is not None:
+        numbers = f"mAP {accuracy.mean_ap:.2f}, {numbers}"
     yield f"{scores.protocol}: {numbers} % ({count_line(scores, accuracy)})"
     rows = [row for row in accuracy.classes if row.videos]
     if len(rows) <= _WHOLE_TABLE:
@@ -65,7 +67,8 @@ def comparison_lines(comparison: Comparison, names: tuple[str, str]) -> Iterator
 def _class_line(row: ClassAccuracy) -> str:
     mistaken = f", else mostly {row.most_confused_with} ({row.confused_videos})" if row.most_confused_with else ""
     share = 100 * row.correct / row.videos
-    return f"  {row.name[:_NAME]:<{_NAME}} {row.correct:>5} of {row.videos:<5} {share:6.2f} %{mistaken}"
+    precision = "" if row.average_precision is None else f"  AP {row.average_precision:6.2f}"
+    return f"  {row.name[:_NAME]:<{_NAME}} {row.correct:>5} of {row.videos:<5} {share:6.2f} %{precision}{mistaken}"
 
 
 def _signed(points: Interval) -> str:

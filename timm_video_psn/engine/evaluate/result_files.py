@@ -1,8 +1,8 @@
 """The files of a test, with the protocol beside every number.
 
 `results.json` and `results.csv` have a row for each protocol; its folder holds `scores.npz`, `predictions.csv` and,
-where labels are known, `per_class.csv`, `confusion.csv` and `confusion.png`. `skipped.csv` lists the videos that could
-not be read.
+where labels are known, `per_class.csv`; `confusion.csv` and `confusion.png`, unless videos have several classes; and
+`ranking_curves.png` of models with a probability for each class by itself. `skipped.csv` lists the unreadable videos.
 """
 
 import json
@@ -17,6 +17,7 @@ from timm_video_psn.data import UnreadableVideo
 from timm_video_psn.engine.evaluate.accuracy import Accuracy
 from timm_video_psn.engine.evaluate.confusion import draw_confusion
 from timm_video_psn.engine.evaluate.intervals import Interval
+from timm_video_psn.engine.evaluate.ranking import draw_ranking_curves
 from timm_video_psn.engine.evaluate.scores import Scores, save_scores
 from timm_video_psn.files import write_csv, write_text
 
@@ -55,7 +56,7 @@ def count_line(scores: Scores, accuracy: Accuracy | None) -> str:
 
 
 def metrics_of(accuracy: Accuracy) -> dict[str, Interval]:
-    """The metrics by name.
+    """The metrics by name that have an interval.
 
     Args:
         accuracy: accuracy under one protocol.
@@ -94,10 +95,11 @@ def _write_protocol(folder: Path, result: Result) -> None:
     scores, accuracy = result.scores, result.accuracy
     save_scores(folder / "scores.npz", scores)
     _write_predictions(folder / "predictions.csv", scores)
+    for name in ("per_class.csv", "confusion.csv", "confusion.png", "ranking_curves.png"):  # of an earlier test
+        (folder / name).unlink(missing_ok=True)
     if accuracy is None:
-        for name in ("per_class.csv", "confusion.csv", "confusion.png"):  # of an earlier test, with labels
-            (folder / name).unlink(missing_ok=True)
         return
+    precisions = accuracy.mean_ap is not None
     header = (
         "label",
         "class",
@@ -108,14 +110,26 @@ def _write_protocol(folder: Path, result: Result) -> None:
         "high",
         "most_confused_with",
         "confused_videos",
+        *(("average_precision",) if precisions else ()),
         "protocol",
     )
     rows = (
-        (*row[:4], *(_rounded(row.accuracy) if row.accuracy else ("", "", "")), *row[5:], scores.protocol)
+        (
+            *row[:4],
+            *(_rounded(row.accuracy) if row.accuracy else ("", "", "")),
+            *row[5 : 7 + precisions],
+            scores.protocol,
+        )
         for row in accuracy.classes
     )
     write_csv(folder / "per_class.csv", header, rows)
     names = scores.class_names
+    if precisions:
+        known = scores.take(np.flatnonzero(scores.labels >= 0))
+        title = f"{scores.protocol}: mAP {accuracy.mean_ap:.2f}, {count_line(scores, accuracy)}"
+        draw_ranking_curves(known.probabilities(), known.one_hot(), names, folder / "ranking_curves.png", title)
+    if accuracy.confusion is None:
+        return
     matrix = ((name, *counts) for name, counts in zip(names, accuracy.confusion.tolist(), strict=True))
     write_csv(folder / "confusion.csv", ("class \\ predicted", *names), matrix)
     title = f"{scores.protocol}\ntop-1 {accuracy.top1} %, {count_line(scores, accuracy)}"
@@ -126,12 +140,12 @@ def _write_predictions(path: Path, scores: Scores) -> None:
     """Each video with its likeliest classes."""
     best = min(_BEST, len(scores.class_names))
     header = ("video", "class", *(f"{what}_{i}" for i in range(1, best + 1) for what in ("predicted", "probability")))
-    probabilities = scores.probabilities()
+    probabilities, one_hot = scores.probabilities(), scores.one_hot()
     order = np.argsort(-scores.scores, axis=1, kind="stable")[:, :best]
     rows = []
-    for row, (video, label) in enumerate(zip(scores.videos, scores.labels.tolist(), strict=True)):
+    for row, video in enumerate(scores.videos):
         likely = [(scores.class_names[k], f"{probabilities[row, k]:.6f}") for k in order[row].tolist()]
-        truth = scores.class_names[label] if label >= 0 else ""
+        truth = "; ".join(scores.class_names[k] for k in np.flatnonzero(one_hot[row]).tolist())
         rows.append((video, truth, *(value for pair in likely for value in pair)))
     write_csv(path, (*header, "protocol"), ((*row, scores.protocol) for row in rows))
 
@@ -143,6 +157,8 @@ def _row(result: Result) -> dict[str, Any]:
     if result.accuracy is not None:
         for name, interval in metrics_of(result.accuracy).items():
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), _rounded(interval), strict=True))
+        if result.accuracy.mean_ap is not None:
+            row["map"] = round(result.accuracy.mean_ap, 4)
         row["labelled"] = result.accuracy.num_videos
     return {**row, "videos": len(result.scores), "expected": result.scores.num_expected}
 
@@ -150,6 +166,11 @@ def _row(result: Result) -> dict[str, Any]:
 def _json_row(result: Result) -> dict[str, Any]:
     """The protocol's entry of results.json."""
     accuracy = result.accuracy
+    metrics: dict[str, Any] = {}
+    if accuracy is not None:
+        metrics = {name: value._asdict() for name, value in metrics_of(accuracy).items()}
+        if accuracy.mean_ap is not None:
+            metrics["map"] = {"value": accuracy.mean_ap, "low": None, "high": None}
     return {
         "protocol": result.scores.protocol,
         **result.settings,
@@ -157,7 +178,7 @@ def _json_row(result: Result) -> dict[str, Any]:
         "num_labelled": 0 if accuracy is None else accuracy.num_videos,
         "num_expected": result.scores.num_expected,
         "folder": result.slug,
-        "metrics": {} if accuracy is None else {name: value._asdict() for name, value in metrics_of(accuracy).items()},
+        "metrics": metrics,
     }
 
 

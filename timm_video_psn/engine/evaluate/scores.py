@@ -23,13 +23,15 @@ class Scores:
 
     Attributes:
         scores: score of each video and class, (N, K) float32.
-        labels: (N,) int64, -1 where the split does not tell.
+        labels: (N,) int64, -1 where the split does not tell; of several classes the first.
         videos: paths of the videos in their data set, (N,).
         class_names: names in label order, (K,).
         protocol: protocol of the test, as text.
         fusion: kind of the scores, `logits` or `probabilities`.
         num_expected: videos that there should be.
         dataset_version: version of the annotations; "" where there is one only, or it is not known.
+        targets: all classes of each video, (N, K) bool, where videos may have several; else None.
+        activation: `softmax`, or `sigmoid` for models that give each class a probability of its own.
     """
 
     scores: npt.NDArray[np.float32]
@@ -40,6 +42,8 @@ class Scores:
     fusion: str
     num_expected: int
     dataset_version: str = ""
+    targets: npt.NDArray[np.bool_] | None = None
+    activation: str = "softmax"
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -51,10 +55,25 @@ class Scores:
 
     def probabilities(self) -> npt.NDArray[np.float64]:
         """The scores as probabilities, (N, K)."""
-        from scipy.special import softmax
+        from scipy.special import expit, softmax
 
         values = self.scores.astype(np.float64)
-        return np.asarray(softmax(values, axis=1)) if self.fusion == "logits" else values
+        if self.fusion == "probabilities":
+            return values
+        return np.asarray(expit(values) if self.activation == "sigmoid" else softmax(values, axis=1))
+
+    def one_hot(self) -> npt.NDArray[np.bool_]:
+        """All classes of each video, (N, K); none where the split does not tell."""
+        if self.targets is not None:
+            return self.targets
+        return self.labels[:, None] == np.arange(len(self.class_names))
+
+    def best_labels(self) -> npt.NDArray[np.int64]:
+        """The label of each video; of several the one with the highest score, (N,)."""
+        if self.targets is None:
+            return self.labels
+        best = np.where(self.targets, self.scores, -np.inf).argmax(1)
+        return np.where(self.targets.any(1), best, -1)
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Scores":
         """These videos, in this order.
@@ -67,6 +86,8 @@ class Scores:
             self.labels[rows],
             tuple(self.videos[row] for row in rows.tolist()),
             *(self.class_names, self.protocol, self.fusion, self.num_expected, self.dataset_version),
+            None if self.targets is None else self.targets[rows],
+            self.activation,
         )
 
 
@@ -95,6 +116,7 @@ def save_scores(path: Path, scores: Scores) -> None:
         path: the .npz file.
         scores: scores of a test; the keys are the names of the fields.
     """
+    more = {} if scores.targets is None else {"targets": scores.targets}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -106,6 +128,8 @@ def save_scores(path: Path, scores: Scores) -> None:
             fusion=np.array(scores.fusion),
             num_expected=np.array(scores.num_expected),
             dataset_version=np.array(scores.dataset_version),
+            activation=np.array(scores.activation),
+            **more,  # type: ignore[arg-type]  # numpy's own stub knows no further arrays
         )
 
 
@@ -124,12 +148,16 @@ def load_scores(path: Path) -> Scores:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in _ARRAYS}
-            version = str(file["dataset_version"]) if "dataset_version" in file else ""  # files of before have none
+            # which files of earlier versions lack
+            version = str(file["dataset_version"]) if "dataset_version" in file else ""
+            activation = str(file["activation"]) if "activation" in file else "softmax"
+            targets = file.get("targets")
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged or no score file of validate_video.py: {error}") from error
     scores, labels = found["scores"], found["labels"]
     shape = (len(found["videos"]), len(found["class_names"]))
-    if scores.shape != shape or labels.shape != shape[:1] or str(found["fusion"]) not in FUSIONS:
+    wrong_targets = targets is not None and (targets.shape != shape or targets.dtype != np.bool_)
+    if scores.shape != shape or labels.shape != shape[:1] or str(found["fusion"]) not in FUSIONS or wrong_targets:
         raise ValueError(
             f"{path}: scores of shape {scores.shape} and {labels.shape} labels do not fit {shape[0]} videos of "
             f"{shape[1]} classes; write the file again"
@@ -143,6 +171,8 @@ def load_scores(path: Path) -> Scores:
         str(found["fusion"]),
         int(found["num_expected"]),
         version,
+        targets,
+        activation,
     )
 
 
@@ -176,7 +206,7 @@ def align(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
                 "both models on the same split, with all of its videos readable"
             )
         part = part.take(np.array([row_of[video] for video in first.videos], dtype=np.int64))
-        differing = np.flatnonzero(part.labels != first.labels)
+        differing = np.flatnonzero((part.one_hot() != first.one_hot()).any(1) | (part.labels != first.labels))
         if len(differing):
             row = int(differing[0])
             raise ValueError(
@@ -222,6 +252,9 @@ def ensemble(
         raise ValueError(f"{', '.join(of_probabilities)} hold probabilities, no logits; use --fusion probabilities")
     fusion = fusion or ("probabilities" if of_probabilities else "logits")
     aligned = align(parts, names)
+    if len({part.activation for part in parts}) > 1:
+        kinds = ", ".join(f"{part.activation} in {name}" for name, part in zip(names, parts, strict=True))
+        raise ValueError(f"the scores mean different things ({kinds}); join models that one --loss has trained")
     shares = np.array(weights) / sum(weights)
     values = [part.probabilities() if fusion == "probabilities" else part.scores.astype(np.float64) for part in aligned]
     joined = sum(share * value for share, value in zip(shares, values, strict=True))
@@ -235,4 +268,6 @@ def ensemble(
         fusion,
         max(part.num_expected for part in parts),
         next((part.dataset_version for part in parts if part.dataset_version), ""),
+        parts[0].targets,
+        parts[0].activation,
     )

@@ -119,7 +119,7 @@ class Validation:
             self._note_unreadable(batch.unreadable)
             self.num_short += sum(video.num_frames < max(plan.num_frames for plan in plans) for video in batch.videos)
             for video, logits in zip(batch.videos, self.scorer.logits(batch.videos), strict=True):
-                rows[video.index] = _fused(video, logits, protocols)
+                rows[video.index] = _fused(video, logits, protocols, self.trained.activation)
         rows = self._gather(rows)
         if not rows:
             reasons = "; ".join(map(str, self.unreadable[:3]))
@@ -136,6 +136,8 @@ class Validation:
                 protocol.fusion,
                 len(self.index),
                 self.index.version,
+                None if self.index.label_sets is None else self.index.targets(numbers.tolist()),
+                self.trained.activation,
             )
             for place, protocol in enumerate(protocols)
         ]
@@ -265,6 +267,11 @@ def _load(options: argparse.Namespace, device: str) -> tuple[TrainedModel, Video
             f"{trained.source} has {trained.model.num_classes} classes and does not name them; the data has "
             f"{len(index.class_names)}"
         )
+    if index.label_sets is not None and trained.activation == "softmax":
+        raise ValueError(
+            f"the data has videos of several classes, and {trained.source} was trained to choose one (--loss ce); test "
+            "a model that --loss bce has trained"
+        )
     if not len(index):
         raise ValueError(f"the split {options.split} of {options.dataset or trained.dataset} has no videos")
     return trained, index
@@ -296,10 +303,10 @@ def _default_folder(options: argparse.Namespace, trained: TrainedModel, dataset:
     return full_path(source).parent / name
 
 
-def _fused(video: VideoViews, logits: Floats, protocols: Sequence[Protocol]) -> list[Floats]:
+def _fused(video: VideoViews, logits: Floats, protocols: Sequence[Protocol], activation: str) -> list[Floats]:
     """The scores of a video in each protocol, from the logits of its different views."""
     pairs = zip(protocols, video.plans, strict=True)
-    return [fuse(logits[views], protocol.fusion) for protocol, views in pairs]
+    return [fuse(logits[views], protocol.fusion, activation) for protocol, views in pairs]
 
 
 def _names(index: VideoIndex, numbers: np.ndarray) -> tuple[str, ...]:

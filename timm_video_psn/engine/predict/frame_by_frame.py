@@ -11,6 +11,7 @@ from timm_video_psn.deploy.fold import fold
 from timm_video_psn.deploy.stream import Stream
 from timm_video_psn.engine.predict.sliding_window import Span
 from timm_video_psn.engine.trained_model import TrainedModel
+from timm_video_psn.engine.view_scores import to_probabilities
 
 
 def predict_frames(
@@ -54,5 +55,5 @@ def predict_frames(
             logits = stream.step(clip[:, :, 0])
         if frame.time_sec >= next_answer_sec - 1e-9:
             next_answer_sec = frame.time_sec + (stride_sec or 0)
-            top = model.most_likely(logits[0].float().softmax(0).cpu(), topk)
+            top = model.most_likely(to_probabilities(logits.float(), model.activation)[0].cpu(), topk)
             yield Span(max(0.0, frame.time_sec - window_sec), frame.time_sec, top)

@@ -16,6 +16,7 @@ from timm.utils import ModelEmaV3
 
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.cpu_memory import available_bytes, keep_freed_memory, measure_peak
+from timm_video_psn.engine.teacher import load_teacher
 from timm_video_psn.engine.train.build import create_precision, create_task, read_indices
 from timm_video_psn.engine.train.model import create_model
 from timm_video_psn.engine.train.optim import create_optimizer
@@ -95,7 +96,10 @@ def create_trial(options: TrainOptions) -> Step:
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
     model = create_model(replace(options, pretrained=False), len(train.class_names))
     model = model.to(precision.device).to(memory_format=layout)
-    task = create_task(replace(options, torchcompile=False), model)
+    teacher = None
+    if options.kd_teacher is not None:
+        teacher = load_teacher(options.kd_teacher, train.class_names, precision, options.num_frames)
+    task = create_task(replace(options, torchcompile=False), model, train)
     optimizer = create_optimizer(options, model)
     ema = ModelEmaV3(model) if options.model_ema else None
     size = (options.num_frames, options.img_size, options.img_size, 3)
@@ -106,7 +110,8 @@ def create_trial(options: TrainOptions) -> Step:
         task.train()
         try:
             with precision.autocast():
-                terms, _ = task(precision.clip(clip), label)
+                images = precision.clip(clip)
+                terms, _ = task(images, label, None if teacher is None else teacher.logits(images))
             terms["loss"].backward()
             optimizer.step()  # without the scaler of float16, which would leave out the first updates and their memory
             if ema is not None:

@@ -15,6 +15,7 @@ from timm_video_psn.data import (
     ColorJitter,
     EpochSampler,
     EvalTransform,
+    RandomErasing,
     ShardOrder,
     TrainTransform,
     VideoDataset,
@@ -25,12 +26,14 @@ from timm_video_psn.data import (
     end_workers,
     read_index,
 )
+from timm_video_psn.data.clips.class_weights import class_weights
 from timm_video_psn.data.clips.mixup import ClipMixup
 from timm_video_psn.data.loaders import Loader
 from timm_video_psn.engine import distributed
 from timm_video_psn.engine.cpu_memory import keep_freed_memory
 from timm_video_psn.engine.precision import Precision, find_device, resolve_device
 from timm_video_psn.engine.protocol import protocol_of_training
+from timm_video_psn.engine.teacher import Teacher, load_teacher
 from timm_video_psn.engine.train.loggers import EpochLog
 from timm_video_psn.engine.train.model import create_model, model_defaults
 from timm_video_psn.engine.train.optim import GradClipper, create_optimizer, create_scheduler
@@ -74,6 +77,7 @@ class Run:
         loaders: Batches of both.
         precision: Device, autocast and normalisation.
         mixup: Mixup and cutmix of training batches; None without.
+        teacher: Model whose answers are learned, too; None without.
         model: The model, on the device.
         ema: Moving average of its weights; None without.
         task: Model and loss; compiled and data-parallel where that is asked for.
@@ -93,6 +97,7 @@ class Run:
     loaders: Loaders
     precision: Precision
     mixup: ClipMixup | None
+    teacher: Teacher | None
     model: VideoNet
     ema: ModelEmaV3 | None
     task: nn.Module
@@ -141,6 +146,9 @@ def build_run(options: TrainOptions) -> Run:
     device = precision.device
     if device.type == "cpu":
         keep_freed_memory()
+    teacher = None
+    if options.kd_teacher is not None:
+        teacher = load_teacher(options.kd_teacher, train_index.class_names, precision, options.num_frames)
     random_seed(options.seed)
     model = create_model(options, len(train_index.class_names))
     if distributed.rank():
@@ -158,9 +166,10 @@ def build_run(options: TrainOptions) -> Run:
         loaders=loaders,
         precision=precision,
         mixup=_create_mixup(options, len(train_index.class_names)),
+        teacher=teacher,
         model=model,
         ema=ema,
-        task=distributed.data_parallel(create_task(options, model), device),
+        task=distributed.data_parallel(create_task(options, model, train_index), device),
         optimizer=optimizer,
         updates_per_epoch=updates_per_epoch,
         scheduler=create_scheduler(options, optimizer, updates_per_epoch),
@@ -197,6 +206,13 @@ def read_indices(options: TrainOptions) -> tuple[VideoIndex, VideoIndex]:
             f"the training annotations are {train.version}, the validation annotations {val.version}; use one version, "
             "with --train-list and --val-list if need be"
         )
+    if options.loss == "ce" and (train.label_sets is not None or val.label_sets is not None):
+        raise ValueError(
+            f"data set {options.dataset!r} has videos of several classes, but --loss ce trains one class a video; use "
+            "--loss bce"
+        )
+    if train.label_sets is not None or val.label_sets is not None:  # in one list, each video may have one label
+        train, val = train.with_label_sets(), val.with_label_sets()
     num_classes = len(train.class_names)
     if options.num_classes not in (None, num_classes):
         raise ValueError(
@@ -227,6 +243,7 @@ def _create_loaders(options: TrainOptions, train: VideoIndex, val: VideoIndex) -
         create_loader(
             VideoDataset(train, frames, train_transform, True, options.seed, sampling, decoder),
             shuffle=True,
+            balanced=options.sampler == "balanced",
             drop_last=len(train.labels) > options.batch_size * world_size,
             **common,
         ),
@@ -245,6 +262,8 @@ def _create_train_transform(options: TrainOptions) -> TrainTransform:
         augment.append(AutoAugment(options.aa, options.img_size, options.mean, options.interpolation))
     if options.color_jitter:
         augment.append(ColorJitter(options.color_jitter))
+    if options.reprob:
+        augment.append(RandomErasing(options.reprob, options.mean))
     return TrainTransform(
         options.img_size,
         options.crop_pct,
@@ -286,12 +305,27 @@ def create_precision(options: TrainOptions) -> Precision:
     return Precision(device, options.mean, options.std, getattr(torch, options.amp_dtype) if options.amp else None)
 
 
-def create_task(options: TrainOptions, model: nn.Module) -> VideoClassificationTask:
+def create_task(options: TrainOptions, model: nn.Module, train: VideoIndex) -> VideoClassificationTask:
     """Creates the module that computes logits and loss.
 
     Args:
         options: Options of the run.
         model: Model of the run.
+        train: Training videos, whose numbers balance the classes.
     """
     compiled: Any = torch.compile(model) if options.torchcompile else model
-    return VideoClassificationTask(compiled, options.alpha, options.beta, options.interaction_norm, options.smoothing)
+    weights = None
+    if options.class_weights is not None:
+        weights = torch.from_numpy(class_weights(options.class_weights, train, options.loss == "bce"))
+        weights = weights.to(next(model.parameters()).device)
+    return VideoClassificationTask(
+        compiled,
+        options.alpha,
+        options.beta,
+        options.interaction_norm,
+        options.smoothing,
+        options.loss,
+        weights,
+        options.kd_alpha,
+        options.kd_temperature,
+    )

@@ -168,11 +168,11 @@ def validation_columns(evaluation: Evaluation | None, protocol: str) -> Row:
     """
     if evaluation is None:
         return {}
-    some = {"val_top5": evaluation.top5, "val_pair_top1": evaluation.pair_top1}  # not of every data set
+    some = {"val_top5": evaluation.top5, "val_pair_top1": evaluation.pair_top1, "val_map": evaluation.mean_ap}
     return {
         "val_loss": round(evaluation.loss, 6),
         "val_top1": round(evaluation.top1, 3),
-        **{name: round(value, 3) for name, value in some.items() if value is not None},
+        **{name: round(value, 3) for name, value in some.items() if value is not None},  # not of every data set
         "val_videos": evaluation.num_videos,
         "val_expected": evaluation.num_expected,
         "protocol": protocol,
@@ -200,12 +200,15 @@ def describe_epoch(row: Row, epochs: int) -> str:
         epochs: Epochs of the whole run.
     """
     terms = ", ".join(
-        f"{name} {row['train_' + name]:.3f}" for name in ("ce", "interaction", "capacity") if f"train_{name}" in row
+        f"{name} {row['train_' + name]:.3f}"
+        for name in ("ce", "bce", "kd", "interaction", "capacity")
+        if f"train_{name}" in row
     )
     top5 = f", top-5 {row['val_top5']:.1f}" if "val_top5" in row else ""
+    mean_ap = f"mAP {row['val_map']:.1f}, " if "val_map" in row else ""
     pairs = f", within pairs {row['val_pair_top1']:.1f}" if "val_pair_top1" in row else ""
     validation = (
-        f"val top-1 {row['val_top1']:.1f}{top5}{pairs} "
+        f"val {mean_ap}top-1 {row['val_top1']:.1f}{top5}{pairs} "
         f"({row['val_videos']} of {row['val_expected']} videos, {row['protocol']})"
         if "val_top1" in row
         else "not validated"
@@ -217,14 +220,15 @@ def describe_epoch(row: Row, epochs: int) -> str:
 
 
 def best_epochs(history: list[Row], count: int) -> list[int]:
-    """Returns the numbers of the best epochs, best first: by top-1, then by the loss; of equals the earlier one.
+    """Returns the numbers of the best epochs, best first: by mAP or top-1, then the loss; of equals the earlier one.
 
     Args:
         history: Rows, one an epoch; epochs without validation are left out.
         count: Most numbers to return.
     """
     validated = [row for row in history if "val_top1" in row]
-    return [row["epoch"] for row in sorted(validated, key=lambda row: (-row["val_top1"], row["val_loss"]))[:count]]
+    metric = "val_map" if any("val_map" in row for row in validated) else "val_top1"
+    return [row["epoch"] for row in sorted(validated, key=lambda row: (-row[metric], row["val_loss"]))[:count]]
 
 
 def data_wait_advice(wait: float, options: TrainOptions) -> str | None:

@@ -7,6 +7,7 @@ passes over further root keys. Ours are:
 - `label_fingerprint`: SHA-256 of these names, one a line; models of one fingerprint number the same classes alike.
 - `video`: the clips that validation took of a video, `num_frames`, `sampling`, `num_clips`, `num_crops`, `img_size`,
   `short_side` and `fusion`; and `protocol`, the same as one string.
+- `activation`: what makes probabilities of the logits, `softmax` or `sigmoid`.
 - `dataset`: the name of its reader; `dataset_version`: the version of the annotations, where there are several.
 - `metrics`: the epoch's row of `summary.csv` (`val_top1`, `val_top5`, `val_videos` of `val_expected`, their
   `protocol`, ...).
@@ -24,6 +25,7 @@ from typing import Any
 from timm_video_psn.data import ShardedIndex, VideoIndex, label_fingerprint
 from timm_video_psn.engine.protocol import protocol_of_training
 from timm_video_psn.engine.train.options import TrainOptions
+from timm_video_psn.losses import ACTIVATIONS
 from timm_video_psn.version import package_versions
 
 # Options that say where things lie on this machine, or concern the terminal alone.
@@ -59,6 +61,7 @@ def describe_run(
             "crop_mode": "center",
             "interpolation": options.interpolation,
         },
+        "activation": ACTIVATIONS[options.loss],
         "video": {**asdict(protocol), "protocol": str(protocol)},
         "dataset": index.dataset if isinstance(index, ShardedIndex) else options.dataset,
         **({"dataset_version": index.version} if index.version else {}),
@@ -72,10 +75,13 @@ def describe_run(
 def _recipe(options: TrainOptions) -> dict[str, Any]:
     """The options without the places of this machine."""
     recipe = {key: value for key, value in options.as_dict().items() if key not in _PLACES}
-    for key in ("config", "initial_checkpoint", "backbone_checkpoint"):
+    for key in ("config", "initial_checkpoint", "backbone_checkpoint", "class_weights"):
         if recipe[key]:
             recipe[key] = Path(recipe[key]).name
-    prefix, _, folder = recipe["model"].partition(":")
-    if prefix == "local-dir" or (prefix == "transformers" and Path(folder).is_dir()):
-        recipe["model"] = f"{prefix}:{Path(folder).name}"
+    for key in ("model", "kd_teacher"):
+        prefix, _, folder = (recipe[key] or "").partition(":")
+        if prefix == "local-dir" or (prefix == "transformers" and Path(folder).is_dir()):
+            recipe[key] = f"{prefix}:{Path(folder).name}"
+        elif key == "kd_teacher" and recipe[key] and Path(recipe[key]).exists():
+            recipe[key] = Path(recipe[key]).name
     return recipe

@@ -93,6 +93,10 @@ class TrainOptions:
     hflip: Share = _data(0.5, "Probability of mirroring a clip; labels of left and right are swapped")
     color_jitter: NotNegative = _data(0.0, "Strength of random brightness, contrast and saturation; 0: none")
     aa: str | None = _data(None, "Policy of timm, the same for all frames, for example rand-m9-n2-mstd0.5-inc1")
+    reprob: Share = _data(0.0, "Probability of erasing a rectangle, the same one in all frames of a clip")
+    sampler: Literal["random", "balanced"] = _data(
+        "random", "Order of the videos: each once an epoch, or equally many clips of each class"
+    )
     mixup: float = _data(0.0, "Alpha of mixup, which blends pairs of clips; 0: none")
     cutmix: float = _data(0.0, "Alpha of cutmix, which puts a box of another clip into all frames; 0: none")
     cutmix_minmax: Pair | None = _data(None, "Sides of the box as shares of the frame, without alpha", metavar=_MIN_MAX)
@@ -123,7 +127,19 @@ class TrainOptions:
     interaction_norm: Literal["sum", "mean", "relative"] = _loss(
         "sum", "Norm in Eq. 2: as printed, per output, or relative to its start"
     )
+    loss: Literal["ce", "bce"] = _loss("ce", "Cross-entropy, or binary cross-entropy (videos of several classes)")
+    class_weights: str | None = _loss(
+        None, "Weights of classes in the loss: balanced, or a file of `class name,weight`", metavar="balanced|FILE"
+    )
     smoothing: Share = _loss(0.0, "Label smoothing")
+    kd_teacher: str | None = _loss(
+        None,
+        "Teacher to distil from: a trained model as predict takes it, or an image model of timm, frame by frame",
+        flags=("--kd-teacher", "--kd-model-name"),
+        metavar="MODEL",
+    )
+    kd_alpha: Share = _loss(0.5, "Weight of the distillation loss; the classification loss has the rest")
+    kd_temperature: float = _loss(4.0, "Temperature of the distillation")
 
     opt: str = _optimizer("momentum", "timm's name of the optimizer; momentum is plain SGD, sgd is Nesterov's")
     opt_kwargs: dict[str, Any] = _optimizer({}, "Further arguments of the optimizer")
@@ -156,6 +172,9 @@ class TrainOptions:
     warmup_lr: NotNegative = _schedule(1e-5, "Learning rate at the start of the warm-up")
     min_lr: NotNegative = _schedule(0.0, "Learning rate at the end of the schedule")
 
+    early_stopping: Positive | None = _run(
+        None, "Stop after N epochs without a better validation result (default: train all epochs)"
+    )
     val_interval: Positive = _run(1, "Validate after every N-th epoch and after the last")
     batch_size: Positive = _run(
         PAPERS_BATCH,

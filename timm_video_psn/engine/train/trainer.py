@@ -96,7 +96,7 @@ class Trainer:
         if distributed.is_first():
             run.folder.open()
         with StopRequest(patient=distributed.world_size() > 1) as stop, run.loaders, run.log:
-            while self.epoch < run.options.epochs:
+            while self.epoch < run.options.epochs and not self.stops_early():
                 whole = self.step == 0
                 timer = self.train_epoch(stop)
                 self.save()  # validation may take long, and what comes before it must not be lost
@@ -105,6 +105,12 @@ class Trainer:
                 if whole:  # the rest of an epoch after a resume goes by while workers start
                     self.warn_of_waiting()
                 self.stop_if_asked(stop)
+        if self.stops_early():
+            best = best_epochs(self.history, 1)[0]
+            _logger.info(
+                f"stopped   after epoch {self.epoch} of {run.options.epochs}: none of the last "
+                f"{self.epoch - best} was better than epoch {best} (--early-stopping {run.options.early_stopping})"
+            )
         return self.history
 
     def train_epoch(self, stop: StopRequest) -> DataTimer:
@@ -151,7 +157,8 @@ class Trainer:
             clip, label = run.mixup.mix(clip, label, self.epoch, int(batch.index[0]))
         with nullcontext() if last else distributed.no_sync(run.task):
             with run.precision.autocast():
-                terms, logits = run.task(clip, label)
+                teacher = None if run.teacher is None else run.teacher.logits(clip)
+                terms, logits = run.task(clip, label, teacher)
             run.scaler.scale(terms["loss"] * (counts.weight / steps)).backward()
         self.meter.update(self.step, terms, logits, label)
         return True
@@ -182,7 +189,12 @@ class Trainer:
         distributed.broadcast_buffers(run.evaluated_model)
         batches = tqdm(run.loaders.val, "validation", leave=False, **_bar())
         evaluation = evaluate(
-            run.evaluated_model, batches, run.precision, len(run.val_index.labels), run.val_index.reversal_pairs
+            run.evaluated_model,
+            batches,
+            run.precision,
+            len(run.val_index.labels),
+            run.val_index.reversal_pairs,
+            run.options.loss,
         )
         run.report.note_evaluation(evaluation, self.epoch + 1)
         return evaluation
@@ -241,6 +253,11 @@ class Trainer:
         """Whether validation follows this epoch: every n-th one and the last."""
         interval, epochs = self.run.options.val_interval, self.run.options.epochs
         return (self.epoch + 1) % interval == 0 or self.epoch + 1 == epochs
+
+    def stops_early(self) -> bool:
+        """Whether the best epoch lies as far back as --early-stopping allows; resuming changes nothing about it."""
+        patience, best = self.run.options.early_stopping, best_epochs(self.history, 1)
+        return patience is not None and bool(best) and self.epoch - best[0] >= patience
 
     def is_saved(self) -> bool:
         """Whether --checkpoint-interval asks for a checkpoint after this update; the end of an epoch has one anyway."""
