@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from timm_video_psn.command_line.train import parse_options
 from timm_video_psn.data import Batch, normalize_clip
 from timm_video_psn.data.datasets.motion import prepare_motion
 from timm_video_psn.engine.signals import StopRequest
-from timm_video_psn.engine.train.command_line import parse_options
 from timm_video_psn.engine.train.model import create_model
 from timm_video_psn.engine.train.trainer import Trainer, create_trainer
 from timm_video_psn.losses import VideoClassificationTask

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import torch
 
+from timm_video_psn.command_line.train import parse_options
 from timm_video_psn.engine.cpu_memory import measure_peak
 from timm_video_psn.engine.train.auto_batch_size import create_trial
 from timm_video_psn.engine.train.build import settle_options
-from timm_video_psn.engine.train.command_line import parse_options
 
 BATCHES = (1, 2, 3)
 

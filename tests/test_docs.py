@@ -66,10 +66,10 @@ def commands(text: str) -> list[list[str]]:
 
 @cache
 def help_of(*command: str) -> str:
-    """What --help of a command prints."""
+    """What --help-all of a command prints."""
     printed = io.StringIO()
     with redirect_stdout(printed), pytest.raises(SystemExit, match="0"):
-        main([*command, "--help"])
+        main([*command, "--help-all"])
     return printed.getvalue()
 
 
@@ -79,7 +79,8 @@ def test_commands_have_the_options_that_they_show(page):
         subcommand = arguments[0] in WITH_SUBCOMMANDS and "".join(arguments[1:2]).islower()
         command = arguments[: 2 if subcommand else 1]
         options = {argument.partition("=")[0] for argument in arguments if re.match(r"-{1,2}[a-z]", argument)}
-        known = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", help_of(*command)))
+        listed = re.sub(r"--\[no-\]([\w-]+)", r"--\1, --no-\1", help_of(*command))
+        known = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", listed))
         assert options - {"--help"} <= known, shlex.join(arguments)
 
 

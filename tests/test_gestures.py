@@ -18,8 +18,8 @@ from timm.models import save_for_hf
 from benchmarks.evidence import data, packed, page, run, statistics, systems
 from tests.data.sample_videos import decoded_plainly, encoded, moving_noise
 from timm_video_psn.__main__ import train
+from timm_video_psn.command_line.train import parse_options
 from timm_video_psn.data import read_index
-from timm_video_psn.engine.train.command_line import parse_options
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--img-size", "32", "--batch-size", "4", "--num-frames", "4", "--val-interval", "1"]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.engine.runs import settled
-from timm_video_psn.engine.evaluate.options import parse_validate_options, protocols_of
-from timm_video_psn.engine.protocol import Protocol, protocol_of_training
+from timm_video_psn.command_line.validate import parse_validate_options
+from timm_video_psn.engine.protocol import Protocol, protocol_of_training, protocols_of
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")

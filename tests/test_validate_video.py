@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from tests import miniatures
 from timm_video_psn.__main__ import train as train_main
 from timm_video_psn.__main__ import validate as validate_main
+from timm_video_psn.command_line.validate import parse_validate_options
 from timm_video_psn.data import EvalTransform, VideoDataset, create_loader, read_index
 from timm_video_psn.data.datasets.motion import prepare_motion
 from timm_video_psn.data.video.pyav_backend import VideoFile
 from timm_video_psn.engine.evaluate.evaluate import evaluate
-from timm_video_psn.engine.evaluate.options import parse_validate_options
 from timm_video_psn.engine.evaluate.scores import load_scores
 from timm_video_psn.engine.evaluate.validate import Validation, validate
 from timm_video_psn.engine.precision import Precision

@@ -1,38 +1,28 @@
 """The command: `timm-video-psn train | validate | predict | ...`, or `python -m timm_video_psn ...`."""
 
+import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from timm_video_psn.console import launched_processes, run_command
 
-_USAGE = """usage: timm-video-psn COMMAND [options]
-
-commands:
-  train      train a video classifier on a timm backbone
-  validate   test a trained model, compare or join score files
-  predict    label videos, folders, a camera or a stream
-  prepare    check, resize, extract, pack or look at a data set
-  insights   look into a trained model
-  export     write a trained model as a file for ONNX Runtime, ExecuTorch or torch
-  publish    publish a trained model on the Hugging Face Hub
-  convert    bring weights of TSM, GST, TEA, TAM, torchvision or timm into the form of a model folder
-
-timm-video-psn COMMAND --help lists the options of a command.
-"""
+Words = Sequence[str] | None  # of a command line; None for those of the process
 
 
-def train(argv: Sequence[str] | None = None) -> int:
+def train(argv: Words = None, prog: str = "train_video.py") -> int:
     """Trains a model; the work of train_video.py.
 
     Args:
         argv: arguments; None for the arguments of the process.
+        prog: command as the user has typed it, as for all functions here.
 
     Returns:
         The exit code: 0, 2 for an error, 128 + n when signal n stopped the run.
     """
-    from timm_video_psn.engine.train.command_line import parse_options
+    from timm_video_psn.command_line.train import parse_options
 
-    asked = parse_options(argv)
+    asked = parse_options(argv, prog)
 
     def run() -> None:
         from torch.distributed.elastic.multiprocessing.errors import record
@@ -42,21 +32,14 @@ def train(argv: Sequence[str] | None = None) -> int:
         # torchrun's summary then names the process that failed first, with its error
         (record(train) if launched_processes() > 1 else train)(asked)
 
-    return run_command("train_video.py", run, asked.debug)
+    return run_command(prog, run, asked.debug)
 
 
-def validate(argv: Sequence[str] | None = None) -> int:
-    """Tests a model, or works on score files; the work of validate_video.py.
+def validate(argv: Words = None, prog: str = "validate_video.py") -> int:
+    """Tests a model, or works on score files; the work of validate_video.py."""
+    from timm_video_psn.command_line.validate import parse_validate_options
 
-    Args:
-        argv: arguments; None for the arguments of the process.
-
-    Returns:
-        The exit code: 0, or 2 for an error.
-    """
-    from timm_video_psn.engine.evaluate.options import parse_validate_options
-
-    options = parse_validate_options(argv)
+    options = parse_validate_options(argv, prog)
 
     def run() -> None:
         from timm_video_psn.engine.evaluate.score_files import run_comparison, run_ensemble
@@ -72,89 +55,121 @@ def validate(argv: Sequence[str] | None = None) -> int:
         else:
             validate(options)
 
-    return run_command("validate_video.py", run, options.debug)
+    return run_command(prog, run, options.debug)
 
 
-def predict(argv: Sequence[str] | None = None) -> int:
-    """Labels videos; the work of predict_video.py.
+def predict(argv: Words = None, prog: str = "predict_video.py") -> int:
+    """Labels videos; the work of predict_video.py. The exit code is 1 where some of several inputs were unreadable."""
+    from timm_video_psn.command_line.predict import parse_predict_options
 
-    Args:
-        argv: arguments; None for the arguments of the process.
+    options = parse_predict_options(argv, prog)
 
-    Returns:
-        The exit code: 0, 1 where some of several inputs could not be read, or 2 for an error.
-    """
-    from timm_video_psn.engine.predict.command import parse_predict_options, predict
+    def run() -> int:
+        from timm_video_psn.engine.predict.command import predict
 
-    options = parse_predict_options(argv)
-    return run_command("predict_video.py", lambda: predict(options), options.debug)
+        return predict(options, prog)
 
-
-def prepare(argv: Sequence[str] | None = None) -> int:
-    """Checks, resizes, extracts, packs or draws a data set; see `data.tools.prepare`."""
-    from timm_video_psn.data.tools.prepare import main
-
-    return main(argv)
+    return run_command(prog, run, options.debug)
 
 
-def insights(argv: Sequence[str] | None = None) -> int:
-    """Looks into a trained model; see `insights.command_line`."""
-    from timm_video_psn.insights.command_line import main
+def prepare(argv: Words = None, prog: str = "timm-video-psn prepare") -> int:
+    """Checks, resizes, extracts, packs or draws a data set."""
+    from timm_video_psn.command_line.prepare import parse_prepare_options
 
-    return main(argv)
+    options = parse_prepare_options(argv, prog)
 
+    def run() -> int:
+        from timm_video_psn.data.tools.prepare import run_prepare
 
-def export(argv: Sequence[str] | None = None) -> int:
-    """Writes a trained model as a file for another runtime.
+        return run_prepare(options)
 
-    Args:
-        argv: arguments; None for the arguments of the process.
-
-    Returns:
-        The exit code: 0, or 2 for an error.
-    """
-    from timm_video_psn.engine.export import parse_export_options, run_export
-
-    options = parse_export_options(argv)
-    return run_command("export", lambda: run_export(options), options.debug)
+    return run_command(f"{prog} {options.command}", run, options.debug)
 
 
-def publish(argv: Sequence[str] | None = None) -> int:
-    """Publishes a trained model on the Hugging Face Hub; the work of hub/publish.py.
+def insights(argv: Words = None, prog: str = "timm-video-psn insights") -> int:
+    """Looks into a trained model. The exit code is 1 where sections of a report failed."""
+    from timm_video_psn.command_line.insights import parse_insights_options
 
-    Args:
-        argv: arguments; None for the arguments of the process.
+    options = parse_insights_options(argv, prog)
 
-    Returns:
-        The exit code: 0, 2 for an error, 130 when it was interrupted.
-    """
-    from timm_video_psn.publish.command import parse_publish_options, publish
+    def run() -> int:
+        from timm_video_psn.insights.command import run_insights
 
-    options = parse_publish_options(argv)
-    return run_command("publish.py", lambda: publish(options))
+        return run_insights(options, prog)
 
-
-def convert(argv: Sequence[str] | None = None) -> int:
-    """Brings weights of others into the form of a model folder; the work of hub/convert.py.
-
-    Args:
-        argv: arguments; None for the arguments of the process.
-
-    Returns:
-        The exit code: 0, or 2 for an error.
-    """
-    from timm_video_psn.publish.convert import convert, parse_convert_options
-
-    options = parse_convert_options(argv)
-    return run_command("convert.py", lambda: convert(options), options.debug)
+    return run_command(prog, run, options.debug)
 
 
-_COMMANDS = {
-    function.__name__: function for function in (train, validate, predict, prepare, insights, export, publish, convert)
+def export(argv: Words = None, prog: str = "timm-video-psn export") -> int:
+    """Writes a trained model as a file for another runtime."""
+    from timm_video_psn.command_line.export import parse_export_options
+
+    options = parse_export_options(argv, prog)
+
+    def run() -> None:
+        from timm_video_psn.engine.export import run_export
+
+        run_export(options)
+
+    return run_command(prog, run, options.debug)
+
+
+def publish(argv: Words = None, prog: str = "publish.py") -> int:
+    """Publishes a trained model on the Hugging Face Hub; the work of hub/publish.py."""
+    from timm_video_psn.command_line.publish import parse_publish_options
+
+    options = parse_publish_options(argv, prog)
+
+    def run() -> None:
+        from timm_video_psn.publish.command import publish
+
+        publish(options)
+
+    return run_command(prog, run, options.debug)
+
+
+def convert(argv: Words = None, prog: str = "convert.py") -> int:
+    """Brings weights of others into the form of a model folder; the work of hub/convert.py."""
+    from timm_video_psn.command_line.convert import parse_convert_options
+
+    options = parse_convert_options(argv, prog)
+
+    def run() -> None:
+        from timm_video_psn.publish.convert import convert
+
+        convert(options)
+
+    return run_command(prog, run, options.debug)
+
+
+_COMMANDS: dict[Callable[..., int], str] = {
+    train: "train a video classifier on a timm backbone",
+    validate: "test a trained model, compare or join score files",
+    predict: "label videos, folders, a camera or a stream",
+    prepare: "check, resize, extract, pack or look at a data set",
+    insights: "look into a trained model",
+    export: "write a trained model as a file for ONNX Runtime, ExecuTorch or torch",
+    publish: "publish a trained model on the Hugging Face Hub",
+    convert: "bring weights of TSM, GST, TEA, TAM, torchvision or timm into the form of a model folder",
 }
+_HELP = """usage: {prog} COMMAND [options]
+
+examples:
+  # train on your videos, in the folders videos/train/CLASS and videos/val/CLASS
+  {prog} train --data-dir videos --pretrained
+  # the accuracy of the best epoch
+  {prog} validate --model output/psn_resnet50-folder --data-dir videos
+  # the five likeliest classes of a video
+  {prog} predict clip.mp4 --model output/psn_resnet50-folder
+
+commands:
+{commands}
+
+{prog} COMMAND --help lists the options of a command.
+"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Words = None) -> int:
     """Runs a command.
 
     Args:
@@ -163,17 +178,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The command's exit code; 2 where there is no such command.
     """
-    name, *rest = (list(sys.argv[1:] if argv is None else argv)) or [""]
+    prog = "python -m timm_video_psn" if Path(sys.argv[0]) == Path(__file__) else "timm-video-psn"
+    commands = {command.__name__: command for command in _COMMANDS}
+    name, *rest = (list(sys.argv[1:] if argv is None else argv)) or ["--help"]
     if name in ("-h", "--help"):
-        print(_USAGE, end="")
+        lines = (f"  {command.__name__:10} {what}" for command, what in _COMMANDS.items())
+        print(_HELP.format(prog=prog, commands="\n".join(lines)), end="")
         return 0
-    if name not in _COMMANDS:
-        print(
-            f"{_USAGE}\ntimm-video-psn: error: {name!r} is no command; use one of {', '.join(_COMMANDS)}",
-            file=sys.stderr,
-        )
+    if name not in commands:
+        near = difflib.get_close_matches(name, commands, n=1)
+        tip = f"did you mean {near[0]}?" if near else f"use one of {', '.join(commands)}"
+        print(f"usage: {prog} COMMAND [options]\n{prog}: error: {name!r} is no command; {tip}", file=sys.stderr)
         return 2
-    return _COMMANDS[name](rest)
+    return commands[name](rest, f"{prog} {name}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+MODEL_SOURCES = "the folder of a run, its best/, hf-hub:user/name, torchvision:NAME or transformers:REPO"
 _HANDLER = "timm_video_psn command line"
 _USER_ERRORS = (ValueError, TypeError, OSError, FloatingPointError, ImportError)  # the last: an extra is missing
 

@@ -35,15 +35,15 @@ CONTEXT.set_forkserver_preload(list(PRELOADED))
 
 def settled(*argv: str) -> "TrainOptions":
     """The options of a run with this command line."""
+    from timm_video_psn.command_line.train import parse_options
     from timm_video_psn.engine.train.build import settle_options
-    from timm_video_psn.engine.train.command_line import parse_options
 
     return settle_options(parse_options(argv))
 
 
 def trainer_of(argv: Sequence[str]) -> "Trainer":
     """The trainer of a run with this command line, ready to train."""
-    from timm_video_psn.engine.train.command_line import parse_options
+    from timm_video_psn.command_line.train import parse_options
     from timm_video_psn.engine.train.trainer import create_trainer
 
     return create_trainer(parse_options(argv))

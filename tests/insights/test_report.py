@@ -11,10 +11,10 @@ from PIL import Image
 
 from tests.browser import requested_hosts
 from tests.insights.tiny_runs import CLASSES
+from timm_video_psn.__main__ import insights as main
 from timm_video_psn.engine.evaluate.scores import Scores, save_scores
 from timm_video_psn.engine.load_model import load
 from timm_video_psn.insights import report
-from timm_video_psn.insights.command_line import main
 from timm_video_psn.insights.report import make_report
 
 

@@ -4,55 +4,23 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from timm_video_psn.engine.model_source import WAYS, is_on_hub
+from timm_video_psn.engine.model_source import is_on_hub
 
 if TYPE_CHECKING:
     from timm_video_psn.engine.trained_model import TrainedModel
 
 _logger = logging.getLogger(__name__)
-_FORMATS = ("torch", "onnx", "executorch", "aoti")  # deploy.formats imports torch, which --help need not wait for
-
-
-def parse_export_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of `timm-video-psn export`.
-
-    Args:
-        argv: arguments; None for the arguments of the process.
-    """
-    parser = argparse.ArgumentParser(
-        prog="timm-video-psn export",
-        description="Writes a trained model as a file for another runtime, with config.json and an example. The file "
-        "is kept only if that runtime gives the model's outputs.",
-    )
-    add = parser.add_argument
-    add("model", metavar="RUN", help=WAYS)
-    add("--format", choices=_FORMATS, default="torch", help="torch.export, ONNX, ExecuTorch or AOTInductor")
-    add("--output", type=Path, metavar="FOLDER", help="new folder (default: export-FORMAT in the folder of the run)")
-    add(
-        "--layout",
-        choices=("clip", "frames", "stream"),
-        default="clip",
-        help="input (B, C, T, H, W); (T, C, H, W), for runtimes without tensors of five dimensions; or one frame and a "
-        "state, for a causal model",
-    )
-    add(
-        "--batch", metavar="N", help="clips at once: a number, a range as 1-8, or dynamic (executorch: 1, else dynamic)"
-    )
-    add("--normalize", action="store_true", help="include normalisation and softmax: bytes in, probabilities out")
-    add("--debug", action="store_true", help="show the traceback of an error")
-    return parser.parse_args(argv)
 
 
 def run_export(options: argparse.Namespace) -> None:
     """Exports a model and says how close the file is to it.
 
     Args:
-        options: see `parse_export_options`.
+        options: see `command_line.export`.
 
     Raises:
         ValueError: the model cannot be exported so, or its file gives other outputs.

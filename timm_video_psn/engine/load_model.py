@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from timm.models import is_model
 from timm.models import load_checkpoint as load_weights
 
+from timm_video_psn.console import MODEL_SOURCES
 from timm_video_psn.data import SAMPLINGS
 from timm_video_psn.engine.checkpoint import load_checkpoint
-from timm_video_psn.engine.model_source import WAYS, find_folder, is_on_hub, read_config
+from timm_video_psn.engine.model_source import find_folder, is_on_hub, read_config
 from timm_video_psn.engine.precision import Precision, find_device
 from timm_video_psn.engine.protocol import Protocol
 from timm_video_psn.engine.trained_model import TrainedModel
@@ -171,8 +172,8 @@ def _published_name(name: str) -> str:
         check_model_name(name)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
         raise ValueError(
-            f"{name} is the name of a model without trained video weights; use {WAYS}, or a name that stands for "
-            f"video weights: {', '.join(near)}"
+            f"{name} is the name of a model without trained video weights; use {MODEL_SOURCES}, or a name that "
+            f"stands for video weights: {', '.join(near)}"
         )
     return name
 

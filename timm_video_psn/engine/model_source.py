@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from timm_video_psn.console import MODEL_SOURCES
 from timm_video_psn.hub_files import CONFIG, hub_config
 from timm_video_psn.models import VideoNet
 from timm_video_psn.models.published_weights import shipped_folder
@@ -10,7 +11,6 @@ from timm_video_psn.saved_config import read_saved_config
 
 _HUB = ("hf-hub:", "hf_hub:")
 _LOCAL = "local-dir:"
-WAYS = "the folder of a run, its best/, hf-hub:user/name, torchvision:NAME or transformers:REPO"
 
 
 def is_on_hub(source: str) -> bool:
@@ -37,7 +37,7 @@ def find_folder(source: str) -> Path:
         if (place / CONFIG).is_file():
             return place
     found = "there is no such folder" if not folder.is_dir() else f"it has no {CONFIG}"
-    raise FileNotFoundError(f"{folder} is not a model folder: {found}; use {WAYS}")
+    raise FileNotFoundError(f"{folder} is not a model folder: {found}; use {MODEL_SOURCES}")
 
 
 def read_config(source: str, model: VideoNet) -> dict[str, Any]:

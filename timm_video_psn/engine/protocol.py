@@ -4,6 +4,7 @@ Read: 8 frames x 10 clips x 3 crops of 224 pixels from a short side of 256, clip
 the views' logits. Numbers of two protocols do not compare.
 """
 
+import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -173,3 +174,32 @@ def _sizes(match: re.Match[str]) -> dict[str, int]:
     names = ("num_frames", "num_clips", "num_crops")[-len(counts) :] if counts else ()
     sizes = {name: int(match[name]) for name in ("img_size", "short_side") if match[name]}
     return {**dict(zip(names, counts, strict=True)), **sizes}
+
+
+def protocols_of(options: argparse.Namespace, default: Protocol) -> list[Protocol]:
+    """The protocols asked for, or the model's own.
+
+    Args:
+        options: options of a validation; see `command_line.validate`.
+        default: protocol of the model.
+
+    Raises:
+        ValueError: a protocol is impossible, or asked for twice.
+    """
+    if options.protocol:
+        protocols = [parse_protocol(text, default) for text in options.protocol]
+        check_distinct(protocols)
+        return protocols
+    clips, crops = parse_views(options.views) if options.views else (None, None)
+    return [
+        complete(
+            default,
+            num_frames=options.num_frames,
+            num_clips=clips,
+            num_crops=crops,
+            img_size=options.test_img_size,
+            short_side=options.test_short_side,
+            sampling=options.sampling,
+            fusion=options.fusion,
+        )
+    ]

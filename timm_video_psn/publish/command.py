@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import get_token
@@ -23,47 +22,20 @@ from timm_video_psn.publish.register import check_registrable, register
 from timm_video_psn.publish.upload import HubRepository
 
 
-def parse_publish_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of `publish`.
-
-    Args:
-        argv: arguments; None for the arguments of the process.
-    """
-    parser = argparse.ArgumentParser(prog="publish.py", description="Publish a trained model on the Hugging Face Hub.")
-    add = parser.add_argument
-    add(
-        "model", type=Path, metavar="FOLDER", help="folder of a run, or a folder with model.safetensors and config.json"
-    )
-    add("--repo-id", required=True, metavar="USER/NAME", help="repository on the Hub; created if it does not exist")
-    add("--dry-run", type=Path, metavar="DIR", help="build and check the folder in DIR, and send nothing")
-    licence = "licence of the weights, for example apache-2.0; without it the card states none"
-    add("--license", metavar="ID", help=licence)
-    add("--results", type=Path, nargs="*", default=[], metavar="FILE", help="results.json of validations for the card")
-    add("--private", action="store_true", help="create a private repository")
-    add("--revision", default="main", metavar="BRANCH", help="branch; created if it does not exist (default: main)")
-    add("--tag", metavar="NAME", help="name for the commit")
-    token = "token of the Hub; `hf auth login` or HF_TOKEN in the environment are better, since others cannot see them"
-    add("--token", help=token)
-    manifest = (
-        f"write where the weights are into the manifest of published weights (default: the package's {MANIFEST.name})"
-    )
-    add("--register", type=Path, nargs="?", const=MANIFEST, metavar="FILE", help=manifest)
-    options = parser.parse_args(argv)
-    options.token = (options.token or get_token() or "").strip() or None
-    return options
-
-
 def publish(options: argparse.Namespace) -> None:
     """Builds, checks, uploads and compares; no error that comes out of it shows the token.
 
     Args:
-        options: see `parse_publish_options`.
+        options: see `command_line.publish`.
 
     Raises:
         ValueError: the model, its files or the options do not fit, files cannot be read or written, or something failed
             after the Hub was first spoken to; the message says what is on the Hub.
         CommandEnded: the user has interrupted it.
     """
+    options.token = (options.token or get_token() or "").strip() or None
+    if options.register is True:
+        options.register = MANIFEST
     try:
         _publish(options)
     except (ValueError, OSError) as error:

@@ -14,11 +14,9 @@ from typing import Any
 import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.utils import ParseKwargs
 from torch import Tensor
 
-from timm_video_psn.console import add_old_name
-from timm_video_psn.data import SAMPLINGS, label_fingerprint
+from timm_video_psn.data import label_fingerprint
 from timm_video_psn.data.datasets.parsing import read_names
 from timm_video_psn.data.datasets.releases import NUM_CLASSES
 from timm_video_psn.engine.checkpoint import export_model
@@ -50,59 +48,11 @@ SORTED = ("sthv1", "sthv2")  # the official codes number these classes alphabeti
 REPORT_COLUMNS = ("in the file", "ours", "shape in the file", "what")
 
 
-def parse_convert_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of `convert`.
-
-    Args:
-        argv: arguments; None for the arguments of the process.
-    """
-    about = "Bring weights of TSM, GST, TEA, TAM, torchvision or timm into the form of a model folder."
-    parser = argparse.ArgumentParser(prog="convert.py", description=about)
-    add = parser.add_argument
-    add("checkpoint", type=Path, help="file of the weights")
-    add("--source", required=True, choices=list(REPOSITORIES), help="code that trained the weights")
-    add("--model", required=True, help="name of the same network here, as tsm_resnet50")
-    add("--model-kwargs", nargs="*", default={}, action=ParseKwargs, metavar="KEY=VALUE", help="arguments of the model")
-    add(
-        "--num-frames",
-        type=int,
-        required=True,
-        metavar="T",
-        help="frames of a clip (num_segments of the codes)",
-    )
-    add(
-        "--dataset",
-        required=True,
-        metavar="NAME",
-        help="data set of the training: sthv1, sthv2, k400, diving48, ...",
-    )
-    add("--class-names", type=Path, metavar="FILE", help="class names in label order, a name a line or JSON")
-    add("--output", type=Path, required=True, metavar="DIR", help="folder to write")
-    add(
-        "--entry",
-        metavar="KEY",
-        help="entry that holds the weights (default: state_dict, model, or the whole file)",
-    )
-    add(
-        "--sampling",
-        choices=list(SAMPLINGS),
-        default="segments",
-        help="choice of the frames (default: segments)",
-    )
-    add("--crop-pct", type=float, help="share of the short side that is seen (default: as the source tests)")
-    add("--interpolation", choices=["bilinear", "bicubic"], help="filter of the resize (default: as the source tests)")
-    add("--mean", type=float, nargs=3, help="mean of each channel (default: as the source tests)")
-    add("--std", type=float, nargs=3, help="deviation of each channel (default: as the source tests)")
-    add("--debug", action="store_true", help="show the traceback of an error")
-    add_old_name(parser, "--out", "--output")
-    return parser.parse_args(argv)
-
-
 def convert(options: argparse.Namespace) -> None:
     """Reads, renames, checks, writes, and loads what was written.
 
     Args:
-        options: see `parse_convert_options`.
+        options: see `command_line.convert`.
 
     Raises:
         ValueError: the file, the model, the class names and the data set do not fit one another.

@@ -11,9 +11,9 @@ import webdataset
 
 from tests.data.sample_videos import moving_noise
 from tests.miniatures import sthv1, write_images
+from timm_video_psn.__main__ import prepare as main
 from timm_video_psn.data.registry import read_index
 from timm_video_psn.data.shards.writer import ShardLimits, write_shards
-from timm_video_psn.data.tools.prepare import main
 from timm_video_psn.data.video.write_video import write_video
 
 

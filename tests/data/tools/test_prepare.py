@@ -12,11 +12,11 @@ from PIL import Image
 
 from tests import miniatures
 from tests.data.sample_videos import decoded_plainly
+from timm_video_psn.__main__ import prepare as main
 from timm_video_psn.data.clips.sampling import tsm_indices, uniform_indices
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
 from timm_video_psn.data.tools import prepare
 from timm_video_psn.data.tools.check import CheckedVideo, ListedVideo, advise, check_video, summarize
-from timm_video_psn.data.tools.prepare import main
 from timm_video_psn.data.video.reader import VideoReader
 
 

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from timm_video_psn.__main__ import predict as predict_main
+from timm_video_psn.command_line.predict import parse_predict_options
 from timm_video_psn.data import FrameStream, VideoReader, write_video
 from timm_video_psn.data.video import stream as video_stream
 from timm_video_psn.engine.load_model import load
-from timm_video_psn.engine.predict.command import expand_inputs, parse_predict_options
+from timm_video_psn.engine.predict.command import expand_inputs
 from timm_video_psn.engine.trained_model import TrainedModel
 
 CLIPS = Path(__file__).parents[4] / "shared" / "clips"

@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import pytest
 
-from timm_video_psn.engine.train.command_line import parse_options
+from timm_video_psn.command_line.train import parse_options
 from timm_video_psn.engine.train.options import ModelDefaults, TrainOptions, resolve_options
 
 MODEL = ModelDefaults(16, 112, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from timm_video_psn.command_line.train import parse_options
 from timm_video_psn.engine.checkpoint import load_checkpoint, save_checkpoint
-from timm_video_psn.engine.train.command_line import parse_options
 from timm_video_psn.engine.train.options import ModelDefaults, resolve_options
 from timm_video_psn.engine.train.run_folder import RunFolder
 

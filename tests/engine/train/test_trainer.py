@@ -13,11 +13,11 @@ import torch
 from tests.engine.runs import assert_same_state, rows, settled, stop_at_step, trainer_of
 from timm_video_psn.__main__ import predict as predict_main
 from timm_video_psn.__main__ import train as train_main
+from timm_video_psn.command_line.train import parse_options
 from timm_video_psn.data import create_loader, read_index
 from timm_video_psn.data.video.write_video import write_video
 from timm_video_psn.engine.checkpoint import load_checkpoint
 from timm_video_psn.engine.signals import Interrupted
-from timm_video_psn.engine.train.command_line import parse_options
 from timm_video_psn.engine.train.meters import DataTimer
 from timm_video_psn.engine.train.model import create_model
 from timm_video_psn.models.create import check_model_name

@@ -1,15 +1,4 @@
-"""Prepares a data set for training: `timm-video-psn prepare COMMAND`.
-
-    check   reads every video; reports missing and damaged ones, frame sizes and rates, and whether the counts and the
-            class order are the official ones
-    resize  re-encodes the videos to a short side of 256 pixels and near key frames, so that training decodes faster
-    frames  extracts the frames of each video into a folder of JPEG images
-    show    draws the frames of one video that training, validation and a test use
-    shards  packs a data set into tar files, which training streams from a folder or a web server
-
-The originals are never modified. An output gets its name when it is complete, so an interrupted command resumes when it
-is run again.
-"""
+"""The work of `timm-video-psn prepare`: check, resize, extract, show or pack the videos of a data set."""
 
 from __future__ import annotations
 
@@ -23,17 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from timm_video_psn.console import CommandEnded, add_old_name, positive_integer, printable, run_command
-from timm_video_psn.data.clips.sampling import SAMPLINGS, TEST_SAMPLINGS
+from timm_video_psn.console import CommandEnded, printable
 from timm_video_psn.data.datasets.index import VideoIndex, videos_of_both
 from timm_video_psn.data.datasets.parsing import NoAnnotationsError
 from timm_video_psn.data.parallel import in_parallel
-from timm_video_psn.data.registry import ANNOTATED, DATASETS, read_index, splits_of
+from timm_video_psn.data.registry import read_index, splits_of
 from timm_video_psn.data.shards.writer import ShardLimits, write_shards
 from timm_video_psn.data.tools.check import advise, check_video, listed_videos, summarize
 from timm_video_psn.data.tools.contact_sheet import contact_sheet
 from timm_video_psn.data.tools.reencode import (
-    KEY_FRAME_INTERVAL,
     Outcome,
     extract_frames,
     pairs_below,
@@ -46,23 +33,17 @@ _SHOWN = 20  # unreadable videos that are named; the report names all
 _logger = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command.
+def run_prepare(options: argparse.Namespace) -> int:
+    """Runs the command that was asked for; after Ctrl-C, says what the same command would do.
 
     Args:
-        argv: Arguments; None for the arguments of the process.
+        options: See `command_line.prepare`.
 
     Returns:
-        The exit code: 0, 1 where videos are unreadable or could not be converted, 2 for an error, 130 after Ctrl-C.
+        The exit code: 0, or 1 where videos are unreadable or could not be converted.
     """
-    options = _parser().parse_args(argv)
-    return run_command(f"prepare {options.command}", lambda: _run(options), options.debug)
-
-
-def _run(options: argparse.Namespace) -> int:
-    """Runs the command that was asked for; after Ctrl-C, says what the same command would do."""
     try:
-        return int(options.run(options))
+        return _COMMANDS[options.command](options)
     except KeyboardInterrupt:
         again = "" if options.command in ("check", "show") else "; finished files are kept, the same command resumes"
         raise CommandEnded(f"stopped{again}", 128 + signal.SIGINT) from None
@@ -202,79 +183,6 @@ def _given_lists(options: argparse.Namespace) -> dict[str, Path]:
     return {split: path for split in ("train", "val", "test") if (path := getattr(options, f"{split}_list"))}
 
 
-def _names(text: str) -> list[str]:
-    """Names, separated by commas."""
-    return text.split(",")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="timm-video-psn prepare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    workers = os.cpu_count() or 1
-
-    def command(run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(run.__name__, help=what, description=run.__doc__, parents=[shared])
-        added.set_defaults(run=run)
-        return added
-
-    def add_data_set(to: argparse.ArgumentParser) -> None:
-        to.add_argument(
-            *("--dataset",), default="folder", choices=sorted({*DATASETS, *ANNOTATED}), help="default: %(default)s"
-        )
-        to.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="folder of the data set")
-        for split in ("train", "val", "test"):
-            to.add_argument(
-                f"--{split}-list", type=Path, metavar="FILE", help=f"{split} annotations, if they lie elsewhere"
-            )
-
-    added = command(check, "report missing and damaged videos")
-    add_data_set(added)
-    add = added.add_argument
-    add("--thorough", action="store_true", help="decode every frame, not only the first, middle and last")
-    add("--report", type=Path, default=Path("check.json"), metavar="FILE.json", help="report; default: %(default)s")
-    add("--workers", "-j", type=int, default=workers, help="processes; default: %(default)s")
-
-    copies, largest = [], "largest short side; frames are never enlarged; default: %(default)s"
-    for run, what in ((resize, "re-encode videos smaller, to load faster"), (frames, "extract frames")):
-        copies.append(command(run, what))
-        add = copies[-1].add_argument
-        add("--data-dir", type=Path, required=True, metavar="DIR", help="folder with videos, at any depth")
-        add("--output", type=Path, required=True, metavar="DIR", help="folder for the copies, with the same structure")
-        add("--short-side", type=int, default=256, metavar="PX", help=largest)
-        add("--workers", "-j", type=int, default=workers, help="processes; default: %(default)s")
-    add = copies[0].add_argument
-    add("--crf", type=int, default=20, help="x264's constant rate factor, lower is better; default: %(default)s")
-    keys = "frames between key frames; more make smaller files that load more slowly; default: %(default)s"
-    add("--key-frame-interval", type=positive_integer, default=KEY_FRAME_INTERVAL, metavar="N", help=keys)
-    copies[1].add_argument("--quality", type=int, default=90, help="JPEG quality; default: %(default)s")
-
-    add = command(show, "draw the frames that sampling picks").add_argument
-    add("video", type=Path, help="video file or frame folder")
-    add("--output", type=Path, default=Path("frames.png"), metavar="FILE.png", help="picture; default: %(default)s")
-    add("--num-frames", type=int, default=8, metavar="T", help="frames of a clip; default: %(default)s")
-    add("--draws", type=int, default=3, help="number of training clips; default: %(default)s")
-    add("--seed", type=int, default=0, help="seed of the training clips; default: %(default)s")
-    add(
-        "--sampling",
-        choices=list(SAMPLINGS),
-        default="segments",
-        help="sampling of training; default: %(default)s",
-    )
-    add("--test-sampling", choices=list(TEST_SAMPLINGS), help="sampling of the test; default: --sampling")
-    add("--test-clips", type=int, metavar="N", help="clips of the test; default: the sampling's usual number")
-
-    added = command(shards, "pack the videos into tar files")
-    add_data_set(added)
-    add = added.add_argument
-    add("--output", type=Path, required=True, metavar="DIR", help="folder for the shards and their index")
-    add("--split", type=_names, default=["train", "val"], metavar="NAME,NAME", help="splits; default: train,val")
-    add("--max-videos-per-shard", type=int, default=256, metavar="N", help="videos per shard; default: %(default)s")
-    add("--max-shard-bytes", type=int, default=256 * 2**20, metavar="N", help="bytes per shard; default: %(default)s")
-    add_old_name(added, "--out", "--output")
-    return parser
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    function.__name__: function for function in (check, resize, frames, show, shards)
+}

@@ -30,14 +30,13 @@ from timm_video_psn.engine import distributed
 from timm_video_psn.engine.cpu_memory import keep_freed_memory
 from timm_video_psn.engine.evaluate.accuracy import measure
 from timm_video_psn.engine.evaluate.intervals import ABOUT_INTERVALS
-from timm_video_psn.engine.evaluate.options import protocols_of
 from timm_video_psn.engine.evaluate.report import result_lines
 from timm_video_psn.engine.evaluate.result_files import Result, write_results
 from timm_video_psn.engine.evaluate.scores import Scores, check_finite
 from timm_video_psn.engine.load_model import load, load_from_checkpoint
 from timm_video_psn.engine.model_source import full_path, is_on_hub
 from timm_video_psn.engine.precision import find_device, resolve_device
-from timm_video_psn.engine.protocol import Protocol
+from timm_video_psn.engine.protocol import Protocol, protocols_of
 from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.engine.view_scores import Floats, ViewScorer, fuse
 from timm_video_psn.models.published_weights import shipped_folder
@@ -50,7 +49,7 @@ class Validation:
     """A test of validate_video.py; of several processes, each tests its share of the videos, and the first reports.
 
     Args:
-        options: see `engine.evaluate.options`.
+        options: see `command_line.validate`.
 
     Raises:
         ValueError: the model, the data and the protocols do not fit together.
@@ -232,7 +231,7 @@ def validate(options: argparse.Namespace) -> list[Result]:
     """Tests a model as the options say.
 
     Args:
-        options: see `engine.evaluate.options`.
+        options: see `command_line.validate`.
 
     Returns:
         The result of each protocol; of several processes, in the first alone.

@@ -1,11 +1,10 @@
-"""The work of predict_video.py: files, folders, cameras or streams in; lines, JSON, a CSV or an annotated video out."""
+"""The work of prediction: files, folders, cameras or streams in; lines, JSON, a CSV or an annotated video out."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -13,11 +12,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from timm_video_psn.console import add_old_name
 from timm_video_psn.data import DecodeError, FrameStream, TimedFrame, is_live
 from timm_video_psn.data.datasets.locate import accepted_endings, endings_in_words, list_folder, walk_videos
 from timm_video_psn.data.video.frame_folder import is_frame_image
-from timm_video_psn.engine.model_source import WAYS
 from timm_video_psn.files import atomic_path
 
 if TYPE_CHECKING:
@@ -28,57 +25,12 @@ _LIVE_WINDOW_SEC = 2.0
 _CSV_COLUMNS = ("file", "start_sec", "end_sec", "rank", "label", "probability", "error")
 
 
-def parse_predict_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of predict_video.py.
-
-    Args:
-        argv: arguments; None for the arguments of the process.
-    """
-    parser = argparse.ArgumentParser(prog="predict_video.py", description="Predict the classes of videos.")
-    add = parser.add_argument
-    sources = "video files, folders of them, folders of frame images, the number of a camera (0), URLs of streams"
-    add("inputs", nargs="+", metavar="INPUT", help=sources)
-    add("--model", required=True, metavar="FOLDER", help=WAYS)
-    add("--topk", type=int, default=5, metavar="K", help="number of classes to show (default: %(default)s)")
-    add("--views", metavar="CLIPSxCROPS", help="views of each video, for example 3x3 (default: the model's own)")
-    add("--device", default="auto", help="cpu, cuda, ...; auto is the GPU if there is one (default: %(default)s)")
-    add("--batch-size", "-b", type=int, default=8, help="clips per batch (default: 8)")
-    add("--workers", "-j", type=int, default=1, help="threads that decode (default: %(default)s)")
-    add("--window", type=float, metavar="SEC", help="length of a sliding window (default for cameras and streams: 2 s)")
-    add("--stride", type=float, metavar="SEC", help="time between the starts of windows (default: half a window)")
-    add(
-        "--stream",
-        action="store_true",
-        help="look at each frame once (causal models), as many in a window as a clip has",
-    )
-    add("--duration", type=float, metavar="SEC", help="stop after this much of each input")
-    add("--fps", type=float, help="frame rate of folders of images, for windows")
-    add("--json", action="store_true", help="print JSON, one line per prediction")
-    add("--csv", type=Path, metavar="FILE", help="write a CSV file, one row per time span and class")
-    add("--video-out", type=Path, metavar="FILE.mp4", help="write a copy of the video with the classes in the picture")
-    add("--debug", action="store_true", help="show the traceback of an error")
-    add_old_name(parser, "--top", "--topk")
-    add_old_name(parser, "--traceback", "--debug")
-    options = parser.parse_args(argv)
-    for name in ("topk", "batch_size", "workers", "window", "stride", "duration", "fps"):
-        value = getattr(options, name)
-        if value is not None and not 0 < value < math.inf:
-            parser.error(f"--{name.replace('_', '-')} {value}: must be above 0, and finite")
-    if options.video_out and options.video_out.suffix.lower() != ".mp4":
-        parser.error(f"--video-out {options.video_out}: the copy is an mp4; end the name in .mp4")
-    windows = options.window is not None or options.stream or any(map(is_live, options.inputs))
-    for name in ("stride", "duration") if not windows else ("views",):
-        if getattr(options, name) is not None:
-            belongs = "whole videos, not to windows" if windows else "windows; without --window SEC videos stay whole"
-            parser.error(f"--{name} belongs to {belongs}")
-    return options
-
-
-def predict(options: argparse.Namespace) -> int:
+def predict(options: argparse.Namespace, prog: str) -> int:
     """Predicts all inputs and writes the answers.
 
     Args:
-        options: see `parse_predict_options`.
+        options: see `command_line.predict`.
+        prog: name of the command, which messages begin with.
 
     Returns:
         The exit code: 0; 1 if some of several inputs could not be read; 2 if none could.
@@ -98,7 +50,7 @@ def predict(options: argparse.Namespace) -> int:
     model.check_can_name(options.topk)
     print(f"device {model.precision}", file=sys.stderr)
     failures: list[DecodeError] = []
-    with _Answers(options, several=len(inputs) > 1) as answers:
+    with _Answers(options, prog, several=len(inputs) > 1) as answers:
         for path, outcome in _outcomes(model, inputs, options, answers):
             if outcome is not None:
                 failures.append(outcome)
@@ -106,7 +58,7 @@ def predict(options: argparse.Namespace) -> int:
     if failures and len(inputs) == 1:
         raise failures[0]
     if failures:
-        print(f"predict_video.py: {len(failures)} of {len(inputs)} inputs could not be read", file=sys.stderr)
+        print(f"{prog}: {len(failures)} of {len(inputs)} inputs could not be read", file=sys.stderr)
     return 0 if not failures else 1 if len(failures) < len(inputs) else 2
 
 
@@ -238,8 +190,9 @@ def _annotate(path: str, spans: list[Span], options: argparse.Namespace) -> None
 class _Answers:
     """Where answers go: the terminal as text or JSON, and a CSV file, which gets its name when it is whole."""
 
-    def __init__(self, options: argparse.Namespace, several: bool) -> None:
+    def __init__(self, options: argparse.Namespace, prog: str, several: bool) -> None:
         self.options = options
+        self.prog = prog
         self.several = several
         self._csv: Any = None
 
@@ -279,7 +232,7 @@ class _Answers:
     def error(self, path: str, error: DecodeError) -> None:
         """An input that could not be read to its end; for a single input, the command's own error says so."""
         if self.several:
-            print(f"predict_video.py: {error}", file=sys.stderr)
+            print(f"{self.prog}: {error}", file=sys.stderr)
         if self.options.json:
             print(json.dumps({"file": path, "model": self.options.model, "error": error.reason}))
         if self._csv:

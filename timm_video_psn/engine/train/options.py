@@ -47,8 +47,12 @@ _data, _model, _loss, _optimizer, _schedule, _run = (
 )
 
 
-def _sampling(text: str) -> str:
-    """Reads `--sampling`: tsn is another name of segments."""
+def sampling_name(text: str) -> str:
+    """Reads `--sampling`: tsn is another name of segments.
+
+    Args:
+        text: Name as the user writes it.
+    """
     return "segments" if text == "tsn" else text
 
 
@@ -80,7 +84,7 @@ class TrainOptions:
     sampling: Literal["segments", "tsm", "dense", "uniform"] = _data(
         "segments",
         "Frames of a clip: one from each segment (segments, or tsn), as TSM, from a window of 64, or as SlowFast",
-        parse=_sampling,
+        parse=sampling_name,
     )
     img_size: Positive = _data(None, "Side of the crop in pixels (default: the model's own)")
     crop_pct: float = _data(0.875, "Crop as a share of the short side; the paper crops 224 of 256 pixels")
@@ -104,7 +108,7 @@ class TrainOptions:
     mixup_switch_prob: float = _data(0.5, "Share of cutmix if both are on")
     decoder: Literal["auto", "pyav", "torchcodec"] = _data("auto", "Decoder of video files; auto is pyav")
     workers: Count = _data(_WORKERS, "Processes that decode; 0: the training process", flags=("--workers", "-j"))
-    max_unreadable: Share = _data(0.1, "Share of unreadable videos above which the run ends")
+    max_unreadable: Share = _data(0.1, "Share of unreadable videos above which the command ends")
 
     model: str = _model("psn_resnet50", "Video model in timm.list_models, local-dir:FOLDER or hf-hub:REPO")
     pretrained: bool = _model(False, "Start from pretrained weights")
@@ -184,8 +188,8 @@ class TrainOptions:
         parse=_number_or_auto,
     )
     grad_accum_steps: Positive = _run(1, "Batches per update, whose gradients are accumulated")
-    device: str = _run("auto", "Device to train on: cpu, cuda, cuda:1; auto: a GPU if there is one")
-    amp: bool = _run(False, "Train in mixed precision (autocast)")
+    device: str = _run("auto", "Device: cpu, cuda, cuda:1, ...; auto: a GPU if there is one")
+    amp: bool = _run(False, "Compute in mixed precision (autocast)")
     amp_dtype: Literal["float16", "bfloat16"] = _run("float16", "Data type of autocast")
     channels_last: bool = _run(True, "Use the channels_last memory format")
     torchcompile: bool = _run(False, "Compile the model")

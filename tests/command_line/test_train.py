@@ -1,19 +1,12 @@
-"""The flags of train_video.py."""
+"""The flags of training."""
 
-import ast
-import importlib
-import inspect
 import re
-import sys
 
 import pytest
 
 from tests.engine.train.test_recipes import fails_with, recipe
-from timm_video_psn.data import ANNOTATED, DATASETS, SAMPLINGS, STREAMED
-from timm_video_psn.engine.train import command_line
-from timm_video_psn.engine.train import options as table
-from timm_video_psn.engine.train.command_line import FLAGS, build_parser, parse_options
-from timm_video_psn.engine.train.loggers import LOGGERS
+from timm_video_psn.command_line.flags import FLAGS
+from timm_video_psn.command_line.train import build_parser, parse_options
 
 
 def test_the_defaults_are_the_papers():
@@ -25,39 +18,13 @@ def test_the_defaults_are_the_papers():
     assert options.config is None
 
 
-def test_what_the_table_lists_without_importing_it_is_what_there_is():
-    choices = {action.dest: action.choices for action in build_parser()._actions}
-    readers = {**DATASETS, **ANNOTATED, **STREAMED}
-    ours = {name for name, reader in readers.items() if reader.__module__.startswith("timm_video_psn.")}
-    assert set(table.DATASETS) == ours
-    assert set(choices["sampling"]) == set(SAMPLINGS)
-    assert set(choices["log"]) == set(LOGGERS)
-
-
 def test_help_is_whole_phrases():
     for name, option in FLAGS.items():
         assert re.match(r"[A-Z]|timm", option.metadata["help"]), name
         assert not option.metadata["help"].endswith("."), name
-    text = build_parser().format_help()
+    text = build_parser().format_help(whole=True)
     assert "--max-broken" not in text
     assert "(default: None)" not in text
-
-
-def test_help_needs_no_torch():
-    """What the modules of the command line import at their top, and what these import there, is light."""
-    package, waiting, seen = "timm_video_psn", [command_line.__name__], set()
-    while waiting:
-        name = waiting.pop()
-        seen.add(name)
-        for node in ast.parse(inspect.getsource(importlib.import_module(name))).body:
-            names = [node.module] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            waiting += [found for found in names if found.startswith(package) and found not in seen]
-            roots = {found.partition(".")[0] for found in names}
-            assert roots <= {*sys.stdlib_module_names, "yaml", package}, name
-    assert {name.removeprefix(f"{package}.") for name in seen} == {
-        *("console", "engine.train.command_line", "engine.train.options", "engine.train.recipes"),
-    }
 
 
 @pytest.mark.parametrize(
