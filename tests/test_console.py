@@ -1,13 +1,14 @@
 """What the scripts do with what a run says."""
 
 import argparse
+import io
 import logging
 import os
 import sys
 
 import pytest
 
-from timm_video_psn.console import add_old_name, printable, run_command
+from timm_video_psn.console import add_old_name, command_name, printable, run_command
 
 
 def test_reports_that_nobody_reads_any_more_disturb_nothing(monkeypatch, capsys):
@@ -69,3 +70,33 @@ def test_messages_keep_their_lines_and_lose_all_other_controls(capsys):
         "predict: error: label \\x1b]0;title\\x07",
         "  line 2",
     ]
+
+
+def test_a_warning_of_the_hub_comes_once(capsys):
+    from huggingface_hub.utils import logging as hub_logging
+
+    root = logging.getLogger("huggingface_hub")
+    printed = io.StringIO()
+    hub_logging.get_logger("huggingface_hub")  # gives the library's logger a handler of its own
+    (own,) = root.handlers
+    own.setStream(printed)
+    try:
+        assert run_command("predict", lambda: root.warning("no token")) == 0
+    finally:
+        own.setStream(sys.stderr)
+    assert (printed.getvalue() + capsys.readouterr().err).count("no token") == 1
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("/usr/bin/timm-video-psn", "timm-video-psn validate"),
+        ("train_video.py", "python validate_video.py"),
+        ("../psn/train_video.py", "python ../psn/validate_video.py"),
+        ("/site-packages/timm_video_psn/__main__.py", "python -m timm_video_psn validate"),
+        ("notebook.py", "timm-video-psn validate"),
+    ],
+)
+def test_commands_are_told_as_the_user_would_start_them(program, command, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [program])
+    assert command_name("validate") == command

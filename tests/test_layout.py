@@ -57,7 +57,7 @@ ALLOWED = {
     "engine/predict": ENGINE,
     "insights": {"engine/evaluate", *ENGINE},
     "publish": {"engine/evaluate", "insights", *ENGINE},
-    "command_line": {"engine/train", "data", "console"},
+    "command_line": {"engine/train", "data", "layers", "console"},
     "__main__": {
         "command_line",
         "data/tools",

@@ -6,6 +6,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 MODEL_SOURCES = "the folder of a run, its best/, hf-hub:user/name, torchvision:NAME or transformers:REPO"
@@ -24,6 +25,20 @@ class CommandEnded(Exception):
     def __init__(self, message: str = "", exit_code: int = 1):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def command_name(name: str) -> str:
+    """How the user, who has started this process, would start a command of this package.
+
+    Args:
+        name: Name of the command, as `validate`.
+    """
+    program = Path(sys.argv[0] if sys.argv else "")
+    if program.name == "__main__.py":
+        return f"python -m timm_video_psn {name}"
+    if program.name.endswith("_video.py"):
+        return f"python {program.with_name(f'{name}_video.py')}"
+    return f"timm-video-psn {name}"
 
 
 def launched_rank() -> int:
@@ -176,6 +191,7 @@ def _configure_logging(name: str) -> None:
     ours.handlers = [reports]
     ours.setLevel(logging.INFO if launched_rank() == 0 else logging.WARNING)
     root.addHandler(warnings)
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own, and would warn twice
 
 
 class _Formatter(logging.Formatter):

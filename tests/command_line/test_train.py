@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.engine.train.test_recipes import fails_with, recipe
+from tests.command_line.test_recipes import fails_with, recipe
 from timm_video_psn.command_line.flags import FLAGS
 from timm_video_psn.command_line.train import build_parser, parse_options
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from timm_video_psn.command_line.flags import FLAGS, add_flags, check_ranges, flag_of
 from timm_video_psn.command_line.parser import Parser
+from timm_video_psn.command_line.recipes import find_recipe, recipe_words, temporal_arguments
 from timm_video_psn.console import add_old_name, launched_processes
 from timm_video_psn.engine.train.options import OLD_NAMES, PAPERS_BATCH
-from timm_video_psn.engine.train.recipes import find_recipe, recipe_words, temporal_arguments
 
 _OTHER_LIBRARIES = ("torchvision:", "transformers:")
 _TITLES = ("recipe", "data", "model", "loss", "optimizer", "schedule", "run")

@@ -1,11 +1,14 @@
 """Where a model computes, with what numbers, and how a clip enters it: device, autocast and normalisation."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from timm_video_psn.data import normalize_clip
+
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,13 @@ class Precision:
     def autocast(self) -> torch.autocast:
         """The context of a forward."""
         return torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
+
+    def is_emulated(self) -> bool:
+        """Whether the numbers are bfloat16 on a CPU without units for them, as far as Linux tells."""
+        if self.device.type != "cpu" or self.amp_dtype != torch.bfloat16 or not _CPUINFO.is_file():
+            return False
+        flags = next((line for line in _CPUINFO.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
+        return bool(flags) and not {"avx512_bf16", "amx_bf16", "bf16"} & set(flags.split())
 
     def __str__(self) -> str:
         """Device and numbers for a log: `cuda:0 (NVIDIA H100), bfloat16`, or `cpu, float32`."""

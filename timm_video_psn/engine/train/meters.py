@@ -68,6 +68,10 @@ class LossMeter:
             self.sums[name] = self.sums.get(name, 0.0) + value * clips
         self.clips += clips
 
+    def so_far(self) -> dict[str, float]:
+        """Returns the averages without the last step, for which the device would have to be waited for."""
+        return {name: total / self.clips for name, total in self.sums.items()}
+
     def averages(self) -> dict[str, float]:
         """Returns the average of each loss, and of top-1 in percent, over the clips seen."""
         self.flush()

@@ -25,7 +25,7 @@ Row = dict[str, Any]
 FREE_OPTIONS = {
     *("resume", "output", "experiment", "workers", "data_dir", "train_list", "val_list", "device", "max_unreadable"),
     *("config", "debug", "epochs", "checkpoint_interval", "checkpoint_hist", "best_hist", "batch_size", "log"),
-    *("left_to_model", "early_stopping"),
+    *("log_interval", "left_to_model", "early_stopping"),
 }
 _OLD_COLUMNS = {"train_broken": "train_unreadable"}  # of a run that an earlier version began
 

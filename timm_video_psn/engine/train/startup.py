@@ -3,6 +3,8 @@
 import logging
 from typing import Any
 
+import numpy as np
+
 from timm_video_psn.data import VideoIndex, videos_of_both
 from timm_video_psn.engine.distributed import backend_of, is_first, world_size
 from timm_video_psn.engine.train.build import Run
@@ -11,6 +13,7 @@ from timm_video_psn.files import first_names
 from timm_video_psn.surgery import count_parameters
 
 _logger = logging.getLogger(__name__)
+_FEW_VIDEOS, _FEW_UPDATES = 10, 5  # of a class; of an epoch
 _MOST_LEFT = 0.1  # share of the initial weights in the EMA at the end of a run
 _MEAN_LIFETIMES = 5  # of a weight in the EMA that a run should last, so that e^-5 of the initial weights is left
 
@@ -40,6 +43,10 @@ def introduce(run: Run, epoch: int, step: int) -> None:
         norms = "over all of them" if options.sync_bn else "in each of them; the first one's are kept"
         say(f"processes {world_size()}, {backend_of(options.device)}; statistics of batch norms: {norms}")
     _warn_of_slow_ema(run)
+    if is_first() and run.precision.is_emulated():
+        _logger.warning(
+            "this CPU has no units for bfloat16: training is several times slower than in float32; leave --amp out"
+        )
     _say_where(run, epoch, step)
 
 
@@ -55,9 +62,42 @@ def _introduce_data(run: Run) -> None:
             "check the annotations",
             *(len(both), len(val), first_names(both, 1)),
         )
+    if is_first():
+        _warn_of_small_data(run)
     left_out = len(train.labels) - len(run.loaders.order) * options.batch_size * world_size()
     if left_out > 0:
         _logger.info(f"          whole batches only: each epoch leaves out {left_out} training videos at random")
+
+
+def _warn_of_small_data(run: Run) -> None:
+    """Says what makes a small data set learn badly, and what a wrong folder looks like."""
+    options, train = run.options, run.train_index
+    videos, counts = len(train.labels), np.bincount(train.labels, minlength=len(train.class_names))
+    if len(counts) == 1:
+        _logger.warning(
+            "there is one class, %r: nothing can be learned. --data-dir %s may be one level too high; it should hold "
+            "train/CLASS/ and val/CLASS/, or CLASS/, with videos in each",
+            *(train.class_names[0], options.data_dir),
+        )
+        return
+    few = [name for name, count in zip(train.class_names, counts, strict=True) if 0 < count < _FEW_VIDEOS]
+    if few:
+        _logger.warning(
+            "%d of %d classes have fewer than %d training videos: %s; expect an accuracy that depends on the seed",
+            *(len(few), len(counts), _FEW_VIDEOS, first_names(few)),
+        )
+    if run.updates_per_epoch >= _FEW_UPDATES:
+        return
+    others = world_size() * options.grad_accum_steps
+    fitting = max(videos // (_FEW_UPDATES * others), 1)
+    clips = options.batch_size * others
+    larger = f", and a batch of {clips} clips is larger than the data set" if clips > videos else ""
+    remedy = f"--batch-size {fitting} makes {videos // (fitting * others)}" if fitting < options.batch_size else ""
+    _logger.warning(
+        "an epoch has %d %s of the weights for %d training videos%s; %s",
+        *(run.updates_per_epoch, "update" if run.updates_per_epoch == 1 else "updates", videos, larger),
+        remedy or "train for more --epochs",
+    )
 
 
 def _notes(train: VideoIndex, val: VideoIndex) -> list[str]:

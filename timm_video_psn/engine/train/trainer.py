@@ -3,10 +3,9 @@
 import argparse
 import logging
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
-
-from tqdm import tqdm
 
 from timm_video_psn.data import Batch
 from timm_video_psn.engine import distributed
@@ -29,6 +28,7 @@ from timm_video_psn.engine.train.meters import (
 )
 from timm_video_psn.engine.train.model_config import describe_run
 from timm_video_psn.engine.train.optim import base_learning_rate
+from timm_video_psn.engine.train.progress import Progress, TimeLeft, conclude, describe_batch
 from timm_video_psn.engine.train.run_folder import Row
 from timm_video_psn.engine.train.startup import introduce
 from timm_video_psn.files import first_names
@@ -111,6 +111,7 @@ class Trainer:
                 f"stopped   after epoch {self.epoch} of {run.options.epochs}: none of the last "
                 f"{self.epoch - best} was better than epoch {best} (--early-stopping {run.options.early_stopping})"
             )
+        conclude(run.options, run.folder, self.history, sum(row["seconds"] for row in self.history))
         return self.history
 
     def train_epoch(self, stop: StopRequest) -> DataTimer:
@@ -123,7 +124,8 @@ class Trainer:
         run.loaders.order.set_epoch(self.epoch, start=self.step)
         run.task.train()
         timer = DataTimer(run.loaders.train)
-        with tqdm(timer, f"epoch {self.epoch + 1}/{options.epochs}", steps, initial=self.step, **_bar()) as batches:
+        title, interval = f"epoch {self.epoch + 1}/{options.epochs}", options.log_interval * options.grad_accum_steps
+        with Progress(timer, title, steps, self.step, interval, self.describer()) as batches:
             for batch in batches:
                 # The last update of an epoch may have fewer steps.
                 first = self.step - self.step % options.grad_accum_steps
@@ -132,12 +134,19 @@ class Trainer:
                 self.step += 1
                 if self.step == end:
                     self.update(averaged=trained)
-                    batches.set_postfix_str(f"data wait {timer.share:.0%}", refresh=False)
                     self.stop_if_asked(stop)
                     if self.is_saved():
                         self.save()
         timer.stop()
         return timer
+
+    def describer(self) -> Callable[[int], str]:
+        """What the progress of the epoch that begins says after each batch."""
+        run, left = (
+            self.run,
+            TimeLeft(self.run.options, self.history, self.epoch, self.step, len(self.run.loaders.train)),
+        )
+        return lambda done: describe_batch(self.meter, base_learning_rate(run.optimizer.param_groups), left.after(done))
 
     def train_step(self, batch: Batch, steps: int, last: bool) -> bool:
         """Adds the gradients of a batch; returns False where a process has no clip, so that all leave the step out.
@@ -187,15 +196,15 @@ class Trainer:
         """Evaluates the EMA where there is one, else the model."""
         run = self.run
         distributed.broadcast_buffers(run.evaluated_model)
-        batches = tqdm(run.loaders.val, "validation", leave=False, **_bar())
-        evaluation = evaluate(
-            run.evaluated_model,
-            batches,
-            run.precision,
-            len(run.val_index.labels),
-            run.val_index.reversal_pairs,
-            run.options.loss,
-        )
+        with Progress(run.loaders.val, "validation", len(run.loaders.val)) as batches:
+            evaluation = evaluate(
+                run.evaluated_model,
+                batches,
+                run.precision,
+                len(run.val_index.labels),
+                run.val_index.reversal_pairs,
+                run.options.loss,
+            )
         run.report.note_evaluation(evaluation, self.epoch + 1)
         return evaluation
 
@@ -349,8 +358,3 @@ class Trainer:
                 self.meter.add(process["meter"])
         if run.scheduler is not None and self.updates:
             run.scheduler.step_update(self.updates)  # as it was, unless --epochs has given it another end
-
-
-def _bar() -> dict[str, Any]:
-    """Settings of a progress bar: on the terminal of the first process only."""
-    return {"unit": "batch", "disable": None if distributed.is_first() else True}

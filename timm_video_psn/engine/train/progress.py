@@ -1,0 +1,153 @@
+"""What a run says while it trains and at its end: a bar or lines, the best epoch, and the next commands."""
+
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+from timm_video_psn.console import command_name
+from timm_video_psn.engine.distributed import is_first
+from timm_video_psn.engine.evaluate.intervals import share_interval
+from timm_video_psn.engine.train.meters import LossMeter, best_epochs
+from timm_video_psn.engine.train.options import TrainOptions
+from timm_video_psn.engine.train.run_folder import Row, RunFolder
+
+_logger = logging.getLogger(__name__)
+_LINE_SEC = 30.0  # between two lines where there is no terminal
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}"
+
+
+class Progress:
+    """Iterates over batches and shows how far it is: a bar on a terminal, else a line now and then.
+
+    Args:
+        batches: Batches to iterate over.
+        title: What is going on, as `epoch 1/80`.
+        total: Number of batches, with those before the first one.
+        first: Batches that are done already.
+        interval: Batches between two lines; 0 for a line every 30 s.
+        describe: Function from the number of batches done to what else there is to say; None for the time left.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        title: str,
+        total: int,
+        first: int = 0,
+        interval: int = 0,
+        describe: Callable[[int], str] | None = None,
+    ):
+        self.title, self.total, self.first, self.interval, self.describe = title, total, first, interval, describe
+        hidden = not is_first() or not sys.stderr.isatty()
+        form = _BAR + (", {remaining} left" if describe is None else "{postfix}")
+        self._bar = tqdm(batches, title, total, False, initial=first, disable=hidden, bar_format=form)
+        self._said = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        for done, batch in enumerate(self._bar, self.first + 1):
+            yield batch
+            if not self._bar.disable:
+                self._bar.set_postfix_str(self._more(done), refresh=False)
+            elif self._is_due(done):
+                self._said = time.monotonic()
+                _logger.info(f"{self.title}  batch {done} of {self.total}  {self._more(done)}".rstrip())
+
+    def _more(self, done: int) -> str:
+        return "" if self.describe is None else self.describe(done)
+
+    def _is_due(self, done: int) -> bool:
+        """Whether it is time for a line; the end of an epoch has one anyway."""
+        if done == self.total:
+            return False
+        return done % self.interval == 0 if self.interval else time.monotonic() - self._said >= _LINE_SEC
+
+
+class TimeLeft:
+    """Estimates when a run ends, from the pace of this epoch and the last validation.
+
+    Args:
+        options: Options of the run.
+        history: Rows of the epochs before.
+        epoch: Epochs that are done.
+        step: Batches of this epoch that are done.
+        steps: Batches of an epoch.
+    """
+
+    def __init__(self, options: TrainOptions, history: list[Row], epoch: int, step: int, steps: int):
+        self.step, self.steps, self.start = step, steps, time.monotonic()
+        self.epochs = options.epochs - epoch - 1
+        validations = [row["seconds"] - row["train_seconds"] for row in history if "val_top1" in row]
+        self.validation_sec = validations[-1] * (1 + self.epochs // options.val_interval) if validations else 0.0
+
+    def after(self, done: int) -> str:
+        """Time left when so many batches of the epoch are done, in words.
+
+        Args:
+            done: Batches.
+        """
+        pace = (time.monotonic() - self.start) / max(done - self.step, 1)
+        return in_words(pace * (self.steps - done + self.steps * self.epochs) + self.validation_sec)
+
+
+def in_words(seconds: float) -> str:
+    """Returns a duration with as many units as matter: 45 s, 12 min, 3 h 05 min, 2 d 4 h.
+
+    Args:
+        seconds: Duration.
+    """
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def describe_batch(meter: LossMeter, lr: float, left: str) -> str:
+    """Returns loss, accuracy and learning rate within an epoch, and when the run will be over.
+
+    Args:
+        meter: Meter of the epoch.
+        lr: Learning rate.
+        left: Time that the run will take.
+    """
+    seen = meter.so_far()
+    numbers = f"loss {seen['loss']:.3f}, top-1 {seen['top1']:.1f}, " if seen else ""
+    return f"{left} left, {numbers}lr {lr:.1e}"
+
+
+def conclude(options: TrainOptions, folder: RunFolder, history: list[Row], seconds: float) -> None:
+    """Says which epoch is the best, where it is, how long the run took, and what can be done next.
+
+    Args:
+        options: Options of the run.
+        folder: Folder of the run.
+        history: Rows of all epochs.
+        seconds: Duration of all epochs.
+    """
+    best = next((row for row in history if row["epoch"] in best_epochs(history, 1)), None)
+    if best is None:
+        return
+    videos = best["val_videos"]
+    top1 = share_interval(round(best["val_top1"] * videos / 100), videos)
+    _logger.info(
+        f"best      epoch {best['epoch']} of {options.epochs}: val top-1 {top1.value:.1f} % "
+        f"(95 % interval {top1.low:.1f} to {top1.high:.1f}, {videos} videos)"
+    )
+    _logger.info(f"folder    {folder.path}: best/ is the model, summary.csv and curves.png are the epochs")
+    _logger.info(f"time      {in_words(seconds)}")
+    where = shlex.quote(str(folder.path))
+    data = f" --data-dir {shlex.quote(options.data_dir)}" if options.data_dir else ""
+    _logger.info(f"next      {command_name('validate')} --model {where}{data}")
+    _logger.info(f"          {command_name('predict')} VIDEO --model {where}")
