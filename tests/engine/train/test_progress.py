@@ -26,7 +26,7 @@ class Terminal:
 @pytest.fixture
 def said(caplog):
     caplog.set_level(logging.INFO, "timm_video_psn")
-    return caplog.messages
+    return caplog
 
 
 def test_a_terminal_gets_a_bar_and_no_lines(monkeypatch, said):
@@ -36,14 +36,14 @@ def test_a_terminal_gets_a_bar_and_no_lines(monkeypatch, said):
         assert list(batches) == list(range(40))
     assert "epoch 1/2  50%|" in sys.stderr.text
     assert "20/40, loss 20.5" in sys.stderr.text
-    assert said == []
+    assert said.messages == []
 
 
 def test_a_file_gets_a_line_every_so_many_batches(monkeypatch, said):
     monkeypatch.setattr(sys, "stderr", Terminal(False))
     with Progress(range(7, 20), "epoch 1/2", 20, 7, 5, lambda done: f"loss {done}.5") as batches:
         list(batches)
-    assert said == ["epoch 1/2  batch 10 of 20  loss 10.5", "epoch 1/2  batch 15 of 20  loss 15.5"]
+    assert said.messages == ["epoch 1/2  batch 10 of 20  loss 10.5", "epoch 1/2  batch 15 of 20  loss 15.5"]
     assert sys.stderr.text == ""
 
 
@@ -53,7 +53,7 @@ def test_a_file_gets_a_line_every_thirty_seconds(monkeypatch, said):
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     with Progress(range(12), "validation", 12) as batches:
         list(batches)
-    assert said == ["validation  batch 4 of 12", "validation  batch 9 of 12"]
+    assert said.messages == ["validation  batch 4 of 12", "validation  batch 9 of 12"]
 
 
 @pytest.mark.parametrize(

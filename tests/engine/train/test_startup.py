@@ -60,8 +60,8 @@ def test_enough_videos_are_not_warned_of(warnings_for):
 
 
 def test_one_class_looks_like_a_folder_too_high(warnings_for, tmp_path):
-    (said,) = warnings_for({"train/jump": 4})
-    assert said.startswith(f"there is one class, 'jump': nothing can be learned. --data-dir {tmp_path / 'videos'} may")
+    (said,) = warnings_for({"all/jump": 4, "all/run": 4})
+    assert said.startswith(f"there is one class, 'all': nothing can be learned. --data-dir {tmp_path / 'videos'} may")
 
 
 def test_bfloat16_without_units_for_it_is_told(warnings_for, tmp_path, monkeypatch):
