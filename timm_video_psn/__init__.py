@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from timm_video_psn.layers import TEMPORAL_MODULES
     from timm_video_psn.losses import auxiliary_losses
     from timm_video_psn.models import VideoNet
+    from timm_video_psn.models.create import create_model
     from timm_video_psn.surgery import Injection, NoTargetError, detach, inject
 
 _LAZY = {  # public name -> where it is, imported when somebody asks for it
@@ -48,6 +49,7 @@ _LAZY = {  # public name -> where it is, imported when somebody asks for it
     "VideoNet": "models",
     "auxiliary_losses": "losses",
     "create_loader": "data",
+    "create_model": "models.create",
     "create_transform": "data",
     "create_video_loader": "data",
     "detach": "surgery",
@@ -77,6 +79,7 @@ __all__ = [
     "__version__",
     "auxiliary_losses",
     "create_loader",
+    "create_model",
     "create_transform",
     "create_video_loader",
     "detach",

@@ -17,6 +17,7 @@ from timm.models import FeatureDictNet, FeatureGraphNet, FeatureHookNet, Feature
 from timm.models._features import FeatureGetterNet
 from torch import nn
 
+import timm_video_psn
 from tests.models.light_models import LIGHT, NAMES, build
 from timm_video_psn import VideoNet
 from timm_video_psn.layers.clip import fold_clip
@@ -312,3 +313,11 @@ def test_a_cfg_keeps_what_timm_says_of_the_network_and_its_input(name):
     assert {f"backbone.{stock[key]}" for key in named} == {model.default_cfg[key] for key in named}
     assert features.shape[-2:] == model.default_cfg["pool_size"]
     assert not of_weights - {"architecture", "tag"} & model.default_cfg.keys()
+
+
+def test_an_unknown_name_comes_with_the_nearest():
+    with pytest.raises(ValueError, match=r"'psn_resnet5' is unknown; nearest video models: psn_resnet50, "):
+        timm_video_psn.create_model("psn_resnet5")
+    with pytest.raises(FileNotFoundError, match=r"not a model folder: .*; nearest model names: psn_resnet50"):
+        timm_video_psn.load("psn_resnet5")
+    assert timm_video_psn.create_model("psn_test_resnet", num_classes=7).num_classes == 7

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import re
 
 import pytest
 import timm
@@ -11,6 +12,7 @@ from torch import nn
 
 from tests.models.light_models import RESNETS, build, settle
 from timm_video_psn import auxiliary_losses
+from timm_video_psn.models import frames
 from timm_video_psn.models.frames import average, fold, fold_fixed, unfold
 
 
@@ -34,6 +36,53 @@ def test_predictions_are_averaged_over_the_frames_of_each_clip(clip):
 def test_an_input_of_another_rank_is_named(shape):
     with pytest.raises(ValueError, match=r"input of shape \[3, .*expected clips \(B, C, T, H, W\) or images"):
         fold(nn.Identity(), torch.zeros(shape))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return timm.create_model("psn_test_resnet", num_frames=4, num_classes=5).eval()
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [
+        ((1, 8, 3, 64, 64), "got (1, 8, 3, 64, 64), which looks like (B, T, C, H, W): use clip.transpose(1, 2)"),
+        ((1, 8, 64, 64, 3), "looks like (B, T, H, W, C): use clip.permute(0, 4, 1, 2, 3)"),
+        ((3, 8, 64, 64), "looks like one clip (C, T, H, W): use clip[None]"),
+        ((2, 64, 64, 3), "images are (B, C, H, W); got (2, 64, 64, 3), which looks like (B, H, W, C)"),
+        ((1, 1, 8, 64, 64), "has 1 channels, and the model 3: use create_model(..., in_chans=1)"),
+    ],
+)
+def test_a_clip_in_the_wrong_form_says_what_it_looks_like_and_what_mends_it(network, shape, text):
+    for call in (network, network.forward_features):
+        with pytest.raises(ValueError, match=re.escape(text)):
+            call(torch.zeros(shape))
+    mended = re.search(r"use clip(.*)", text)
+    if mended:
+        assert eval(f"network(torch.zeros(shape){mended[1]})").shape == (1, 5)
+
+
+def test_bytes_are_told_how_to_become_clips(network):
+    with pytest.raises(TypeError, match=r"got torch.uint8: use timm_video_psn.normalize_clip"):
+        network(torch.zeros(1, 3, 8, 32, 32, dtype=torch.uint8))
+
+
+def test_a_replaced_first_convolution_takes_its_channels(network):
+    changed = copy.deepcopy(network)
+    changed.backbone.conv1[0] = nn.Conv2d(5, changed.backbone.conv1[0].out_channels, 3, 2, 1)
+    assert changed(torch.zeros(1, 5, 4, 32, 32)).shape == (1, 5)
+
+
+def test_the_check_of_the_input_adds_no_step_to_a_graph(network, compiler):
+    clip = torch.zeros(2, 3, 4, 32, 32)
+    dims = {0: torch.export.Dim("batch", min=1, max=64)}
+    graphs = []
+    for check in (frames.check_input, lambda backbone, x: None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(frames, "check_input", check)
+            graph = torch.export.export(network, (clip,), dynamic_shapes=(dims,)).graph
+            graphs.append([(node.op, str(node.target)) for node in graph.nodes])
+    assert graphs[0] == graphs[1]
 
 
 def test_features_of_another_rank_are_named(clip):

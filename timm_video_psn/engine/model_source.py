@@ -1,11 +1,13 @@
 """Where a trained model is: a run's folder, its best/, another model folder, or a repository on the Hub."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
 from timm_video_psn.console import MODEL_SOURCES
 from timm_video_psn.hub_files import CONFIG, hub_config
 from timm_video_psn.models import VideoNet
+from timm_video_psn.models.create import video_models
 from timm_video_psn.models.published_weights import shipped_folder
 from timm_video_psn.saved_config import read_saved_config
 
@@ -37,7 +39,9 @@ def find_folder(source: str) -> Path:
         if (place / CONFIG).is_file():
             return place
     found = "there is no such folder" if not folder.is_dir() else f"it has no {CONFIG}"
-    raise FileNotFoundError(f"{folder} is not a model folder: {found}; use {MODEL_SOURCES}")
+    near = [] if folder.is_dir() else difflib.get_close_matches(source, video_models(), n=2)
+    tip = f"; nearest model names: {', '.join(near)}" if near else ""
+    raise FileNotFoundError(f"{folder} is not a model folder: {found}; use {MODEL_SOURCES}{tip}")
 
 
 def read_config(source: str, model: VideoNet) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from safetensors import safe_open
 from timm.models import (
@@ -298,6 +299,11 @@ def create_named(variant: str, pretrained: bool, backbone: str, temporal: str, k
     return create_video_net(variant, pretrained, backbone=backbone, temporal=temporal, **kwargs)
 
 
+def video_models() -> list[str]:
+    """The names of this package's models, as timm lists them."""
+    return [name for name in list_models() if model_entrypoint(name).__module__.startswith("timm_video_psn.")]
+
+
 def check_model_name(name: str) -> None:
     """Raise for a name that timm does not know, or knows as an image model, and for a model folder that is damaged.
 
@@ -316,7 +322,7 @@ def check_model_name(name: str) -> None:
     elif place:  # torchvision:NAME or transformers:REPO, which their libraries know
         return
     bare = name.partition(".")[0]
-    ours = [known for known in list_models() if model_entrypoint(known).__module__.startswith("timm_video_psn.")]
+    ours = video_models()
     if bare in ours:
         return
     if is_model(bare):
@@ -326,6 +332,29 @@ def check_model_name(name: str) -> None:
         )
     near = difflib.get_close_matches(bare, ours, n=3) or ours
     raise ValueError(f"model {name!r} is unknown; nearest video models: {', '.join(near)}")
+
+
+def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> VideoNet:
+    """`timm.create_model` for the video models of this package; an unknown name comes with the nearest ones.
+
+    timm looks a name up before it asks anybody, so that its own function can only say that the name is unknown.
+
+    Args:
+        name: name of a video model, `local-dir:FOLDER` or `hf-hub:REPO`.
+        pretrained: load weights; see `create_video_net`.
+        **kwargs: arguments of the model.
+
+    Raises:
+        ValueError: there is no such video model.
+
+    Example:
+        >>> timm_video_psn.create_model("psn_resnet5")
+        Traceback (most recent call last):
+        ValueError: model 'psn_resnet5' is unknown; nearest video models: psn_resnet50, psn_resnet152, tsn_resnet50
+    """
+    check_model_name(name)
+    model: VideoNet = timm.create_model(name, pretrained=pretrained, **kwargs)
+    return model
 
 
 default_cfgs = generate_default_cfgs({"video_net": {}})

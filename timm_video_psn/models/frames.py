@@ -51,15 +51,60 @@ def fold(backbone: nn.Module, x: Tensor) -> Tensor:
         x: (B, C, T, H, W) -> (B*T, C, H, W); (B, C, H, W) -> same
 
     Raises:
-        ValueError: x is neither.
+        TypeError: x holds integers.
+        ValueError: x is neither, or its channels are elsewhere.
     """
     if torch.jit.is_tracing():  # shapes are tensors then, and what is traced has constants for them
         num_frames = int(x.shape[2]) if x.ndim == 5 else 1
         set_length(backbone, num_frames, (int(x.shape[-2]), int(x.shape[-1])))
         return torch.jit.script(fold_fixed)(x, num_frames)  # which checks the length on every call
+    check_input(backbone, x)
     if x.ndim in (4, 5):
         set_length(backbone, x.shape[2] if x.ndim == 5 else 1, (x.shape[-2], x.shape[-1]))
     return fold_fixed(x, 0)
+
+
+def check_input(backbone: nn.Module, x: Tensor) -> None:
+    """Raise for a batch that the backbone cannot take, with what it looks like and what to do.
+
+    Only types and sizes are compared, which leaves nothing in compiled and exported graphs.
+
+    Args:
+        backbone: timm model.
+        x: clips or images.
+
+    Raises:
+        TypeError: x holds integers.
+        ValueError: its channels are not where the backbone's are.
+    """
+    if not x.dtype.is_floating_point:
+        raise TypeError(
+            f"clips are normalised floats; got {x.dtype}: use timm_video_psn.normalize_clip on frames (B, T, H, W, C), "
+            "or timm_video_psn.load(...).predict, which takes frames as they are"
+        )
+    channels = getattr(backbone, "in_chans", None)
+    if x.ndim not in (4, 5) or channels is None or x.shape[1] == channels or x.shape[1] == _stem_channels(backbone):
+        return
+    form = "(B, C, T, H, W)" if x.ndim == 5 else "(B, C, H, W)"
+    kind = "clips" if x.ndim == 5 else "images"
+    if x.ndim == 5 and x.shape[2] == channels:
+        tip = "which looks like (B, T, C, H, W): use clip.transpose(1, 2)"
+    elif x.ndim == 5 and x.shape[4] == channels:
+        tip = "which looks like (B, T, H, W, C): use clip.permute(0, 4, 1, 2, 3)"
+    elif x.ndim == 4 and x.shape[0] == channels:
+        tip = "which looks like one clip (C, T, H, W): use clip[None]"
+    elif x.ndim == 4 and x.shape[3] == channels:
+        tip = "which looks like (B, H, W, C): use images.permute(0, 3, 1, 2)"
+    else:
+        found = x.shape[1]
+        tip = f"which has {found} channels, and the model {channels}: use create_model(..., in_chans={found})"
+    raise ValueError(f"{kind} are {form}; got {tuple(x.shape)}, {tip}")
+
+
+def _stem_channels(backbone: nn.Module) -> int | None:
+    """The channels of the first convolution, which somebody may have replaced."""
+    kinds = (nn.Conv2d, nn.Conv3d)
+    return next((module.in_channels for module in backbone.modules() if isinstance(module, kinds)), None)
 
 
 def fold_fixed(x: Tensor, num_frames: int) -> Tensor:

@@ -47,7 +47,7 @@ def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
     assert "interaction -" in out
     assert "(12 of 12 videos, 4x1x1@32/36 segments logits)" in out
     assert "not validated" in out
-    assert "poly, cpu, float32" in out
+    assert "\ndevice    cpu, float32\n" in out
 
 
 def test_the_best_folder_is_the_trained_model_with_everything_it_needs(arguments, tmp_path, tiny_motion):

@@ -36,9 +36,10 @@ def introduce(run: Run, epoch: int, step: int) -> None:
         f"model     {options.model}: {count_parameters(run.model) / 1e6:.2f} M parameters, {weights} weights, "
         f"{options.num_frames} frames{kwargs}"
     )
-    say(f"optimizer {options.opt}, lr {options.lr:g} for updates of {_clips(run)}, {options.sched}, {run.precision}")
+    say(f"optimizer {options.opt}, lr {options.lr:g} for updates of {_clips(run)}, {options.sched}")
     for line in describe_groups(run.optimizer.param_groups, options.lr):
         say(f"          {line}")
+    say(f"device    {run.precision}")
     if world_size() > 1:
         norms = "over all of them" if options.sync_bn else "in each of them; the first one's are kept"
         say(f"processes {world_size()}, {backend_of(options.device)}; statistics of batch norms: {norms}")
