@@ -140,11 +140,12 @@ def conclude(options: TrainOptions, folder: RunFolder, history: list[Row], secon
     if best is None:
         return
     videos = best["val_videos"]
-    top1 = share_interval(round(best["val_top1"] * videos / 100), videos)
-    _logger.info(
-        f"best      epoch {best['epoch']} of {options.epochs}: val top-1 {top1.value:.1f} % "
-        f"(95 % interval {top1.low:.1f} to {top1.high:.1f}, {videos} videos)"
-    )
+    if "val_map" in best:
+        number = f"mAP {best['val_map']:.1f} % ({videos} videos)"
+    else:
+        top1 = share_interval(round(best["val_top1"] * videos / 100), videos)
+        number = f"top-1 {top1.value:.1f} % (95 % interval {top1.low:.1f} to {top1.high:.1f}, {videos} videos)"
+    _logger.info(f"best      epoch {best['epoch']} of {options.epochs}: val {number}")
     _logger.info(f"folder    {folder.path}: best/ is the model, summary.csv and curves.png are the epochs")
     _logger.info(f"time      {in_words(seconds)}")
     where = shlex.quote(str(folder.path))
