@@ -58,7 +58,7 @@ def test_sizes_are_odd_numbers_up_to_the_receptive_field():
 
 @pytest.mark.parametrize("size", [0, 2, 8, -3])
 def test_an_even_receptive_field_is_refused(size):
-    with pytest.raises(ValueError, match=f"receptive field {size} is not an odd number from 1 on"):
+    with pytest.raises(ValueError, match=f"receptive field {size} is not a positive odd number"):
         odd_sizes(size)
 
 

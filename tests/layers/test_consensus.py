@@ -57,11 +57,11 @@ def test_a_video_net_relates_features_instead_of_averaging_logits():
 
 def test_relations_are_for_clips_of_one_length():
     model = VideoNet("test_resnet", "tsn", num_frames=4, num_classes=5, consensus="trn")
-    text = "clips of 3 frames, but the relations of TRN are between exactly 4; give it clips of 4"
+    text = "clips of 3 frames, but TRN is built for 4; use clips of 4 frames"
     for attempt in (lambda: model(torch.randn(1, 3, 3, 32, 32)), lambda: model.set_num_frames(3)):
         with pytest.raises(ValueError, match=text):
             attempt()
-    with pytest.raises(ValueError, match="num_frames=1: relations are between frames"):
+    with pytest.raises(ValueError, match="num_frames=1: TRN relates frames"):
         VideoNet("test_resnet", "tsn", num_frames=1, consensus="trn")
 
 

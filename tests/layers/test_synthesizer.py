@@ -355,16 +355,16 @@ def test_unequal_numbers_of_groups_are_welcome_where_nothing_pairs_them(fusion):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"receptive_field": (5, 5, 4)}, "receptive field 4 is not an odd number"),
-        ({"receptive_field": (4, 5, 5)}, "receptive field 4 is not an odd number"),
-        ({"receptive_field": (5, 5, 0)}, "receptive field 0 is not an odd number"),
-        ({"receptive_field": (-1, 5, 5)}, "receptive field -1 is not an odd number"),
+        ({"receptive_field": (5, 5, 4)}, "receptive field 4 is not a positive odd number"),
+        ({"receptive_field": (4, 5, 5)}, "receptive field 4 is not a positive odd number"),
+        ({"receptive_field": (5, 5, 0)}, "receptive field 0 is not a positive odd number"),
+        ({"receptive_field": (-1, 5, 5)}, "receptive field -1 is not a positive odd number"),
         ({"receptive_field": (5, 5)}, r"receptive_field=\(5, 5\) must be three odd numbers \(T, H, W\)"),
         ({"proportion": 0}, r"proportion=0 is not in \(0, 1\]; the paper uses 1/4"),
         ({"proportion": 1.5}, r"proportion=1.5 is not in \(0, 1\]"),
         (
             {"fusion_init": 0, "fusion": "grouping"},
-            "fusion_init=0 scales a learned T, .*the T of fusion='grouping'",
+            "fusion_init=0 scales a learned T, .*fixed for fusion='grouping'",
         ),
         ({"unit": "conv2d"}, "unit='conv2d' is unknown; use one of 'identity', 'conv'; did you mean 'conv'"),
         ({"fusion": "densse"}, "fusion='densse' is unknown; use one of 'dense', .*did you mean 'dense'"),

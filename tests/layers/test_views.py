@@ -89,9 +89,9 @@ def test_a_view_builds_a_module_for_each_of_its_items():
 
 def test_tokens_that_make_no_map_are_refused():
     view = MapView(nn.Identity(), "NLC", prefix=1)
-    with pytest.raises(ValueError, match=r"13 tokens make no map of the aspect 1:1; use frames whose sides"):
+    with pytest.raises(ValueError, match=r"13 tokens do not form a map of aspect 1:1; use frames whose sides"):
         view(torch.randn(1, 14, 4))
     with pytest.raises(ValueError, match=r"9 tokens, but the model was built for 3 x 4"):
         MapView(nn.Identity(), "NLC", order=torch.arange(12).reshape(3, 4))(torch.randn(1, 9, 4))
-    with pytest.raises(ValueError, match=r"kind='NCHW' is not a layout to convert"):
+    with pytest.raises(ValueError, match=r"kind='NCHW' is unknown; use 'NHWC' or 'NLC'"):
         MapView(nn.Identity(), "NCHW")

@@ -155,7 +155,10 @@ def test_every_site_enhances_the_proportion_of_its_channels(proportion):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"receptive_field": (7, 4, 5)}, r"at stem \(64 channels\): receptive field 4 is not an odd .* use 1, 3, 5"),
+        (
+            {"receptive_field": (7, 4, 5)},
+            r"at stem \(64 channels\): receptive field 4 is not a positive odd .* use 1, 3, 5",
+        ),
         ({"fusion": "shuffle"}, r"at stem \(64 .*fusion='shuffle' needs .* one width.*receptive_field=\(5, 5, 5\)"),
         ({"fusion": "dropout", "proportion": 1 / 8, **ABLATIONS}, r"at stem .*groups of 2 channels into 4 sub-groups"),
         ({"fusion": "channelwise", "proportion": 1 / 6, **ABLATIONS}, r"at stem .*one width, found \(4, 2, 2, 2\)"),

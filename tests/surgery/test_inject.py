@@ -145,7 +145,7 @@ def test_a_sequential_hands_what_is_attached_to_its_outermost_step():
 @pytest.mark.parametrize("container", [nn.ModuleList([nn.ReLU()]), nn.ModuleDict({"a": nn.ReLU()}), nn.Sequential()])
 def test_a_container_that_is_never_called_is_refused(container):
     model = nn.ModuleDict({"parts": container})
-    with pytest.raises(ValueError, match=r"cannot attach to parts: .* is never called; name one of its children"):
+    with pytest.raises(ValueError, match=r"cannot attach to parts: .* is never called; use its children"):
         inject(model, "parts", lambda name, target: nn.Identity())
 
 
@@ -275,7 +275,7 @@ def test_a_second_injection_is_an_error_and_changes_nothing(small):
     attach(model, "stem")
     once = model(small)
     with pytest.raises(
-        ValueError, match=r"cannot attach to stem: a child 'temporal' is there already; detach\(model\)"
+        ValueError, match=r"cannot attach to stem: there is a child 'temporal' already; detach\(model\)"
     ):
         attach(model, ["head", "stem"])
     assert torch.equal(model(small), once)

@@ -212,7 +212,7 @@ def hooked(name: str, old: nn.Module) -> nn.Module:
         ("first", lambda name, old: "conv", TypeError, "must return an nn.Module.*found first: build returned str"),
         (["body", "body.0"], lambda name, old: nn.ReLU(), ValueError, r"body holds body\.0; name only one"),
         ("body.[02]", shared, ValueError, "one module for several targets"),
-        ("first", hooked, ValueError, "cannot replace first: hooks .* register them after"),
+        ("first", hooked, ValueError, "cannot replace first: hooks .* register its own after"),
     ],
 )
 def test_a_refusal_leaves_the_model_untouched(patterns, build, error, text, x):

@@ -53,7 +53,7 @@ def odd_sizes(receptive_field: int) -> list[int]:
     """Kernel sizes 1, 3, 5, ... up to the receptive field."""
     if receptive_field < 1 or receptive_field % 2 == 0:
         raise ValueError(
-            f"receptive field {receptive_field} is not an odd number from 1 on, as centred kernels need; "
+            f"receptive field {receptive_field} is not a positive odd number, which centred kernels need; "
             "use 1, 3, 5, 7, ... in each of T, H, W"
         )
     return list(range(1, receptive_field + 1, 2))

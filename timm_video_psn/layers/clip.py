@@ -63,6 +63,6 @@ def _num_clips(x: Tensor, num_frames: int) -> int:
     if x.shape[0] % num_frames:
         raise ValueError(
             f"a folded batch of {x.shape[0]} frames does not hold whole clips of num_frames={num_frames}; "
-            "set num_frames to the length of the clips (VideoNet does so from the clip that it is given)"
+            "set num_frames to the length of the clips (VideoNet does this itself)"
         )
     return x.shape[0] // num_frames

@@ -37,7 +37,7 @@ class MultiScaleRelation(nn.Module):
     def __init__(self, num_features: int, num_frames: int, num_classes: int):
         super().__init__()
         if num_frames < 2:
-            raise ValueError(f"num_frames={num_frames}: relations are between frames, so use at least 2")
+            raise ValueError(f"num_frames={num_frames}: TRN relates frames to each other; use at least 2")
         self.num_frames, self.num_classes = num_frames, num_classes
         self.scales = list(range(num_frames, 1, -1))
         self.subsets = [list(combinations(range(num_frames), scale)) for scale in self.scales]
@@ -63,8 +63,8 @@ class MultiScaleRelation(nn.Module):
         """
         if num_frames != self.num_frames:
             raise ValueError(
-                f"clips of {num_frames} frames, but the relations of TRN are between exactly {self.num_frames}; give "
-                f"it clips of {self.num_frames}, or build the model with num_frames={num_frames}"
+                f"clips of {num_frames} frames, but TRN is built for {self.num_frames}; use clips of "
+                f"{self.num_frames} frames, or build a model with num_frames={num_frames}"
             )
 
     def reset(self, num_classes: int) -> None:

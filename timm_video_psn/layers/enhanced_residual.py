@@ -78,14 +78,14 @@ class EnhancedResidual(TemporalModule):
         Shape:
             x: (B*T, C, H, W) -> same
         """
-        raise NotImplementedError(f"{type(self).__name__} must say how it enhances a map")
+        raise NotImplementedError(f"{type(self).__name__} must implement enhance()")
 
     def forward(self, x: Tensor) -> Tensor:
         """Z = V + U."""
         if x.ndim != 4 or x.shape[1] != self.reduce.in_channels:
             raise ValueError(
                 f"input of shape {list(x.shape)}, expected maps (B*T, {self.reduce.in_channels}, H, W); "
-                "tokens and channels-last dimension orders have to be brought into this form first"
+                "convert tokens and channels-last maps first"
             )
         v = self.expand(self.enhance(self.reduce(x)))
         # In place: the maps of the first sites are large, and writing a further one costs more than the sum itself.

@@ -29,7 +29,7 @@ class Fusion(nn.Module):
 
     def routing(self) -> Tensor:
         """T, (C_out, C_in)."""
-        raise NotImplementedError(f"{type(self).__name__} must return its routing")
+        raise NotImplementedError(f"{type(self).__name__} must implement routing()")
 
     def initial_norms(self) -> Tensor:
         """The ||T_ij||_1 to expect of a random T at the start, (G_t, G_s); 1 for a T that is not learned."""
@@ -175,8 +175,8 @@ def _equal_width(name: str, in_widths: tuple[int, ...], out_widths: tuple[int, .
     if len({*in_widths, *out_widths}) != 1:
         raise ValueError(
             f"fusion={name!r} needs spatial and temporal groups of one width, found {in_widths} and {out_widths}; "
-            "use fusion='dense' or 'grouping', or as many temporal as spatial branches, as receptive_field=(5, 5, 5) "
-            "has, with channels that they divide"
+            "use fusion='dense' or 'grouping', or as many temporal as spatial branches (receptive_field=(5, 5, 5)) and "
+            "a number of channels that they divide"
         )
     return in_widths[0]
 

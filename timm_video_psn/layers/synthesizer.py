@@ -88,8 +88,8 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         learned = list(self.fusion.parameters())
         if gain != 1 and not learned:
             raise ValueError(
-                f"fusion_init={gain} scales a learned T, and the T of fusion={fusion!r} is fixed; use fusion='dense' "
-                "or 'channelwise', or leave fusion_init out"
+                f"fusion_init={gain} scales a learned T, but T is fixed for fusion={fusion!r}; use fusion='dense' or "
+                "'channelwise', or leave fusion_init out"
             )
         with torch.no_grad():
             for weight in learned:
@@ -150,7 +150,9 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
 def _kernel_sizes(receptive_field: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
     """Temporal sizes 1, 3, ... T and spatial sizes 1x1, 3x3, ... HxW."""
     if len(receptive_field) != 3:
-        raise ValueError(f"receptive_field={tuple(receptive_field)} must be three odd numbers (T, H, W), as (7, 5, 5)")
+        raise ValueError(
+            f"receptive_field={tuple(receptive_field)} must be three odd numbers (T, H, W), such as (7, 5, 5)"
+        )
     temporal, height, width = receptive_field
     rows, columns = odd_sizes(height), odd_sizes(width)
     steps = range(max(len(rows), len(columns)))

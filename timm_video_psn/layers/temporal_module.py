@@ -102,7 +102,7 @@ class TemporalModule(nn.Module):
         Raises:
             ValueError: the module cannot do what the old ones do.
         """
-        raise NotImplementedError(f"{cls.__name__} has placement={cls.placement!r} and no way to replace a module")
+        raise NotImplementedError(f"{cls.__name__} has placement={cls.placement!r} and must implement replacing()")
 
     def no_weight_decay(self) -> set[str]:
         """Names of its parameters that want no weight decay."""

@@ -36,7 +36,7 @@ class MapView(nn.Module):
     def __init__(self, module: nn.Module, kind: Kind, prefix: int = 0, order: Tensor | None = None):
         super().__init__()
         if kind not in ("NHWC", "NLC"):
-            raise ValueError(f"kind={kind!r} is not a layout to convert; use 'NHWC' or 'NLC'")
+            raise ValueError(f"kind={kind!r} is unknown; use 'NHWC' or 'NLC'")
         self.module = module
         self.is_tokens = kind == "NLC"
         self.prefix = prefix
@@ -63,7 +63,7 @@ class MapView(nn.Module):
         if x.shape[1] != order.numel():
             raise ValueError(
                 f"{x.shape[1]} tokens, but the model was built for {order.shape[0]} x {order.shape[1]}; "
-                "give it frames of the size that it was built for, or build it with img_size=..."
+                "use frames of the size that it was built for, or build the model with img_size=..."
             )
         by_rows = self._on_map(x[:, order.flatten()], order.shape[0], order.shape[1])
         return by_rows[:, order.flatten().argsort()]
@@ -79,8 +79,8 @@ class MapView(nn.Module):
             height = min(heights, key=lambda height: abs(math.log(height * height / count / aspect)))
             return height, count // height
         raise ValueError(
-            f"{count} tokens make no map of the aspect {image_height}:{image_width}; use frames whose sides are "
-            "multiples of the patch size, and no dropping of patches"
+            f"{count} tokens do not form a map of aspect {image_height}:{image_width}; use frames whose sides are "
+            "multiples of the patch size, and no patch dropout"
         )
 
     def extra_repr(self) -> str:

@@ -83,8 +83,7 @@ def resolve(target: nn.Module, name: str, where: Where) -> tuple[str, nn.Module]
         name, target = f"{name}.{step}", target.get_submodule(step)
     if type(target).forward in (nn.Module.forward, nn.Sequential.forward):  # ModuleList, ModuleDict, empty Sequential
         raise ValueError(
-            f"cannot attach to {name}: a {type(target).__name__} like this is never called; "
-            f"name one of its children, as {name}.*"
+            f"cannot attach to {name}: this {type(target).__name__} is never called; use its children, such as {name}.*"
         )
     return name, target
 
@@ -152,8 +151,8 @@ def _first_through_child(module: Any, args: Any) -> Any:
     """The arguments of a call, the first of them through the attached module."""
     if not args:
         raise TypeError(
-            f"{type(module).__name__} was called with keyword arguments alone, and what is attached before it takes "
-            "the first positional one; attach it after another child instead"
+            f"{type(module).__name__} was called with keyword arguments only, but the module attached before it needs "
+            "a positional one; attach it after another child"
         )
     return (module.temporal(args[0]), *args[1:])
 
@@ -201,6 +200,6 @@ def _check(targets: list[tuple[str, nn.Module]], additions: list[nn.Module]) -> 
     taken = [name for name, target in targets if hasattr(target, CHILD)]
     if taken:
         raise ValueError(
-            f"cannot attach to {', '.join(taken)}: a child {CHILD!r} is there already; "
-            "detach(model) takes earlier injections off"
+            f"cannot attach to {', '.join(taken)}: there is a child {CHILD!r} already; "
+            "detach(model) removes earlier injections"
         )

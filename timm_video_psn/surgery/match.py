@@ -50,5 +50,5 @@ def _no_target(model: nn.Module, pattern: str, names: list[str]) -> str:
     near = difflib.get_close_matches(pattern, names, n=5, cutoff=0.4) or names[:5]
     return (
         f"pattern {pattern!r} names no child of {type(model).__name__}, which has {len(names)}; "
-        f"nearest names: {', '.join(near) or 'none'}; use a dotted name, with * or ? inside a part if need be"
+        f"nearest names: {', '.join(near) or 'none'}; use a dotted name; *, ? and [...] match within a part"
     )

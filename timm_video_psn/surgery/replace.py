@@ -73,8 +73,8 @@ def put_back(model: nn.Module, replacement: Replacement) -> None:
     gone = [item.name for item in replacement.items if inside.get(item.name) is not item.new]
     if gone:
         raise ValueError(
-            f"cannot put back {', '.join(gone)}: another module is there than replace() put in; put_back works on the "
-            "model that replace() was called for, not on copies of it"
+            f"cannot put back {', '.join(gone)}: the module there is not the one from replace(); put_back works only "
+            "on the model that was given to replace(), not on copies"
         )
     olds = {item.name: item.old for item in replacement.items}
     replace(model, list(olds), lambda name, _: olds[name])
@@ -137,7 +137,7 @@ def _check(items: tuple[ReplacedModule, ...]) -> None:
     if both:
         raise ValueError(
             f"cannot replace {', '.join(both)}: hooks or an attached module would move to the new module, which has "
-            "some of its own; register them after the replacement"
+            "its own; register its own after the replacement"
         )
 
 

@@ -57,7 +57,7 @@ def test_starts_as_the_identity_after_the_first_three_stages():
 
 
 @pytest.mark.parametrize(
-    ("settings", "text"), [({"window": 4}, "window=4 has no middle"), ({"group_width": 0}, "use at least 4 channels")]
+    ("settings", "text"), [({"window": 4}, "window=4 must be odd"), ({"group_width": 0}, "use at least 4 channels")]
 )
 def test_wrong_settings_are_named(settings, text):
     with pytest.raises(ValueError, match=text):

@@ -103,6 +103,6 @@ def test_channels_last_memory_stays():
 @pytest.mark.parametrize(("channels", "shuffle", "parts"), [(7, False, 2), (6, True, 4)])
 def test_channels_that_cannot_be_parted_are_refused(channels, shuffle, parts):
     with pytest.raises(
-        ValueError, match=f"shuffle={shuffle} needs channels that {parts} divides, found channels={channels}"
+        ValueError, match=f"shuffle={shuffle} needs a multiple of {parts} channels, found channels={channels}"
     ):
         GateShift(channels, shuffle=shuffle)

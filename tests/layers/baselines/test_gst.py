@@ -121,9 +121,9 @@ def test_channels_that_nothing_divides_are_parted_by_rounding_down(channels):
 @pytest.mark.parametrize(
     ("channels", "settings", "text"),
     [
-        (64, {"alpha": 1}, "alpha=1 does not part channels=64; use 2 to 64, as 4"),
-        (3, {}, "alpha=4 does not part channels=3"),
-        (64, {"beta": 4}, "beta=4 of channels=64 is unknown; use 2 or 1"),
+        (64, {"alpha": 1}, "alpha=1 cannot split channels=64; use 2 to 64, for example 4"),
+        (3, {}, "alpha=4 cannot split channels=3"),
+        (64, {"beta": 4}, "beta=4 is not supported for channels=64; use 2 or 1"),
     ],
 )
 def test_wrong_parts_are_refused(channels, settings, text):
@@ -139,5 +139,5 @@ def test_wrong_parts_are_refused(channels, settings, text):
     ],
 )
 def test_other_convolutions_are_not_replaced(conv):
-    with pytest.raises(ValueError, match=r"GST takes the place of a convolution .* found Conv2d\(16, .* as resnet50"):
+    with pytest.raises(ValueError, match=r"GST replaces convolutions .* found Conv2d\(16, .* such as resnet50"):
         GroupedSpatialTemporal.replacing((conv,), 4, BLOCK)

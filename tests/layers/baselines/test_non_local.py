@@ -69,5 +69,5 @@ def test_five_blocks_are_where_the_official_networks_have_them(backbone, places)
 
 
 def test_a_single_channel_has_no_half():
-    with pytest.raises(ValueError, match="channels=1 leave none for the half"):
+    with pytest.raises(ValueError, match="channels=1 is too few: non-local"):
         NonLocal(1)

@@ -61,5 +61,5 @@ def test_has_no_state_and_leaves_its_input_alone():
 
 @pytest.mark.parametrize(("channels", "shift_div"), [(8, 1), (8, 0), (4, 8)])
 def test_a_shift_of_none_or_all_channels_is_refused(channels, shift_div):
-    with pytest.raises(ValueError, match=f"shift_div={shift_div} of {channels} channels moves none or all; use 2 to"):
+    with pytest.raises(ValueError, match=f"shift_div={shift_div} shifts none or all of {channels} channels; use 2 to"):
         TemporalShift(channels, shift_div=shift_div)

@@ -45,7 +45,7 @@ def test_starts_as_the_convolution_that_it_replaces():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="reduction=16 leaves none of channels=8; use 1 to 8"):
+    with pytest.raises(ValueError, match="reduction=16 leaves no channel of 8; use 1 to 8"):
         SpatiotemporalMotion(8)
-    with pytest.raises(ValueError, match="as many channels out as in, and found Conv2d"):
+    with pytest.raises(ValueError, match="as many output as input channels, found Conv2d"):
         SpatiotemporalMotion.replacing((nn.Conv2d(16, 32, 3),), 3, BLOCK)

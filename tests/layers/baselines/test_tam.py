@@ -87,7 +87,7 @@ def test_another_number_of_frames_is_refused_and_the_reason_said():
 
 @pytest.mark.parametrize(
     ("channels", "kernel_size", "text"),
-    [(3, 3, "channels=3 leave none for the local branch"), (8, 2, "kernel_size=2 is even; use an odd number")],
+    [(3, 3, "channels=3 is too few: the local branch"), (8, 2, "kernel_size=2 is even; use an odd number")],
 )
 def test_wrong_sizes_are_refused(channels, kernel_size, text):
     with pytest.raises(ValueError, match=text):

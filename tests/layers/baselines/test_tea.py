@@ -98,5 +98,5 @@ def test_without_subsets_the_name_stands_for_the_form_on_plain_bottlenecks(caplo
 
 
 def test_a_reduction_that_leaves_nothing_is_named():
-    with pytest.raises(ValueError, match="reduction=16 leaves none of channels=8; use 1 to 8"):
+    with pytest.raises(ValueError, match="reduction=16 leaves no channel of 8; use 1 to 8"):
         MotionExcitation(8)

@@ -74,9 +74,9 @@ def test_channels_last_memory_stays():
 @pytest.mark.parametrize(
     ("channels", "settings", "text"),
     [
-        (8, {}, "reduction=16 leaves none of channels=8; use 1 to 8"),
-        (36, {}, "scale=4 does not part channels=36 into two or more subsets of an even width"),
-        (32, {"scale": 1}, "scale=1 does not part channels=32"),
+        (8, {}, "reduction=16 leaves no channel of 8; use 1 to 8"),
+        (36, {}, "scale=4 does not split channels=36 into two or more subsets of even width"),
+        (32, {"scale": 1}, "scale=1 does not split channels=32"),
     ],
 )
 def test_wrong_parts_are_refused(channels, settings, text):
@@ -93,5 +93,5 @@ def test_wrong_parts_are_refused(channels, settings, text):
     ],
 )
 def test_other_convolutions_and_norms_are_not_replaced(conv, bn):
-    with pytest.raises(ValueError, match=r"TEA takes the place of .* found Conv2d\(16, .* as resnet50"):
+    with pytest.raises(ValueError, match=r"TEA replaces .* found Conv2d\(16, .* such as resnet50"):
         BottleneckExcitationAggregation.replacing((conv, bn, nn.ReLU()), 4, SECOND)

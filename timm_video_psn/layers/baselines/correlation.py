@@ -39,7 +39,7 @@ class WeightedCorrelation(TemporalModule):
     def __init__(self, channels: int, num_frames: int = 8, window: int = 7, group_width: int = 32):
         super().__init__(num_frames)
         if window < 1 or window % 2 == 0:
-            raise ValueError(f"window={window} has no middle; use an odd number, as 7")
+            raise ValueError(f"window={window} must be odd, for example 7")
         if channels < 4 or group_width < 1:
             raise ValueError(f"channels={channels}, group_width={group_width}: use at least 4 channels and groups of 1")
         reduced = channels // 4

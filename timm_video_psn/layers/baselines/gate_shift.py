@@ -56,7 +56,7 @@ class GateShift(TemporalModule):
         super().__init__(num_frames)
         parts = 4 if shuffle else 2
         if channels % parts:
-            raise ValueError(f"shuffle={shuffle} needs channels that {parts} divides, found channels={channels}")
+            raise ValueError(f"shuffle={shuffle} needs a multiple of {parts} channels, found channels={channels}")
         self.shuffle, self.causal = shuffle, causal
         self.norm = nn.BatchNorm2d(channels)
         self.act = nn.ReLU(inplace=True)

@@ -48,9 +48,9 @@ class GroupedSpatialTemporal(TemporalModule):
     def __init__(self, channels: int, num_frames: int = 8, alpha: int = 4, beta: int = 2):
         super().__init__(num_frames)
         if not 2 <= alpha <= channels:
-            raise ValueError(f"alpha={alpha} does not part channels={channels}; use 2 to {channels}, as 4")
+            raise ValueError(f"alpha={alpha} cannot split channels={channels}; use 2 to {channels}, for example 4")
         if beta not in (1, 2) or channels < beta:
-            raise ValueError(f"beta={beta} of channels={channels} is unknown; use 2 or 1")
+            raise ValueError(f"beta={beta} is not supported for channels={channels}; use 2 or 1")
         self.alpha, self.beta = alpha, beta
         self._build(nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False, device="meta"))
 
@@ -96,8 +96,8 @@ class GroupedSpatialTemporal(TemporalModule):
         (conv,) = old
         if conv.in_channels != conv.out_channels or conv.padding_mode != "zeros":
             raise ValueError(
-                f"GST takes the place of a convolution of as many channels out as in, padded with zeros, and found "
-                f"{conv}; use a backbone with plain blocks, as resnet50"
+                f"GST replaces convolutions with as many output as input channels and zero padding, found {conv}; use "
+                "a backbone with plain blocks, such as resnet50"
             )
         module = cls(conv.in_channels, num_frames, **settings)
         module._build(conv)

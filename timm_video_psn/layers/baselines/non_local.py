@@ -33,7 +33,7 @@ class NonLocal(TemporalModule):
     def __init__(self, channels: int, num_frames: int = 8):
         super().__init__(num_frames)
         if channels < 2:
-            raise ValueError(f"channels={channels} leave none for the half that is compared; use 2 or more")
+            raise ValueError(f"channels={channels} is too few: non-local blocks compare half of them; use 2 or more")
         inner = channels // 2
         self.theta = _pointwise(channels, inner)
         self.phi = _pointwise(channels, inner)

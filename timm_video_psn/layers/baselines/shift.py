@@ -43,7 +43,7 @@ class TemporalShift(TemporalModule):
     def __init__(self, channels: int, num_frames: int = 8, shift_div: int = 8, causal: bool = False):
         super().__init__(num_frames)
         if shift_div < 2 or channels < shift_div:
-            raise ValueError(f"shift_div={shift_div} of {channels} channels moves none or all; use 2 to {channels}")
+            raise ValueError(f"shift_div={shift_div} shifts none or all of {channels} channels; use 2 to {channels}")
         self.shift = channels // shift_div
         self.causal = causal
         self.past = Past(1, dim=1)

@@ -40,7 +40,7 @@ class SpatiotemporalMotion(TemporalModule):
     def __init__(self, channels: int, num_frames: int = 8, reduction: int = 16):
         super().__init__(num_frames)
         if not 1 <= reduction <= channels:
-            raise ValueError(f"reduction={reduction} leaves none of channels={channels}; use 1 to {channels}")
+            raise ValueError(f"reduction={reduction} leaves no channel of {channels}; use 1 to {channels}")
         reduced = channels // reduction
         self.taps = nn.Parameter(torch.tensor([0.0, 1.0, 0.0]).repeat(channels, 1))
         self.spatial = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
@@ -69,8 +69,8 @@ class SpatiotemporalMotion(TemporalModule):
         (conv,) = old
         if conv.in_channels != conv.out_channels:
             raise ValueError(
-                f"STM takes the place of a convolution of as many channels out as in, and found {conv}; use a backbone "
-                "with plain blocks, as resnet50"
+                f"STM replaces convolutions with as many output as input channels, found {conv}; use a backbone with "
+                "plain blocks, such as resnet50"
             )
         module = cls(conv.in_channels, num_frames, **settings).to(conv.weight)
         module.spatial = conv

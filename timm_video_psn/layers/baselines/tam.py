@@ -40,7 +40,7 @@ class TemporalAdaptive(TemporalModule):
     def __init__(self, channels: int, num_frames: int = 8, kernel_size: int = 3):
         super().__init__(num_frames)
         if channels < 4:
-            raise ValueError(f"channels={channels} leave none for the local branch, which has a quarter; use 4 or more")
+            raise ValueError(f"channels={channels} is too few: the local branch has a quarter of them; use 4 or more")
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size} is even; use an odd number, for example 3")
         self.local_branch = nn.Sequential(
@@ -68,8 +68,8 @@ class TemporalAdaptive(TemporalModule):
         built_for = self.__dict__.get("_num_frames", value)
         if value != built_for:
             raise ValueError(
-                f"num_frames={value}: TAM's global branch has weights for clips of exactly {built_for} frames and no "
-                f"others; give it clips of {built_for}, or build the model anew with num_frames={value}"
+                f"num_frames={value}: TAM's global branch is built for clips of {built_for} frames; use clips of "
+                f"{built_for} frames, or build a model with num_frames={value}"
             )
         self._num_frames = value
 

@@ -45,7 +45,7 @@ class MotionExcitation(TemporalModule):
     def __init__(self, channels: int, num_frames: int = 8, reduction: int = 16):
         super().__init__(num_frames)
         if not 1 <= reduction <= channels:
-            raise ValueError(f"reduction={reduction} leaves none of channels={channels}; use 1 to {channels}")
+            raise ValueError(f"reduction={reduction} leaves no channel of {channels}; use 1 to {channels}")
         reduced = channels // reduction
         self.reduce = nn.Conv2d(channels, reduced, kernel_size=1, bias=False)
         self.reduce_norm = nn.BatchNorm2d(reduced)

@@ -57,8 +57,8 @@ class TemporalAggregation(nn.Module):
         super().__init__()
         if scale < 2 or channels % (2 * scale):
             raise ValueError(
-                f"scale={scale} does not part channels={channels} into two or more subsets of an even width; "
-                "use a scale from 2 on whose double divides them, as 4 for 64"
+                f"scale={scale} does not split channels={channels} into two or more subsets of even width; "
+                "use a scale of at least 2 whose double divides the channels, such as 4 for 64"
             )
         self.width = channels // scale
         self.opens_stage = opens_stage
@@ -142,9 +142,8 @@ class BottleneckExcitationAggregation(TemporalModule):
         plain = conv.kernel_size == (3, 3) and conv.groups == 1 and conv.bias is None and conv.padding == (1, 1)
         if not plain or conv.in_channels != conv.out_channels or type(norm) is not nn.BatchNorm2d:
             raise ValueError(
-                "TEA takes the place of a 3x3 convolution of as many channels out as in, without groups, bias and "
-                f"dilation, and of a batch norm, and found {conv} and {norm}; use a backbone with plain blocks, as "
-                "resnet50"
+                "TEA replaces a batch norm and a 3x3 convolution with as many output as input channels and without "
+                f"groups, bias or dilation, found {conv} and {norm}; use a backbone with plain blocks, such as resnet50"
             )
         module = cls(conv.in_channels, num_frames, **settings)
         module.aggregation = TemporalAggregation(
