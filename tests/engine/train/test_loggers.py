@@ -140,6 +140,43 @@ def test_an_offline_run_of_wandb_holds_every_number_and_map(offline, model):
     assert {key: config[key] for key in OPTIONS} == OPTIONS
 
 
+def test_a_resumed_run_of_trackio_continues_and_its_database_holds_every_number(monkeypatch, tmp_path, model):
+    trackio = pytest.importorskip("trackio")
+    monkeypatch.setattr(trackio.sqlite_storage, "TRACKIO_DIR", tmp_path / "store")
+    monkeypatch.setattr(trackio.media.utils, "MEDIA_DIR", tmp_path / "media", raising=False)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for finished, row in ((None, ROWS[0]), (1, ROWS[1])):
+        with EpochLog(["trackio"], folder, OPTIONS, model, finished) as log:
+            log.epoch(row)
+    name = (folder / "trackio-name.txt").read_text()
+    logs = trackio.sqlite_storage.SQLiteStorage.get_logs("timm_video_psn", name)
+    assert [(entry["step"], entry["train/loss"]) for entry in logs if "train/loss" in entry] == [(1, 2.0), (2, 1.0)]
+    assert logs[0]["step"] == 0
+    assert "interactions/layer1" in logs[0]
+    assert name.startswith("run-")
+
+
+def test_a_resumed_run_of_mlflow_continues_and_its_client_finds_every_number(monkeypatch, tmp_path, model):
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)  # where it puts pictures
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for finished, row in ((None, ROWS[0]), (1, ROWS[1])):
+        with EpochLog(["mlflow"], folder, OPTIONS, model, finished) as log:
+            log.epoch(row)
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("timm_video_psn")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.info.status) == ("run", "FINISHED")
+    assert run.data.params == {key: str(value) for key, value in OPTIONS.items()}
+    losses = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [(entry.step, entry.value) for entry in losses] == [(1, 2.0), (2, 1.0)]
+    assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["images"]
+
+
 def test_a_map_is_drawn_brightest_where_it_is_largest():
     norms = np.zeros((3, 2), np.float32)
     norms[2, 1] = 5.0

@@ -1,4 +1,4 @@
-"""Where the numbers of every epoch go beside `summary.csv`: TensorBoard, Weights & Biases, `interactions.npz`.
+"""Where the numbers of every epoch go beside `summary.csv`: TensorBoard, W&B, trackio, MLflow, `interactions.npz`.
 
 The horizontal axis is the number of finished epochs. Maps and ir-interactions begin at 0, before training.
 
@@ -83,13 +83,10 @@ class WandbLogger:
     def __init__(self, folder: Path, options: dict[str, Any], finished: int | None):
         wandb = _load("wandb", "wandb")
         self._image = wandb.Image
-        kept = folder / "wandb-id.txt"
-        if not kept.exists() or finished is None:
-            kept.write_text(secrets.token_hex(4))
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "timm_video_psn"),
             name=folder.name,
-            id=kept.read_text(),
+            id=_kept(folder / "wandb-id.txt", finished, secrets.token_hex(4)),
             resume="allow",
             dir=folder,
             config=options,
@@ -107,9 +104,78 @@ class WandbLogger:
         self._run.finish()
 
 
+class TrackioLogger:
+    """A run of Hugging Face's trackio, in the project TRACKIO_PROJECT or `timm_video_psn`: `trackio show` shows it.
+
+    Args:
+        folder: Folder of the run; `trackio-name.txt` in it keeps the run's name, with which it resumes.
+        options: Options of the run, plain values: its config.
+        finished: Epochs that the run has behind it, None for a new run.
+    """
+
+    def __init__(self, folder: Path, options: dict[str, Any], finished: int | None):
+        self._trackio = _load("trackio", "trackio")
+        name = _kept(folder / "trackio-name.txt", finished, f"{folder.name}-{secrets.token_hex(3)}")
+        project = os.environ.get("TRACKIO_PROJECT", "timm_video_psn")
+        quiet = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        self._run = self._trackio.init(project=project, name=name, config=options, resume="allow", **quiet)
+
+    def write(self, epoch: int, scalars: dict[str, float], images: dict[str, np.ndarray]) -> None:
+        """Writes numbers and pictures of an epoch."""
+        pictures = {name: self._trackio.Image(image) for name, image in images.items()}
+        self._run.log({**scalars, **pictures}, step=epoch)
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._run.finish()
+
+
+class MlflowLogger:
+    """A run of MLflow, at MLFLOW_TRACKING_URI, in the experiment MLFLOW_EXPERIMENT_NAME or `timm_video_psn`.
+
+    Args:
+        folder: Folder of the run; it gives the run its name, and `mlflow-id.txt` in it lets the run resume.
+        options: Options of the run, plain values: its parameters.
+        finished: Epochs that the run has behind it, None for a new run.
+    """
+
+    def __init__(self, folder: Path, options: dict[str, Any], finished: int | None):
+        self._client = _load("mlflow", "mlflow").MlflowClient()
+        name, kept = os.environ.get("MLFLOW_EXPERIMENT_NAME", "timm_video_psn"), folder / "mlflow-id.txt"
+        if finished is None or not kept.exists():
+            experiment = self._client.get_experiment_by_name(name)
+            place = self._client.create_experiment(name) if experiment is None else experiment.experiment_id
+            run = self._client.create_run(place, run_name=folder.name)
+            for key, value in options.items():
+                self._client.log_param(run.info.run_id, key, str(value)[:500])
+            kept.write_text(run.info.run_id)
+        self._id = kept.read_text()
+        self._client.update_run(self._id, status="RUNNING")
+
+    def write(self, epoch: int, scalars: dict[str, float], images: dict[str, np.ndarray]) -> None:
+        """Writes numbers and pictures of an epoch."""
+        for name, value in scalars.items():
+            self._client.log_metric(self._id, name, value, step=epoch)
+        for name, image in images.items():
+            self._client.log_image(self._id, image, key=name.replace("/", "."), step=epoch)
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._client.set_terminated(self._id)
+
+
+def _kept(path: Path, finished: int | None, new: str) -> str:
+    """The name under which a logger knows a run: a new one for a new run, else the one in its folder."""
+    if finished is None or not path.exists():
+        path.write_text(new)
+    return path.read_text()
+
+
 LOGGERS: dict[str, Callable[[Path, dict[str, Any], int | None], Logger]] = {
     "tensorboard": TensorBoardLogger,
     "wandb": WandbLogger,
+    "trackio": TrackioLogger,
+    "mlflow": MlflowLogger,
 }
 
 

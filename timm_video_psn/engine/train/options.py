@@ -196,7 +196,7 @@ class TrainOptions:
     seed: int = _run(42, "Seed of weights, order, crops and dropout")
     output: str = _run("output", "Folder of all runs", metavar="DIR")
     experiment: str | None = _run(None, "Folder of this run within it (default: MODEL-DATASET)")
-    log: tuple[Literal["tensorboard", "wandb"], ...] = _run((), "Loggers beside summary.csv")
+    log: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = _run((), "Loggers beside summary.csv")
     log_interval: Count = _run(0, "Updates between lines of progress off a terminal; 0: a line every 30 s")
     debug: bool = _run(False, "Show the traceback of an error")
     resume: str | None = _run(None, "Resume from a checkpoint; auto: this run, if it has begun", metavar="auto|FILE")
