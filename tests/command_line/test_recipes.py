@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import timm_video_psn
 from timm_video_psn.command_line.train import parse_options
+from timm_video_psn.data import TrainTransform
 
 PAPERS = ("sthv1", "sthv2", "k400", "diving48")
 
@@ -99,7 +102,7 @@ def test_a_recipe_that_is_wrong_says_where(tmp_path, capsys, text, message):
 
 def test_a_missing_recipe_is_told_the_shipped_ones(capsys):
     message = fails_with(capsys, "--recipe", "sthv3")
-    assert "--recipe sthv3: no such file, and none of the shipped recipes (diving48, k400, motion, sthv1" in message
+    assert "--recipe sthv3: no such file, and none of the shipped recipes (diving48, k400, motion, small, sthv1" in message
     assert "no such file" in fails_with(capsys, "--config", "nowhere.yaml")
 
 
@@ -123,3 +126,15 @@ def test_every_setting_of_a_papers_recipe_says_whether_it_is_the_papers(dataset)
     marks = [line.partition(" # ")[2].split()[0].rstrip(":;,") for line in settings if not line.startswith("dataset:")]
     assert len(marks) > 20
     assert set(marks) == {"paper", "silent"}
+
+
+def test_the_recipe_for_small_data_keeps_the_whole_height_and_never_a_small_part_of_the_frame():
+    options = parse_options(["--recipe", "small", "--data-dir", "videos"])
+    assert (options.crop, options.crop_pct, options.dataset, options.pretrained) == ("random", 1.0, "folder", True)
+    assert options.early_stopping < options.epochs
+    rng = np.random.default_rng(0)
+    transform = TrainTransform(32, options.crop_pct, options.crop)
+    for _ in range(50):  # a white actor as high as the frame, in its middle
+        clip = torch.zeros(2, 48, 84, 3, dtype=torch.uint8)
+        clip[:, :, 40:44] = 255
+        assert (transform(clip, rng)[0][0, :, :, 0] > 128).any(1).all()

@@ -28,8 +28,8 @@ class TestReadIndex:
             read_index("xyz", tmp_path, "train")
 
     def test_unknown_split_is_an_error(self, tmp_path):
-        with pytest.raises(ValueError, match="split='test' of data set 'folder' asked for; there are train and val"):
-            read_index("folder", tmp_path, "test")
+        with pytest.raises(ValueError, match="split='test' of data set 'motion' asked for; there are train and val"):
+            read_index("motion", tmp_path, "test")
 
     def test_a_further_data_set_is_one_entry(self, tmp_path, monkeypatch):
         monkeypatch.setitem(DATASETS, "mine", read_folder)
