@@ -3,9 +3,10 @@
     python benchmarks/interaction_loss.py                     # train what is missing of 6 arms x 3 seeds
     python benchmarks/interaction_loss.py --arms plain printed --seeds 0
 
-Arms differ only in the norm of Eq. 2 and in the start of T; everything else is `timm_video_psn/recipes/motion.yaml`. A
-finished run becomes a row of docs/interaction_loss.csv and is not trained again; one that was broken off resumes.
-`benchmarks/psn_paper_tables.py` prints the rows as a table of docs/paper.md.
+Arms differ only in the norm of Eq. 2 and in the start of T. Everything else is `timm_video_psn/recipes/motion.yaml`, on
+40 training videos of each class instead of 128. A finished run becomes a row of docs/interaction_loss.csv and is not
+trained again; one that was broken off resumes. `benchmarks/psn_paper_tables.py` prints the rows as a table of
+docs/paper.md.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from evidence.data import hold
 
 import timm_video_psn
 from timm_video_psn.__main__ import train as train_command
-from timm_video_psn.data import DATASETS
+from timm_video_psn.data import DATASETS, prepare_motion
 from timm_video_psn.files import write_csv
 from timm_video_psn.interactions import drop_rate
 from timm_video_psn.losses import interaction_loss
@@ -46,12 +47,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--train-per-class", type=int, default=40, metavar="N", help="training videos of each class")
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "interaction_loss", help="folder of the runs")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    read_motion = DATASETS["motion"]
-    DATASETS["motion"] = lambda *of: hold(read_motion(*of), args.output / "frames")
+    read_motion, folder = DATASETS["motion"], args.output / f"motion-{args.train_per_class}"
+    if not folder.exists():
+        prepare_motion(folder, workers=1, train_per_class=args.train_per_class, val_per_class=10)
+    DATASETS["motion"] = lambda _, split: hold(read_motion(folder, split), args.output / "frames")
     for seed in args.seeds:
         for arm in args.arms:
             done = {(row["arm"], row["seed"], row["epochs"]) for row in read_rows()}

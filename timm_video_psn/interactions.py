@@ -14,6 +14,8 @@ from timm_video_psn.layers.clip import frames_to_rows, rows_to_frames
 from timm_video_psn.layers.fusion import Fusion, block_norms
 from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
 
+THRESHOLDS = (0.1, 0.25, 0.5)  # shares of the strongest block at which the paths of trained models are counted
+
 
 @dataclass(frozen=True)
 class InteractionMap:

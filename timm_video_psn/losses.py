@@ -242,15 +242,32 @@ class VideoClassificationTask(nn.Module):
         self.weights = {"interaction": alpha, "capacity": beta}
         self.interaction_norm: Norm = interaction_norm
 
+    def gradient_shares(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
+        """Which shares of the gradient of T come from the classification, Eq. 2 and Eq. 3, with their weights.
+
+        Args:
+            terms: What `forward` has returned, before the backward pass.
+
+        Returns:
+            See `gradient_shares`; empty where the loss is the classification alone, or T is not learned.
+        """
+        weights = self._weights(terms)
+        weighted = {name: weights[name] * term for name, term in terms.items() if name != "loss"}
+        return gradient_shares(weighted, self.model) if len(weighted) > 1 else {}
+
+    def _weights(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
+        """Weights of the terms of the loss; a teacher takes its share of the classification's."""
+        kind, share = self.classification.kind, self.kd_alpha if "kd" in terms else 0.0
+        return {kind: 1 - share, "kd": share, **self.weights}
+
     def forward(self, clip: Tensor, label: Tensor, teacher: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
         """Returns losses by name, of which `loss` is the weighted sum of the others, and the logits."""
         logits, kind = self.model(clip).float(), self.classification.kind
-        weights: dict[str, float] = {kind: 1.0, **self.weights}
         terms: dict[str, Tensor] = {kind: self.classification(logits, label)}
         if teacher is not None:
             terms["kd"] = distillation_loss(logits, teacher, self.kd_temperature, kind)
-            weights |= {kind: 1 - self.kd_alpha, "kd": self.kd_alpha}
         if any(self.weights.values()):
             terms.update(auxiliary_losses(self.model, self.interaction_norm))
+        weights = self._weights(terms)
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         return {"loss": loss, **terms}, logits

@@ -46,6 +46,7 @@ def test_interactions_of_two_runs_and_the_epochs_of_one(model_folder, tmp_path, 
         "interactions.png",
         "interactions_per_element.png",
         "interactions.csv",
+        "ir_interactions.csv",
         "interactions_other.gif",
     ]
     table = (tmp_path / "out" / "interactions.csv").read_text()

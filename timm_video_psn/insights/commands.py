@@ -27,6 +27,7 @@ from timm_video_psn.insights.kernel_map import (
     draw_kernel_maps,
     kernel_maps,
     read_history,
+    save_interaction_counts,
     save_kernel_maps,
     start_maps,
 )
@@ -77,6 +78,13 @@ def make_interactions(models: Sequence[TrainedModel], out: Path) -> list[Artifac
             "The same, divided by the elements of each block, so that blocks of different widths can be compared.",
         ),
         Artifact(save_kernel_maps(plain, table), "The numbers of both pictures."),
+        Artifact(
+            save_interaction_counts(
+                {name: trained.model for name, trained in named.items()}, out / "ir_interactions.csv"
+            ),
+            "ir-interactions (i ≠ j, and all) and the drop rate of Table 2. In a trained T every path is open; counted "
+            "are those stronger than a share of the strongest block.",
+        ),
     ]
     for name, history in histories.items():
         film = animate_history(history, out / f"interactions_{_as_file(name)}.gif", title=name)

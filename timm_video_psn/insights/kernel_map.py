@@ -17,7 +17,7 @@ from torch import nn
 
 from timm_video_psn.files import write_csv
 from timm_video_psn.insights.films import save_gif
-from timm_video_psn.interactions import InteractionMap, interaction_map
+from timm_video_psn.interactions import THRESHOLDS, InteractionMap, drop_rate, interaction_map, ir_interactions
 from timm_video_psn.plotting import new_figure, pixels_of, plain, save_figure
 
 Maps = Mapping[str, InteractionMap]  # site -> map
@@ -104,6 +104,22 @@ def save_kernel_maps(maps: Mapping[str, Maps], path: Path) -> Path:
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path, ("model", "site", "temporal", "spatial", "l1_norm", "elements"), rows)
+    return path
+
+
+def save_interaction_counts(models: Mapping[str, nn.Module], path: Path) -> Path:
+    """Writes ir-interactions and drop rates of Table 2: a line for each threshold and model.
+
+    Args:
+        models: models with synthesizers, by name.
+        path: the CSV file.
+    """
+    rows = [
+        (name, share, *ir_interactions(model, share), f"{drop_rate(model, share):.4g}")
+        for name, model in models.items()
+        for share in (0.0, *THRESHOLDS)
+    ]
+    write_csv(path, ("model", "share_of_strongest_block", "irregular", "total", "drop_rate"), rows)
     return path
 
 

@@ -50,6 +50,17 @@ def test_a_run_leaves_everything_that_is_promised(arguments, tmp_path, capsys):
     assert "\ndevice    cpu, float32\n" in out
 
 
+def test_the_shares_of_the_losses_in_the_gradient_of_t_are_written_each_epoch(arguments, tmp_path):
+    assert train_main([*arguments, "--interaction-norm", "relative"]) == 0
+    names = [f"grad_share_{name}" for name in ("ce", "interaction", "capacity")]
+    for row in rows(tmp_path / "run"):
+        shares = [float(row[name]) for name in names]
+        assert sum(shares) == pytest.approx(1, abs=1e-5)
+        assert shares[1] > 0
+    assert train_main([*arguments, "--alpha", "0", "--beta", "0", "--experiment", "plain"]) == 0
+    assert names[0] not in rows(tmp_path / "plain")[0]
+
+
 def test_the_best_folder_is_the_trained_model_with_everything_it_needs(arguments, tmp_path, tiny_motion):
     trainer = trainer_of([*arguments, "--epochs", "1"])
     trainer.fit()

@@ -110,6 +110,13 @@ class Run:
     log: EpochLog
 
     @property
+    def loss(self) -> VideoClassificationTask:
+        """The task without what makes it data-parallel."""
+        task = getattr(self.task, "module", self.task)
+        assert isinstance(task, VideoClassificationTask)
+        return task
+
+    @property
     def evaluated_model(self) -> nn.Module:
         """The model that is validated and exported: the EMA where there is one."""
         return self.model if self.ema is None else self.ema.module

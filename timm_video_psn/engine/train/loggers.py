@@ -28,7 +28,14 @@ from torch import nn
 from timm_video_psn.console import launched_rank
 from timm_video_psn.engine.train.run_folder import Row
 from timm_video_psn.files import atomic_path
-from timm_video_psn.interactions import InteractionMap, Interactions, interaction_map, ir_interactions
+from timm_video_psn.interactions import (
+    THRESHOLDS,
+    InteractionMap,
+    Interactions,
+    drop_rate,
+    interaction_map,
+    ir_interactions,
+)
 from timm_video_psn.plotting import new_figure, pixels_of
 
 
@@ -238,6 +245,9 @@ class EpochLog:
             return
         if maps:
             scalars = {**scalars, "interactions/irregular": interactions.irregular}
+            for share in THRESHOLDS:
+                scalars[f"interactions/total_over_{share:g}"] = ir_interactions(self.model, share).total
+                scalars[f"interactions/drop_rate_over_{share:g}"] = drop_rate(self.model, share)
             scalars |= {f"interactions/mean_norm_{site}": float(each.norms.mean()) for site, each in maps.items()}
         images = {f"interactions/{site}": draw_map(each, site) for site, each in maps.items()}
         for logger in self._loggers:

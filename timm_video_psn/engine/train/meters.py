@@ -22,11 +22,15 @@ class LossMeter:
 
     Args:
         keep: Number of losses that an error message shows.
+
+    Attributes:
+        grad_shares: Shares of the terms of the loss in the gradient of T, in the first step of the epoch.
     """
 
     def __init__(self, keep: int = 5) -> None:
         self.sums: dict[str, float] = {}
         self.clips = 0
+        self.grad_shares: dict[str, float] = {}
         self._pending: tuple[int, int, dict[str, Tensor]] | None = None
         self._recent: deque[str] = deque(maxlen=keep)
 
@@ -80,7 +84,7 @@ class LossMeter:
     def state_dict(self) -> dict[str, Any]:
         """Returns what resuming within an epoch needs."""
         self.flush()
-        return {"sums": dict(self.sums), "clips": self.clips}
+        return {"sums": dict(self.sums), "clips": self.clips, "grad_shares": dict(self.grad_shares)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Undoes `state_dict`.
@@ -89,6 +93,7 @@ class LossMeter:
             state: What it returned.
         """
         self.sums, self.clips = dict(state["sums"]), state["clips"]
+        self.grad_shares = dict(state.get("grad_shares", {}))
 
     def add(self, state: dict[str, Any]) -> None:
         """Adds what another meter has seen.
@@ -160,7 +165,8 @@ def train_columns(meter: LossMeter, epoch: int) -> Row:
         together.add(state)
     if not together.clips:
         raise ValueError(f"not one training video could be read in epoch {epoch}; repair the data")
-    return {f"train_{name}": round(value, 6) for name, value in together.averages().items()}
+    shares = {f"grad_share_{name}": round(value, 6) for name, value in meter.grad_shares.items()}
+    return {**{f"train_{name}": round(value, 6) for name, value in together.averages().items()}, **shares}
 
 
 def validation_columns(evaluation: Evaluation | None, protocol: str) -> Row:

@@ -168,6 +168,8 @@ class Trainer:
             with run.precision.autocast():
                 teacher = None if run.teacher is None else run.teacher.logits(clip)
                 terms, logits = run.task(clip, label, teacher)
+            if self.step == 0 and not run.options.torchcompile:  # a compiled graph runs backward only once
+                self.meter.grad_shares = run.loss.gradient_shares(terms)
             run.scaler.scale(terms["loss"] * (counts.weight / steps)).backward()
         self.meter.update(self.step, terms, logits, label)
         return True
