@@ -41,7 +41,6 @@ We write receptive fields as T x H x W; the paper writes W x H x T.
 - [Every system by its name](#every-system-that-the-papers-tables-name), with parity with official code
 - [Table 1](#table-1-parameters), [2](#table-2-feature-fusion), [3](#table-3-parameters-of-the-blocks-designs),
   [4](#table-4-cost-on-something-something-v1), [5](#table-5-cost-on-kinetics-400)
-- [What Eq. 2 does to a trained T](#what-eq-2-does-to-a-trained-t)
 """
 
 
