@@ -4,9 +4,9 @@
     python benchmarks/interaction_loss.py --arms plain printed --seeds 0
 
 Arms differ only in the norm of Eq. 2 and in the start of T. Everything else is `timm_video_psn/recipes/motion.yaml`, on
-40 training videos of each class instead of 128. A finished run becomes a row of docs/interaction_loss.csv and is not
-trained again; one that was broken off resumes. `benchmarks/psn_paper_tables.py` prints the rows as a table of
-docs/paper.md.
+40 training videos of each class instead of 128 and 4 frames of 32 pixels: enough to see what the loss does to T, and
+far too little to compare accuracies. A finished run becomes a row of docs/interaction_loss.csv and is not trained
+again; one that was broken off resumes. `benchmarks/psn_paper_tables.py` prints the rows as a table of docs/paper.md.
 """
 
 import argparse
@@ -47,8 +47,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--train-per-class", type=int, default=40, metavar="N", help="training videos of each class")
+    parser.add_argument("--img-size", type=int, default=32)
+    parser.add_argument("--num-frames", type=int, default=4)
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "interaction_loss", help="folder of the runs")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
@@ -72,6 +74,7 @@ def train(arm: str, seed: int, args: argparse.Namespace) -> int:
     name = f"{arm.replace(', T = 0', '-zero')}-seed{seed}-epochs{args.epochs}"
     argv = ["--dataset", "motion", "--model", "psn_test_resnet", "--model-kwargs", "proportion=1.0", *settings]
     argv += ["receptive_field=(5,5,5)", "--alpha", str(alpha), "--beta", "0", "--interaction-norm", norm]
+    argv += ["--img-size", str(args.img_size), "--num-frames", str(args.num_frames)]
     argv += ["--epochs", str(args.epochs), "--val-interval", str(args.epochs), "--seed", str(seed), "--workers", "0"]
     argv += ["--output", str(args.output), "--experiment", name, "--resume", "auto", "--device", args.device]
     if code := train_command(argv):
