@@ -11,9 +11,9 @@ from timm_video_psn.data.video import torchcodec_backend
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.reader import VideoReader, check_decoder
 
-# Chroma of these is scaled with another filter than FFmpeg's own conversion to RGB: the frames are the same, their
+# Chroma of this one is scaled with another filter than FFmpeg's own conversion to RGB: the frames are the same, their
 # colours are a little off.
-OTHER_COLOURS = {"av1_ten_bit.webm", "hevc_ten_bit.mp4", "interlaced.mp4", "odd_size.webm", "ten_bit.mp4"}
+OTHER_COLOURS = {"interlaced.mp4"}
 
 # After a seek torchcodec gives the damaged pictures of a refresh that is under way; we leave them out and decode anew.
 DAMAGED_AFTER_SEEKS = {"intra_refresh.mkv"}

@@ -70,6 +70,8 @@ class VideoFile:
         try:
             self.note, self.stream_index = self._video.note, self._video.stream.index
             self.size = (self._video.stream.codec_context.height, self._video.stream.codec_context.width)
+            pixels = self._video.stream.codec_context.format
+            self.bits = max(part.bits for part in pixels.components) if pixels else 8  # of a colour
             rate = self._video.stream.average_rate
             self.fps = float(rate) if rate else None
             self._check_pixels(1, None)

@@ -64,7 +64,8 @@ class TorchcodecFile:
         self.num_frames, self.fps, self.note = self._file.num_frames, self._file.fps, self._file.note
         self._decoder: Any = None
         times = [self._file.seconds(index) or 0.0 for index in range(self.num_frames)]
-        if self._file.table.is_counted or any(first >= second for first, second in pairwise(times)):
+        is_usual = self._file.bits == 8 and not any(side % 2 for side in self._file.size)
+        if not is_usual or self._file.table.is_counted or any(first >= second for first, second in pairwise(times)):
             return
         options = {"dimension_order": "NHWC", "num_ffmpeg_threads": 1, "seek_mode": "exact"}
         try:
