@@ -34,6 +34,7 @@ def parse_predict_options(argv: Sequence[str] | None = None, prog: str = "predic
     add_flags(parser, "device")
     add("--batch-size", "-b", type=int, default=8, metavar="N", help="Clips per batch (default: 8)")
     add("--workers", "-j", type=int, default=1, metavar="N", help="Threads that decode (default: %(default)s)")
+    add_flags(parser, "max_pixels")
     add("--window", type=float, metavar="SEC", help="Length of a sliding window (default for cameras and streams: 2)")
     add("--stride", type=float, metavar="SEC", help="Time between the starts of windows (default: half a window)")
     stream = "Look at each frame once (causal models), as many in a window as a clip has"

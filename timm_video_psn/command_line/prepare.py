@@ -69,6 +69,7 @@ def _check(commands: argparse._SubParsersAction) -> None:
     _data_set(parser)
     add = parser.add_argument
     add("--thorough", action="store_true", help="Decode every frame, not only the first, middle and last")
+    add_flags(parser, "max_pixels")
     report = "Report (default: %(default)s)"
     add("--report", type=Path, default=Path("check.json"), metavar="FILE.json", help=report)
     _workers(parser)
@@ -82,6 +83,7 @@ def _copies(commands: argparse._SubParsersAction, name: str, text: str) -> Parse
     add("--output", type=Path, required=True, metavar="DIR", help="Folder for the copies, with the same structure")
     largest = "Largest short side; frames are never enlarged (default: %(default)s)"
     add("--short-side", type=int, default=256, metavar="PX", help=largest)
+    add_flags(parser, "max_pixels")
     _workers(parser)
     return parser
 
@@ -100,7 +102,9 @@ def _frames(commands: argparse._SubParsersAction) -> None:
 
 def _show(commands: argparse._SubParsersAction) -> None:
     text = "Draw the frames of a video that training, validation and a test use"
-    add = _command(commands, "show", text, "clip.mp4 --num-frames 8 --sampling dense").add_argument
+    parser = _command(commands, "show", text, "clip.mp4 --num-frames 8 --sampling dense")
+    add_flags(parser, "max_pixels")
+    add = parser.add_argument
     add("video", type=Path, metavar="VIDEO", help="Video file, or folder of frame images")
     add("--output", type=Path, default=Path("frames.png"), metavar="FILE.png", help="Picture (default: %(default)s)")
     add("--num-frames", type=int, default=8, metavar="T", help="Frames of a clip (default: %(default)s)")

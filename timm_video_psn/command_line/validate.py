@@ -82,7 +82,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     add("--data-dir", metavar="DIR", help="Folder of the data set; shards: or a URL; motion: generated if missing")
     add("--split", choices=["val", "test", "train"], default="val", help="Split of the data set (default: %(default)s)")
     add("--list", metavar="FILE", help="Annotations of the split, if they lie elsewhere")
-    add_flags(group, "decoder", "workers", "max_unreadable")
+    add_flags(group, "decoder", "max_pixels", "workers", "max_unreadable")
 
 
 def _add_protocol(group: argparse._ArgumentGroup) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from timm_video_psn.data import SAMPLINGS, DecodeError, EvalTransform, MultiViewDataset, VideoViews
 from timm_video_psn.data.clips.sampling import Sampling
+from timm_video_psn.data.video.limits import MAX_PIXELS
 from timm_video_psn.engine.precision import Precision
 from timm_video_psn.engine.protocol import Protocol, parse_protocol
 from timm_video_psn.engine.video_source import GivenVideos, Video, open_source, video_name
@@ -160,6 +161,7 @@ class TrainedModel:
         views: str | None = None,
         batch_size: int = 8,
         workers: int = 1,
+        max_pixels: int = MAX_PIXELS,
     ) -> Iterator[VideoPrediction]:
         """Names the most likely classes of many videos, one after the other.
 
@@ -169,6 +171,7 @@ class TrainedModel:
             views: see `predict`.
             batch_size: videos that are read before the model runs.
             workers: threads that decode.
+            max_pixels: most pixels that the frames of one video may have together, as `VideoReader` takes it.
 
         Yields:
             A prediction for each video, in their order.
@@ -178,7 +181,7 @@ class TrainedModel:
         scorer, rest = ViewScorer(self.model, self.precision), iter(videos)
         with ThreadPoolExecutor(workers) as pool:
             while group := list(islice(rest, batch_size)):
-                dataset = MultiViewDataset(GivenVideos.of(group), [protocol.plan], self.interpolation)
+                dataset = MultiViewDataset(GivenVideos.of(group, max_pixels), [protocol.plan], self.interpolation)
                 items = list(pool.map(dataset.__getitem__, range(len(group))))
                 logits = iter(scorer.logits([item for item in items if isinstance(item, VideoViews)]))
                 for video, item in zip(group, items, strict=True):

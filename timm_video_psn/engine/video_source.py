@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from timm_video_psn.data import DecodeError, PathTable, VideoIndex, VideoReader
+from timm_video_psn.data.video.limits import MAX_PIXELS
 from timm_video_psn.data.video.reader import Decoder
 
 Video: TypeAlias = str | Path | np.ndarray | torch.Tensor
@@ -56,20 +57,21 @@ class GivenVideos(VideoIndex):
     videos: Sequence[Video] = ()
 
     @classmethod
-    def of(cls, videos: Sequence[Video]) -> GivenVideos:
+    def of(cls, videos: Sequence[Video], max_pixels: int = MAX_PIXELS) -> GivenVideos:
         """The index of some videos.
 
         Args:
             videos: see `open_source`.
+            max_pixels: as `VideoReader` takes it.
         """
         paths = PathTable.from_paths(video_name(video) for video in videos)
-        return cls(paths, np.full(len(videos), -1), (), Path(), videos=videos)
+        return cls(paths, np.full(len(videos), -1), (), Path(), videos=videos, max_pixels=max_pixels)
 
     def decode(
         self, number: int, choose: Callable[[int], Iterable[int]], decoder: Decoder = "auto"
     ) -> npt.NDArray[np.uint8]:
         """See `VideoIndex.decode`."""
-        with open_source(self.videos[number], decoder) as reader:
+        with open_source(self.videos[number], decoder, self.max_pixels) as reader:
             return reader.read(choose(reader.num_frames))
 
 
@@ -90,13 +92,14 @@ def video_name(video: Video) -> str:
 
 
 @contextmanager
-def open_source(video: Video, decoder: Decoder = "auto") -> Iterator[FrameReader]:
+def open_source(video: Video, decoder: Decoder = "auto", max_pixels: int = MAX_PIXELS) -> Iterator[FrameReader]:
     """Opens a video while the block runs.
 
     Args:
         video: path of a file or of a folder of frame images; http(s) URL of a file, which is downloaded; or all frames
             as a uint8 array or tensor, (T, H, W, 3) or (T, 3, H, W), RGB.
         decoder: decoder of video files, as `VideoReader` takes it.
+        max_pixels: as `VideoReader` takes it.
 
     Raises:
         DecodeError: the video cannot be downloaded or decoded.
@@ -110,12 +113,12 @@ def open_source(video: Video, decoder: Decoder = "auto") -> Iterator[FrameReader
             path = Path(folder) / "video"
             _download(str(video), path)
             try:
-                with VideoReader(path, decoder) as reader:
+                with VideoReader(path, decoder, max_pixels=max_pixels) as reader:
                     yield reader
             except DecodeError as error:
                 raise DecodeError(str(video), error.reason) from error
     else:
-        with VideoReader(video, decoder) as reader:
+        with VideoReader(video, decoder, max_pixels=max_pixels) as reader:
             yield reader
 
 

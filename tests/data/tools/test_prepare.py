@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests import miniatures
 from tests.data.sample_videos import decoded_plainly
+from tests.data.video.test_container import DEFAULT, FILM, NONE, SMALL, with_streams
 from timm_video_psn.__main__ import prepare as main
 from timm_video_psn.data.clips.sampling import tsm_indices, uniform_indices
 from timm_video_psn.data.datasets.index import PathTable, VideoIndex
@@ -50,6 +51,18 @@ class TestCheck:
             main(["check", "--data-dir", str(small_videos / "train"), "--report", str(path), "-j", workers])
             texts.append(path.read_text())
         assert texts[0] == texts[1]
+
+    def test_names_the_videos_that_hold_several_video_streams(self, tmp_path, capsys):
+        with_streams(tmp_path / "two.mkv", (SMALL, 12, NONE), (FILM, 12, DEFAULT))
+        with_streams(tmp_path / "one.mkv", (FILM, 12, NONE))
+        miniatures.write_text(tmp_path / "train.txt", "two.mkv 0", "one.mkv 1")
+        code, splits = checked(tmp_path, "list", tmp_path, "--train-list", str(tmp_path / "train.txt"))
+        note = "it holds 2 video streams (0: h264 32x24, 1: h264 64x48, default); stream 1 is read"
+        assert splits["train"]["several_streams"] == [{"path": str(tmp_path / "two.mkv"), "note": note}]
+        assert (
+            f"1 of 2 train videos hold several video streams, {tmp_path / 'two.mkv'} ({note})"
+            in capsys.readouterr().out
+        )
 
     def test_goes_on_where_the_file_system_does_not_tell_of_a_file(self, small_videos, tmp_path):
         lines = ["turn_left/0.mp4 0", f"{'x' * 300}.mp4 1"]

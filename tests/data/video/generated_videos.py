@@ -251,8 +251,8 @@ def plain_decode(path: Path) -> Plain:
             times.append(packet.pts)
             shown.append(not packet.is_discard)
             keys.append(packet.is_keyframe)
-            if packet.is_corrupt:
-                signs.add(position)
+            if packet.is_corrupt:  # or the next one, where FFmpeg finds the pictures in a stream itself
+                signs.update((position, position + 1))
             packet.pts = position
             decode(packet, position)
         decode(None, len(times) - 1)

@@ -1,16 +1,33 @@
 """Small files with huge pictures, in files and folders: refused, or read in little memory."""
 
+import dataclasses
+
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
+from timm_video_psn.__main__ import main
+from timm_video_psn.command_line.predict import parse_predict_options
+from timm_video_psn.command_line.validate import parse_validate_options
+from timm_video_psn.data import (
+    EvalTransform,
+    FrameStream,
+    MultiViewDataset,
+    PathTable,
+    UnreadableVideo,
+    VideoDataset,
+    VideoIndex,
+)
+from timm_video_psn.data.clips.views import ViewPlan
+from timm_video_psn.data.shards.sample import PackedVideo
 from timm_video_psn.data.video import pyav_backend
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.frame_folder import FrameFolder, ImageNames
 from timm_video_psn.data.video.limits import CLIP_SIDE_PX, MAX_PIXELS, frame_limit
 from timm_video_psn.data.video.pyav_backend import VideoFile
 from timm_video_psn.data.video.reader import VideoReader, decode_clip
+from timm_video_psn.engine.video_source import GivenVideos
 
 HEIGHT, WIDTH, NUM_FRAMES = 512, 1024, 20
 FRAME = HEIGHT * WIDTH
@@ -59,7 +76,7 @@ class TestLimit:
     def test_of_a_clip_is_checked_before_decoding(self, open_with, monkeypatch):
         with open_with(16 * FRAME) as reader:
             assert len(reader.read(range(16))) == 16
-            monkeypatch.setattr(pyav_backend, "_decode", None)
+            monkeypatch.setattr(pyav_backend, "decode_packets", None)
             monkeypatch.setattr(Image.Image, "convert", None)
             asked = f"17 frames of {WIDTH} x {HEIGHT} pixels are asked for at once; accepted are {FRAME:,} pixels in a"
             with pytest.raises(DecodeError, match=asked):
@@ -144,3 +161,59 @@ def test_a_clip_of_huge_frames_takes_little_memory(kind, tmp_path):
     shape, _, kilobytes = run.stdout.strip().rpartition(" ")
     assert shape == "(8, 2048, 2048, 3)"
     assert int(kilobytes) < 600_000
+
+
+class TestTheOption:
+    """`max_pixels` where a data set, a tool or a prediction reads."""
+
+    LIMIT = 15 * FRAME  # one frame may have a 16th of it, which is too little
+
+    def test_of_a_data_set_makes_an_unreadable_video(self, large, large_images):
+        for path in (large, large_images):
+            index = VideoIndex(PathTable.from_paths([path]), np.zeros(1, int), ("a",), path.parent)
+            plan = ViewPlan(2, 1, 1, 32, 36, "segments")
+            for held in (VideoDataset(index, 2, EvalTransform(32), False), MultiViewDataset(index, [plan])):
+                assert not isinstance(held[0], UnreadableVideo)
+            index = dataclasses.replace(index, max_pixels=self.LIMIT)
+            for held in (VideoDataset(index, 2, EvalTransform(32), False), MultiViewDataset(index, [plan])):
+                assert "or raise max_pixels" in held[0].reason
+
+    def test_of_packed_videos(self, large, large_images):
+        images = {number: file.read_bytes() for number, file in enumerate(sorted(large_images.iterdir()))}
+        for packed in (PackedVideo(large, large.read_bytes()), PackedVideo(large_images, None, images, NUM_FRAMES)):
+            assert packed.decode(lambda num_frames: [0]).shape == (1, HEIGHT, WIDTH, 3)
+            with pytest.raises(DecodeError, match="or raise max_pixels"):
+                packed.decode(lambda num_frames: [0], self.LIMIT)
+
+    def test_of_streams_and_given_videos(self, large, large_images):
+        with pytest.raises(DecodeError, match="or raise max_pixels"):
+            FrameStream(large, max_pixels=self.LIMIT)
+        for path in (large, large_images):
+            with pytest.raises(DecodeError, match="or raise max_pixels"):
+                GivenVideos.of([path], self.LIMIT).decode(0, lambda num_frames: [0])
+
+    def test_of_the_commands(self, large, tmp_path, capsys):
+        source = tmp_path / "data" / "a"
+        source.mkdir(parents=True)
+        (source / "large.mp4").symlink_to(large)
+        data, limit = str(source.parent), ["--max-pixels", str(self.LIMIT)]
+        for number, (command, expected) in enumerate(
+            (
+                (["check", "--data-dir", data, "--train-list", str(tmp_path / "list"), "--dataset", "list"], 1),
+                (["resize", "--data-dir", data], 1),
+                (["frames", "--data-dir", data], 1),
+                (["show", str(large)], 2),
+            )
+        ):
+            (tmp_path / "list").write_text(f"{source / 'large.mp4'} 0\n")
+            outputs = ["--report" if command[0] == "check" else "--output", str(tmp_path / f"{number}.png")]
+            assert main(["prepare", *command, *outputs, *limit]) == expected
+            told = capsys.readouterr()
+            report = (tmp_path / f"{number}.png").read_text() if command[0] == "check" else ""
+            assert "or raise max_pixels" in told.err + told.out + report, command
+        assert main(["predict", str(large), "--model", "psn_test_resnet.motion", *limit]) == 2
+        assert "or raise max_pixels" in capsys.readouterr().err
+
+    def test_has_the_same_default_everywhere(self):
+        assert parse_validate_options(["--model", "x"]).max_pixels == MAX_PIXELS  # from the table of training's options
+        assert parse_predict_options(["a.mp4", "--model", "x"]).max_pixels == MAX_PIXELS

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.sample_videos import decoded_plainly, encoded, moving_noise
 from timm_video_psn.data import DecodeError, FrameStream, VideoReader, is_live, write_video
 
 
@@ -91,3 +92,48 @@ def test_a_damaged_file_is_refused_in_plain_words(tmp_path, video):
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DecodeError, match="cut short"):
         FrameStream(tmp_path / "cut.mp4")
+
+
+class TestAStreamThatTurnsToGarbage:
+    """A transport stream with key frames at 0, 12 and 24, sent by a real server."""
+
+    @pytest.fixture
+    def film(self, tmp_path):
+        frames = moving_noise(num_frames=36)
+        options = {"x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=2"}
+        return encoded(frames, "libx264", options, "yuv420p", tmp_path / "film.ts")
+
+    @pytest.fixture
+    def served(self, tmp_path):
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}/film.ts"
+            server.shutdown()
+
+    def given(self, url):
+        """What came, as numbers of the frames of the whole film; -1 for any other picture."""
+        frames, error = [], None
+        try:
+            with FrameStream(url) as stream:
+                frames.extend(frame.rgb() for frame in stream)
+        except DecodeError as caught:
+            error = caught
+        return [self.numbers.get(frame.tobytes(), -1) for frame in frames], error
+
+    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("lasts", [True, False], ids=["to its end", "for a while"])
+    def test_gives_no_spoilt_frame_and_goes_on_with_the_next_key_frame(self, film, served, seed, lasts):
+        self.numbers = {frame.tobytes(): number for number, frame in enumerate(decoded_plainly(film))}
+        assert self.given(served) == (list(range(36)), None)
+        rng, whole = np.random.default_rng(seed), film.read_bytes()
+        start = int(len(whole) * rng.uniform(0.4, 0.55))
+        end = len(whole) if lasts else start + 3000
+        film.write_bytes(whole[:start] + rng.bytes(end - start) + whole[end:])
+        came, error = self.given(served)
+        came = came[:-1] if lasts and came[-1] < 0 else came  # a last frame may be cut where nothing shows it
+        assert -1 not in came
+        assert came == sorted(came)
+        assert came[:10] == list(range(10))
+        assert error is None
+        assert (came[-12:] == list(range(24, 36))) is not lasts

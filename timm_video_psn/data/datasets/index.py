@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.frame_folder import ImageNames
+from timm_video_psn.data.video.limits import MAX_PIXELS
 from timm_video_psn.data.video.reader import Decoder, decode_clip
 
 
@@ -107,6 +108,7 @@ class VideoIndex:
         version: version of the annotations, if there are several; it belongs beside every result.
         notes: remarks on the data for the user, one line each.
         label_sets: all classes of each video, for data sets whose videos may have several; else None.
+        max_pixels: most pixels that the frames of one clip may have together, as `VideoReader` takes it.
     """
 
     paths: PathTable
@@ -122,6 +124,7 @@ class VideoIndex:
     version: str = ""
     notes: tuple[str, ...] = ()
     label_sets: LabelSets | None = None
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -190,13 +193,13 @@ class VideoIndex:
         """
         path, (first, length) = self.root / self.paths[number], self.part(number)
         if self.images is not None:
-            return self.images.decode(path, choose, first, length)
+            return self.images.decode(path, choose, first, length, max_pixels=self.max_pixels)
 
         def choose_of_part(num_frames: int) -> list[int]:
             check_part(path, num_frames, first, length)
             return [first + index for index in choose(length or num_frames - first)]
 
-        return decode_clip(path, choose_of_part, decoder)
+        return decode_clip(path, choose_of_part, decoder, max_pixels=self.max_pixels)
 
     def part(self, number: int) -> tuple[int, int]:
         """Frames that precede a video in its folder or file, and its length, 0 for all that follow.

@@ -77,7 +77,7 @@ class ShardedIndex(VideoIndex):
                 f"video {number} of {self.location} was asked for out of order; shards are read from start to end, by "
                 "the loader that create_loader makes"
             )
-        return self.held[number].decode(choose)
+        return self.held[number].decode(choose, self.max_pixels)
 
 
 def is_url(location: str | os.PathLike[str]) -> bool:

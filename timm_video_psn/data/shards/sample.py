@@ -32,7 +32,7 @@ from timm_video_psn.console import printable
 from timm_video_psn.data.datasets.index import VideoIndex, check_part
 from timm_video_psn.data.video.errors import DecodeError, in_plain_words
 from timm_video_psn.data.video.frame_folder import frame_names, is_folder, read_image
-from timm_video_psn.data.video.limits import CLIP_SIDE_PX
+from timm_video_psn.data.video.limits import CLIP_SIDE_PX, MAX_PIXELS
 from timm_video_psn.data.video.reader import VideoReader, check_is_file
 
 Member = tuple[str, bytes]  # what follows the key and a dot in its name, and its content
@@ -189,11 +189,12 @@ class PackedVideo:
         frames = {int(match[1]): content for name, content in contents.items() if (match := _FRAME.fullmatch(name))}
         return cls(path, frames=frames, num_frames=about["frames"], part=about["part"])
 
-    def decode(self, choose: Callable[[int], Iterable[int]]) -> npt.NDArray[np.uint8]:
+    def decode(self, choose: Callable[[int], Iterable[int]], max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
         """Decodes frames, the same ones as from the file or folder that was packed.
 
         Args:
             choose: function from the number of frames to the indices of the wanted ones.
+            max_pixels: as `VideoReader` takes it.
 
         Returns:
             RGB frames (number of indices, H, W, 3).
@@ -204,18 +205,18 @@ class PackedVideo:
         if self.reason is not None:
             raise DecodeError(self.path, self.reason)
         first, length = self.part
-        with VideoReader(self.path, source=self._source()) as reader:
+        with VideoReader(self.path, source=self._source(max_pixels)) as reader:
             check_part(self.path, reader.num_frames, first, length)
             wanted = [first + index for index in choose(length or reader.num_frames - first)]
             return reader.read(wanted, CLIP_SIDE_PX)
 
-    def _source(self) -> Any:
+    def _source(self, max_pixels: int) -> Any:
         """What the reader reads from."""
         if self.video is None:
-            return PackedFrames(self.path, self.frames, self.num_frames)
+            return PackedFrames(self.path, self.frames, self.num_frames, max_pixels)
         from timm_video_psn.data.video.pyav_backend import VideoFile  # loads FFmpeg, which frames do without
 
-        return VideoFile(self.path, self.video)
+        return VideoFile(self.path, self.video, max_pixels)
 
 
 class PackedFrames:
@@ -225,11 +226,13 @@ class PackedFrames:
         path: path of the frame folder that they come from.
         images: images by frame number.
         num_frames: expected number of frames.
+        max_pixels: as `VideoReader` takes it.
     """
 
-    def __init__(self, path: Path, images: Mapping[int, bytes], num_frames: int) -> None:
+    def __init__(self, path: Path, images: Mapping[int, bytes], num_frames: int, max_pixels: int = MAX_PIXELS) -> None:
         self._path = path
         self._images = images
+        self._max_pixels = max_pixels
         self.num_frames = num_frames
         self.fps: float | None = None
 
@@ -241,7 +244,7 @@ class PackedFrames:
             raise DecodeError(self._path, f"frame {lost[0]} is missing: {found} when the shard was written")
         images = {index: io.BytesIO(self._images[index]) for index in indices}
         return {
-            index: read_image(self._path, f"{index:06d}", image, short_side, len(images))
+            index: read_image(self._path, f"{index:06d}", image, short_side, len(images), self._max_pixels)
             for index, image in images.items()
         }
 

@@ -20,6 +20,7 @@ from timm_video_psn.data.datasets.releases import (
 )
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.frame_folder import ImageNames
+from timm_video_psn.data.video.limits import MAX_PIXELS
 from timm_video_psn.data.video.reader import VideoReader, is_there
 from timm_video_psn.files import first_names
 
@@ -47,6 +48,7 @@ class CheckedVideo(NamedTuple):
     height: int = 0
     reason: str | None = None
     is_missing: bool = False
+    note: str = ""  # which of several video streams is read
 
 
 def listed_videos(index: VideoIndex) -> Iterator[ListedVideo]:
@@ -55,29 +57,30 @@ def listed_videos(index: VideoIndex) -> Iterator[ListedVideo]:
         yield ListedVideo(index.root / path, index.images, *index.part(number))
 
 
-def check_video(video: ListedVideo, thorough: bool = False) -> CheckedVideo:
+def check_video(video: ListedVideo, thorough: bool = False, max_pixels: int = MAX_PIXELS) -> CheckedVideo:
     """Opens a video and decodes its first, middle and last frame, or all of them.
 
     Args:
         video: file or frame folder.
         thorough: decode every frame.
+        max_pixels: as `VideoReader` takes it.
     """
     path = video.path
     try:
         if not is_there(path):
             return CheckedVideo(path, reason="there is no such file or folder", is_missing=True)
         if video.images is not None:
-            return _check_images(video, video.images, thorough)
-        with VideoReader(path) as reader:
+            return _check_images(video, video.images, thorough, max_pixels)
+        with VideoReader(path, max_pixels=max_pixels) as reader:
             check_part(path, reader.num_frames, video.first_frame, video.length)
             frames = reader.frames() if thorough else reader.read(_probes(reader.num_frames))
             ((height, width),) = {frame.shape[:2] for frame in frames}  # the reader gives no others than of one size
-            return CheckedVideo(path, reader.num_frames, reader.fps, width, height)
+            return CheckedVideo(path, reader.num_frames, reader.fps, width, height, note=reader.note)
     except DecodeError as error:
         return CheckedVideo(path, reason=error.reason)
 
 
-def _check_images(video: ListedVideo, images: ImageNames, thorough: bool) -> CheckedVideo:
+def _check_images(video: ListedVideo, images: ImageNames, thorough: bool, max_pixels: int) -> CheckedVideo:
     """The same for a folder of numbered images, with the frames that its list states."""
     count = 0
 
@@ -87,9 +90,14 @@ def _check_images(video: ListedVideo, images: ImageNames, thorough: bool) -> Che
         return [0]
 
     place = (video.path, video.first_frame, video.length)
-    _, height, width, _ = images.decode(place[0], first_frame, *place[1:]).shape
+    _, height, width, _ = images.decode(place[0], first_frame, *place[1:], max_pixels=max_pixels).shape
     for indices in _portions(count) if thorough else [_probes(count)]:
-        images.decode(place[0], lambda _, indices=indices: indices, *place[1:])  # type: ignore[misc]
+        images.decode(
+            place[0],
+            lambda _, indices=indices: indices,  # type: ignore[misc]
+            *place[1:],
+            max_pixels=max_pixels,
+        )
     return CheckedVideo(video.path, count, None, width, height)
 
 
@@ -139,6 +147,7 @@ def summarize(dataset: str, split: str, index: VideoIndex, results: Sequence[Che
             for result in results
             if result.reason and not result.is_missing
         ],
+        "several_streams": [{"path": str(result.path), "note": result.note} for result in good if result.note],
         "notes": list(index.notes),
     }
 
@@ -187,6 +196,12 @@ def _on_files(split: str, report: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{len(unreadable)} of {report['videos']} {split} videos are damaged, {named}: copy them again from their "
             "source; the report lists them all"
+        )
+    if several := report.get("several_streams"):
+        named = first_names(["{path} ({note})".format(**item) for item in several], 3)
+        yield (
+            f"{len(several)} of {report['videos']} {split} videos hold several video streams, {named}: if that is not "
+            "the film, keep its stream alone (ffmpeg -map); the report lists them all"
         )
     if shared:
         yield (

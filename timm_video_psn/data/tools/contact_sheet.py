@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from timm_video_psn.data.clips.sampling import SAMPLINGS, Indices, check_test_sampling, clip_indices
+from timm_video_psn.data.video.limits import MAX_PIXELS
 from timm_video_psn.data.video.reader import VideoReader
 
 _THUMB_HEIGHT, _GAP, _MARGIN, _TEXT_HEIGHT, _LINE_HEIGHT = 96, 4, 96, 16, 14
@@ -22,6 +23,7 @@ def contact_sheet(
     sampling: str = "segments",
     test_sampling: str | None = None,
     test_clips: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """A row of frames for each of several training clips, for validation, and for each clip of a test.
 
@@ -35,6 +37,7 @@ def contact_sheet(
         sampling: sampling of training and validation, a name in `SAMPLINGS`.
         test_sampling: sampling of the test, a name in `TEST_SAMPLINGS`; None for the training sampling.
         test_clips: clips of the test; None for the usual number.
+        max_pixels: as `VideoReader` takes it.
 
     Raises:
         DecodeError: the video cannot be read.
@@ -46,7 +49,7 @@ def contact_sheet(
         raise ValueError(f"sampling {sampling!r} is unknown; for training there are {', '.join(SAMPLINGS)}")
     if num_frames < 1 or draws < 0:
         raise ValueError(f"{draws} samples of {num_frames} frames asked for; a clip has at least 1 frame")
-    with VideoReader(path) as reader:
+    with VideoReader(path, max_pixels=max_pixels) as reader:
         rows: dict[str, Indices] = {}
         for draw in range(draws):
             rng = np.random.default_rng((seed, draw))

@@ -84,7 +84,7 @@ def _check_split(
     options: argparse.Namespace, split: str, index: VideoIndex, train: VideoIndex | None
 ) -> dict[str, Any]:
     """Checks a split, logs and returns its report; with `train`, also names the videos that both have."""
-    look = partial(check_video, thorough=options.thorough)
+    look = partial(check_video, thorough=options.thorough, max_pixels=options.max_pixels)
     workers = options.workers if options.thorough or len(index) > _FEW else 1
     results = list(in_parallel(look, list(listed_videos(index)), workers, f"check {split}"))
     report = summarize(options.dataset, split, index, results)
@@ -98,14 +98,16 @@ def _check_split(
 
 def resize(options: argparse.Namespace) -> int:
     """Re-encodes every video of a folder."""
-    settings = {"crf": options.crf, "key_frame_interval": options.key_frame_interval}
+    settings = {"crf": options.crf, "key_frame_interval": options.key_frame_interval, "max_pixels": options.max_pixels}
     convert = partial(resize_video, short_side=options.short_side, **settings)
     return _convert_all(options, convert, lambda path: path.with_suffix(".mp4"))
 
 
 def frames(options: argparse.Namespace) -> int:
     """Extracts the frames of every video of a folder."""
-    convert = partial(extract_frames, short_side=options.short_side, quality=options.quality)
+    convert = partial(
+        extract_frames, short_side=options.short_side, quality=options.quality, max_pixels=options.max_pixels
+    )
     return _convert_all(options, convert, lambda path: path.with_suffix(""))
 
 
@@ -113,7 +115,7 @@ def show(options: argparse.Namespace) -> int:
     """Draws a contact sheet of one video."""
     sheet = contact_sheet(
         *(options.video, options.num_frames, options.draws, options.seed),
-        *(options.sampling, options.test_sampling, options.test_clips),
+        *(options.sampling, options.test_sampling, options.test_clips, options.max_pixels),
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(options.output) as temporary:

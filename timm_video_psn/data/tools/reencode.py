@@ -12,6 +12,7 @@ from PIL import Image
 
 from timm_video_psn.data.datasets.locate import accepted_endings, endings_in_words, is_video_file, walk_videos
 from timm_video_psn.data.video.errors import DecodeError
+from timm_video_psn.data.video.limits import MAX_PIXELS
 from timm_video_psn.data.video.reader import VideoReader
 from timm_video_psn.files import atomic_folder, atomic_path
 
@@ -60,7 +61,11 @@ def pairs_below(source: Path, target: Path, rename: Callable[[Path], Path]) -> l
 
 
 def resize_video(
-    pair: tuple[Path, Path], short_side: int, crf: int, key_frame_interval: int = KEY_FRAME_INTERVAL
+    pair: tuple[Path, Path],
+    short_side: int,
+    crf: int,
+    key_frame_interval: int = KEY_FRAME_INTERVAL,
+    max_pixels: int = MAX_PIXELS,
 ) -> Outcome:
     """Re-encodes a video with x264 for fast loading, without sound, to a short side of at most `short_side`.
 
@@ -71,32 +76,34 @@ def resize_video(
         short_side: Short side of the copy in pixels, rounded to an even number.
         crf: Constant rate factor of x264.
         key_frame_interval: Frames from one key frame to the next, at most.
+        max_pixels: as `VideoReader` takes it.
     """
     source, target = pair
     if target.exists():
         return Outcome(source, was_there=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with VideoReader(source) as reader, atomic_path(target) as temporary:
+        with VideoReader(source, max_pixels=max_pixels) as reader, atomic_path(target) as temporary:
             _encode(reader, temporary, short_side, crf, key_frame_interval)
     except DecodeError as error:
         return Outcome(source, error=error.reason)
     return Outcome(source, num_bytes=(source.stat().st_size, target.stat().st_size))
 
 
-def extract_frames(pair: tuple[Path, Path], short_side: int, quality: int) -> Outcome:
+def extract_frames(pair: tuple[Path, Path], short_side: int, quality: int, max_pixels: int = MAX_PIXELS) -> Outcome:
     """Writes every frame of a video as `00001.jpg` and so on.
 
     Args:
         pair: Video and its folder.
         short_side: Short side of the images in pixels, at most.
         quality: Quality of JPEG.
+        max_pixels: as `VideoReader` takes it.
     """
     source, target = pair
     if target.exists():
         return Outcome(source, was_there=True)
     try:
-        with VideoReader(source) as reader, atomic_folder(target) as temporary:
+        with VideoReader(source, max_pixels=max_pixels) as reader, atomic_folder(target) as temporary:
             for number, frame in enumerate(reader.frames(), 1):
                 height, width = _smaller(frame, short_side)
                 picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)

@@ -11,7 +11,7 @@ import av
 from timm_video_psn.data.video.container import OpenVideo
 from timm_video_psn.data.video.errors import DecodeError, short_message
 from timm_video_psn.data.video.file_end import missing_bytes
-from timm_video_psn.data.video.packet_table import PacketMark, PacketTable
+from timm_video_psn.data.video.packet_table import PacketMark, PacketTable, damaged_by
 from timm_video_psn.data.video.picture_order import CODECS_IN_ORDER, Picture, UnknownOrder, picture_reader
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class PacketScan(NamedTuple):
     """What the packets of a file say."""
 
     times: list[int | None]  # presentation time of each, in units of the stream
-    broken: frozenset[int]  # numbers of those that are not whole
+    broken: frozenset[int]  # numbers of those that are not whole, or may not be
     held: list[VideoPacket] | None  # None if they are too many to keep
     table: PacketTable | None  # None if they do not tell the frames
 
@@ -65,7 +65,10 @@ def scan_packets(path: Path, content: bytes | None, video: OpenVideo) -> PacketS
                 held.append(packet)
     except av.FFmpegError as error:
         failure = error
-    broken = frozenset(position for position, mark in enumerate(marks) if not mark.is_whole)
+    # Where FFmpeg finds the pictures in a stream itself, as in MPEG-TS, it flags the one before the damage.
+    broken = frozenset(
+        after for position, mark in enumerate(marks) if not mark.is_whole for after in damaged_by(position)
+    )
     overhang = missing_bytes(path, content)
     if overhang.size and (overhang.is_proof or failure or broken or _ends_early(video, times)):
         raise DecodeError(path, f"it is cut short by {overhang.size:,} bytes; copy or download it again")

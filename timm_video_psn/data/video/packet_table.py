@@ -199,6 +199,15 @@ class PacketTable:
         return sorted(range(self.num_frames), key=self.positions.__getitem__)
 
 
+def damaged_by(position: int) -> tuple[int, int]:
+    """Returns the packets that may be damaged where FFmpeg flags one as not whole.
+
+    Args:
+        position: number of the flagged packet.
+    """
+    return position, position + 1
+
+
 def _lost_before(marks: Sequence[PacketMark], pictures: Sequence[Picture], times: Sequence[int]) -> list[int]:
     """Packets before which others are lost: a number is missing in the stream, and a time in the container.
 

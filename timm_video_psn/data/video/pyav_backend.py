@@ -135,7 +135,7 @@ class VideoFile:
         waiting: deque[VideoFrame | None] = deque()  # for frames that they may refer to, and that may turn out damaged
         strict = not table.is_counted
         with in_plain_words(self._path, reason, av.FFmpegError), self._from_start(strict) as (decoder, packets):
-            for position, frame in _decode(decoder, packets):
+            for position, frame in decode_packets(decoder, packets):
                 _note_signs(position, frame, damaged, no_keys)
                 if frame is None:
                     continue
@@ -188,7 +188,7 @@ class VideoFile:
             if strict:
                 _be_strict(video)
             packets = demux(video) if self._scan.held is None else self._scan.held
-            yield video.stream.codec_context, _numbered(packets)
+            yield video.stream.codec_context, numbered(packets)
 
     def _count_frames(self) -> PacketTable:
         """Decodes the whole file with the decoder that has been opened for its packets, which has seen nothing yet."""
@@ -199,7 +199,7 @@ class VideoFile:
             packets = demux(self._video)
         frames: list[DecodedFrame] = []
         damaged, no_keys = set(self._scan.broken), set[int]()
-        for position, frame in _decode(self._video.stream.codec_context, _numbered(packets)):
+        for position, frame in decode_packets(self._video.stream.codec_context, numbered(packets)):
             _note_signs(position, frame, damaged, no_keys)
             if frame is not None:
                 frames.append(DecodedFrame(position, bool(frame.key_frame)))
@@ -214,7 +214,7 @@ class VideoFile:
             digests.append({})
             with self._from_start(strict=False) as (decoder, packets):
                 latest: deque[VideoFrame] = deque(maxlen=kept)
-                for position, frame in _decode(decoder, packets):
+                for position, frame in decode_packets(decoder, packets):
                     if frame is not None:
                         latest.append(frame)
                         digests[-1][position] = crc32(b"".join(map(bytes, frame.planes)))
@@ -228,7 +228,7 @@ class VideoFile:
         """Decodes all frames from the start to the last wanted one, which is how they have been counted."""
         found, wanted = {}, set(indices)
         with self._from_start(strict=False) as (decoder, packets):
-            came = (frame for _, frame in _decode(decoder, packets) if frame is not None)
+            came = (frame for _, frame in decode_packets(decoder, packets) if frame is not None)
             for index, frame in enumerate(islice(came, indices[-1] + 1)):
                 if index in wanted:
                     found[index] = convert(frame)
@@ -239,7 +239,7 @@ class VideoFile:
         """Decodes the wanted frames and what they refer to, or returns None if anything is unusual."""
         if self._scan.held is not None:
             _be_strict(self._video)
-            return self._decode_spans(self._video.stream.codec_context, _numbered(self._scan.held), indices, convert)
+            return self._decode_spans(self._video.stream.codec_context, numbered(self._scan.held), indices, convert)
         with self._from_start(strict=True) as (decoder, packets):
             return self._decode_spans(decoder, packets, indices, convert)
 
@@ -262,7 +262,7 @@ class VideoFile:
             if decoder.is_open:
                 decoder.flush_buffers()
             came: list[int] = []
-            for position, frame in _decode(decoder, needed):
+            for position, frame in decode_packets(decoder, needed):
                 if frame is None or (position in due and frame.is_corrupt):
                     return None
                 if position == span.start and not frame.key_frame:
@@ -285,7 +285,7 @@ class VideoFile:
             upto = islice(packets, max(index_at) + 1)
             needed = [packet for packet in upto if table.references[packet[0]] or packet[0] in index_at]
             due = {position for position, _ in needed} - table.hidden
-            for position, frame in _decode(decoder, needed):
+            for position, frame in decode_packets(decoder, needed):
                 _note_signs(position, frame, damaged, no_keys)
                 due.discard(position)
                 if position in index_at and frame is not None:
@@ -333,15 +333,23 @@ def _be_strict(video: OpenVideo) -> None:
         context.options = {**context.options, **_STRICT.get(codec_of(video), {})}
 
 
-def _numbered(packets: Iterable[VideoPacket]) -> Iterator[tuple[int, VideoPacket]]:
-    """Packets with their numbers, which the decoder passes on in place of their times."""
+def numbered(packets: Iterable[VideoPacket]) -> Iterator[tuple[int, VideoPacket]]:
+    """Yields packets with their numbers, which the decoder passes on in place of their times.
+
+    Args:
+        packets: packets of a stream, in the order in which they are decoded.
+    """
     for position, packet in enumerate(packets):
         packet.pts = position
         yield position, packet
 
 
-def _decode(decoder: VideoCodecContext, packets: NumberedPackets) -> Iterator[tuple[int, VideoFrame | None]]:
+def decode_packets(decoder: VideoCodecContext, packets: NumberedPackets) -> Iterator[tuple[int, VideoFrame | None]]:
     """Decodes packets and empties the decoder.
+
+    Args:
+        decoder: decoder of the stream.
+        packets: packets as `numbered` gives them.
 
     Yields:
         The number of a packet, and its frame, or None if the packet could not be decoded.

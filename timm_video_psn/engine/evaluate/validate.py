@@ -281,7 +281,8 @@ def _read_index(options: argparse.Namespace, dataset: str | None) -> VideoIndex:
     if dataset is None:
         raise ValueError("the model does not say what it was trained on; name the data set, with --dataset NAME")
     files = {options.split: options.list} if options.list else {}
-    return read_index(dataset, options.data_dir, options.split, files)  # of shards it may be a URL
+    index = read_index(dataset, options.data_dir, options.split, files)  # of shards it may be a URL
+    return replace(index, max_pixels=options.max_pixels)
 
 
 def _check_size(trained: TrainedModel, protocols: Sequence[Protocol]) -> None:

@@ -124,7 +124,9 @@ def _outcomes(
 ) -> Iterator[tuple[str, DecodeError | None]]:
     """Answer input by input; what kept one from being read comes back with its name."""
     if options.window is None and not options.stream and not any(map(is_live, inputs)):
-        for found in model.predict_many(inputs, options.topk, options.views, options.batch_size, options.workers):
+        for found in model.predict_many(
+            inputs, options.topk, options.views, options.batch_size, options.workers, options.max_pixels
+        ):
             if not found.error:
                 answers.whole(found.video, found.top)
                 if options.video_out:
@@ -149,7 +151,7 @@ def _slide(model: TrainedModel, path: str, options: argparse.Namespace, answers:
 
     window = options.window or _LIVE_WINDOW_SEC
     spans = []
-    with FrameStream(path, options.fps) as stream:
+    with FrameStream(path, options.fps, options.max_pixels) as stream:
         batch = 1 if stream.live else options.batch_size
         stride = options.stride or window / 2
         frames = _limited(stream, options.duration)
@@ -182,7 +184,7 @@ def _annotate_whole(path: str, top: Sequence[Prediction], options: argparse.Name
 def _annotate(path: str, spans: list[Span], options: argparse.Namespace) -> None:
     from timm_video_psn.engine.predict.overlay import annotate_video
 
-    with FrameStream(path, options.fps) as stream:
+    with FrameStream(path, options.fps, options.max_pixels) as stream:
         annotate_video(options.video_out, _limited(stream, options.duration), stream.fps, spans)
     print(f"wrote {options.video_out}", file=sys.stderr)
 

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -206,7 +206,8 @@ def read_indices(options: TrainOptions) -> tuple[VideoIndex, VideoIndex]:
     """
     files = {"train": options.train_list, "val": options.val_list}
     given = {split: path for split, path in files.items() if path is not None}
-    train, val = (read_index(options.dataset, options.data_dir, split, given) for split in ("train", "val"))
+    found = (read_index(options.dataset, options.data_dir, split, given) for split in ("train", "val"))
+    train, val = (replace(index, max_pixels=options.max_pixels) for index in found)
     check_class_names(train.class_names, val.class_names, "the training videos", "the validation videos")
     if train.version != val.version:
         raise ValueError(

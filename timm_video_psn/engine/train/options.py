@@ -107,6 +107,9 @@ class TrainOptions:
     mixup_prob: float = _data(1.0, "Share of batches that are mixed")
     mixup_switch_prob: float = _data(0.5, "Share of cutmix if both are on")
     decoder: Literal["auto", "pyav", "torchcodec"] = _data("auto", "Decoder of video files; auto is pyav")
+    max_pixels: Positive = _data(  # as `data.video.limits` has it, whose import is slow
+        2**30, "Most pixels that the frames of one clip may have together; one frame may have a 16th of them"
+    )
     workers: Count = _data(_WORKERS, "Processes that decode; 0: the training process", flags=("--workers", "-j"))
     max_unreadable: Share = _data(0.1, "Share of unreadable videos above which the command ends")
 
