@@ -56,7 +56,7 @@ class TestCheck:
         with_streams(tmp_path / "two.mkv", (SMALL, 12, NONE), (FILM, 12, DEFAULT))
         with_streams(tmp_path / "one.mkv", (FILM, 12, NONE))
         miniatures.write_text(tmp_path / "train.txt", "two.mkv 0", "one.mkv 1")
-        code, splits = checked(tmp_path, "list", tmp_path, "--train-list", str(tmp_path / "train.txt"))
+        _, splits = checked(tmp_path, "list", tmp_path, "--train-list", str(tmp_path / "train.txt"))
         note = "it holds 2 video streams (0: h264 32x24, 1: h264 64x48, default); stream 1 is read"
         assert splits["train"]["several_streams"] == [{"path": str(tmp_path / "two.mkv"), "note": note}]
         assert (

@@ -5,6 +5,7 @@ import resource
 
 import pytest
 
+from timm_video_psn.__main__ import main
 from timm_video_psn.data import UnreadableVideo
 from timm_video_psn.engine.train.unreadable_videos import SkippedList
 
@@ -85,3 +86,12 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, room):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     SkippedList(path).add([B], 2, "train")
     assert [row[0] for row in entries(path)] == ["path", "/data/a", "/data/b"]
+
+
+def test_a_limit_of_pixels_that_no_video_keeps_ends_training_and_testing(arguments, tiny_motion, tmp_path, capsys):
+    data = ["--dataset", "motion", "--data-dir", str(tiny_motion)]
+    test = ["--model", "psn_test_resnet.motion", *data, "--workers", "0", "--output", str(tmp_path / "test")]
+    for command in (["train", *arguments], ["validate", *test]):
+        assert main([*command, "--max-pixels", "100"]) == 2
+        told = capsys.readouterr()
+        assert "or raise max_pixels" in told.err + told.out, command[0]
