@@ -278,7 +278,9 @@ def report_copies(clips: list[Path], folder: Path, args: argparse.Namespace) -> 
 def encode_by_default(source: Path, target: Path) -> None:
     """A copy of all frames, with nothing asked of x264 but the quality."""
     with VideoReader(source) as reader, av.open(str(target), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(reader.fps), options={"crf": str(CRF), "threads": "1"})
+        stream = container.add_stream(
+            "libx264", rate=Fraction(reader.fps).limit_denominator(30000), options={"crf": str(CRF), "threads": "1"}
+        )
         stream.pix_fmt = "yuv420p"
         for number, frame in enumerate(reader.frames()):
             height, width = frame.shape[:2]
