@@ -52,6 +52,7 @@ ALLOWED = {
     "deploy": MODELS,
     "top": {"losses", "interactions", "freezing", "deploy", "engine", *MODELS, *DATA},  # timm_video_psn/__init__.py
     "engine": ENGINE,
+    "engine/benchmark": ENGINE,
     "engine/evaluate": ENGINE,
     "engine/train": {"engine/evaluate", *ENGINE},
     "engine/predict": ENGINE,
@@ -66,13 +67,16 @@ ALLOWED = {
         "engine/train",
         "engine/evaluate",
         "engine/predict",
+        "engine/benchmark",
         *ENGINE,
     },
 }
 
 # modules that no test file mirrors -> the test file that covers them
 COVERED_BY = {
+    "engine/benchmark/variants": "engine/benchmark/test_command",
     "command_line/flags": "command_line/test_train",
+    "command_line/benchmark": "engine/benchmark/test_command",
     "command_line/convert": "publish/test_convert",
     "command_line/export": "engine/test_export",
     "command_line/insights": "insights/test_commands",
@@ -230,9 +234,11 @@ def test_every_module_has_its_tests():
 
 
 def test_importing_the_package_costs_little_more_than_timm_and_loads_nothing_heavy():
+    # Without garbage collection: Python looks through all of torch's objects some time after they were made, and
+    # whoever is being imported then pays for it.
     measure = (
-        "import sys, time; start = time.perf_counter(); import timm; middle = time.perf_counter(); "
-        f"before = set(sys.modules); import {PACKAGE}; end = time.perf_counter(); "
+        "import gc, sys, time; gc.disable(); start = time.process_time(); import timm; middle = time.process_time(); "
+        f"before = set(sys.modules); import {PACKAGE}; end = time.process_time(); "
         "print(middle - start, end - middle, *({'matplotlib', 'av', 'yaml'} & (set(sys.modules) - before)))"
     )
     runs = []
@@ -242,4 +248,4 @@ def test_importing_the_package_costs_little_more_than_timm_and_loads_nothing_hea
         assert heavy == []
         runs.append((float(timm_sec), float(ours_sec)))
     timm_sec, ours_sec = (statistics.median(column) for column in zip(*runs, strict=True))
-    assert ours_sec <= 0.35 * timm_sec + 0.3
+    assert timm_sec + ours_sec <= 1.05 * timm_sec

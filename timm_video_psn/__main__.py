@@ -114,6 +114,20 @@ def export(argv: Words = None, prog: str = "timm-video-psn export") -> int:
     return run_command(prog, run, options.debug)
 
 
+def benchmark(argv: Words = None, prog: str = "timm-video-psn benchmark") -> int:
+    """Measures models side by side."""
+    from timm_video_psn.command_line.benchmark import parse_benchmark_options
+
+    options = parse_benchmark_options(argv, prog)
+
+    def run() -> None:
+        from timm_video_psn.engine.benchmark.command import run_benchmark
+
+        run_benchmark(options)
+
+    return run_command(prog, run, options.debug)
+
+
 def publish(argv: Words = None, prog: str = "publish.py") -> int:
     """Publishes a trained model on the Hugging Face Hub; the work of hub/publish.py."""
     from timm_video_psn.command_line.publish import parse_publish_options
@@ -149,6 +163,7 @@ _COMMANDS: dict[Callable[..., int], str] = {
     prepare: "check, resize, extract, pack or look at a data set",
     insights: "look into a trained model",
     export: "write a trained model as a file for ONNX Runtime, ExecuTorch or torch",
+    benchmark: "measure models side by side: speed, latency, memory",
     publish: "publish a trained model on the Hugging Face Hub",
     convert: "bring weights of TSM, GST, TEA, TAM, torchvision or timm into the form of a model folder",
 }

@@ -9,6 +9,7 @@ from timm_video_psn.data.clips.sampling import TEST_SAMPLINGS
 from timm_video_psn.data.tools.reencode import KEY_FRAME_INTERVAL
 from timm_video_psn.deploy.export import Layout
 from timm_video_psn.deploy.formats import FORMATS
+from timm_video_psn.engine.benchmark.variants import MODES
 from timm_video_psn.engine.protocol import FUSIONS
 from timm_video_psn.engine.train import options
 from timm_video_psn.engine.train.loggers import LOGGERS
@@ -28,6 +29,7 @@ def test_names_are_those_of_the_tables():
     assert set(names.WEIGHT_SOURCES) == set(REPOSITORIES)
     assert set(names.CAM_METHODS) == set(get_args(Method))
     assert set(names.EXPORT_FORMATS) == set(FORMATS)
+    assert set(names.BENCHMARK_MODES) == set(MODES)
     assert set(names.EXPORT_LAYOUTS) == set(get_args(Layout))
     assert (names.REPORT_VIDEOS, names.KEY_FRAME_INTERVAL) == (REPORT_LIMIT, KEY_FRAME_INTERVAL)
     choices = {action.dest: action.choices for action in build_parser()._actions}

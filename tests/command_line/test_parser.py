@@ -10,7 +10,7 @@ import pytest
 from timm_video_psn.__main__ import main
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("train", "validate", "predict", "prepare", "insights", "export", "publish", "convert")
+COMMANDS = ("train", "validate", "predict", "prepare", "insights", "export", "benchmark", "publish", "convert")
 SUBCOMMANDS = {
     "prepare": ("check", "resize", "frames", "show", "shards"),
     "insights": ("interactions", "shapes", "cam", "evolution", "embedding", "gains", "report"),

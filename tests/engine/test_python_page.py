@@ -29,7 +29,7 @@ def here(model_folder, tmp_path, monkeypatch) -> Path:
 @pytest.mark.usefixtures("here")
 def test_the_code_runs_from_top_to_bottom(capsys):
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict = {}
     for block in blocks:
         exec(block, names)

@@ -304,7 +304,9 @@ def test_registered_weights_are_what_their_name_loads_from_then_on(
     arguments = (str(whole), "--repo-id", f"{USER}/again", "--register", str(elsewhere))
     unwritten = client(clients.publish, *arguments)
     assert unwritten.value == 2
-    assert re.search(r"zoo\.json.*\n.*The commit \w{40} is on main of someone/again, complete", unwritten.output)
+    assert re.search(
+        r"published_weights\.json.*\n.*The commit \w{40} is on main of someone/again, complete", unwritten.output
+    )
 
     zoo = {"function": clients.load_from_zoo, "before": (str(manifest),)}
     facts, state = load(NAME, **zoo)

@@ -7,6 +7,10 @@ FILE_DATASETS = ("diving48", "folder", "k400", "list", "motion", "sthv1", "sthv2
 EXPORT_FORMATS = ("torch", "onnx", "executorch", "aoti")
 EXPORT_LAYOUTS = ("clip", "frames", "stream")
 WEIGHT_SOURCES = ("tsm", "gst", "tea", "tam", "torchvision", "timm")
+BENCHMARK_MODES = (
+    *("eager", "compiled", "cudagraphs", "folded", "folded-compiled", "folded-cudagraphs", "onnx", "stream"),
+)
+BENCHMARK_DTYPES = ("float32", "bfloat16")
 CAM_METHODS = ("gradcam", "hirescam")
 REPORT_VIDEOS = 600
 KEY_FRAME_INTERVAL = 16

@@ -38,7 +38,7 @@ def parse_publish_options(argv: Sequence[str] | None = None, prog: str = "publis
     add("--tag", metavar="NAME", help="Name for the commit")
     token = "Token of the Hub; `hf auth login` or HF_TOKEN in the environment are better, since others cannot see them"
     add("--token", help=token)
-    manifest = "Write where the weights are into a manifest of published weights (default: the package's zoo.json)"
+    manifest = "Write where the weights are into a manifest of published weights (default: the package's own)"
     add("--register", type=Path, nargs="?", const=True, metavar="FILE", help=manifest)
     add_flags(parser, "debug")
     return parser.parse_args(argv)

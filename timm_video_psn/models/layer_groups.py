@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from timm.models._manipulate import group_with_matcher
-from timm.optim._param_groups import auto_group_layers
 from torch import nn
 
 from timm_video_psn.surgery import CHILD, injected
@@ -47,5 +46,7 @@ def _own_groups(backbone: Any, attached: tuple[str, ...], coarse: bool) -> dict[
     own = [(name, value) for name, value in backbone.named_parameters() if not name.startswith(attached)]
     if hasattr(backbone, "group_matcher"):
         return dict(group_with_matcher(iter(own), backbone.group_matcher(coarse=coarse), reverse=True))
+    from timm.optim._param_groups import auto_group_layers  # not at the top: all of timm's optimizers come with it
+
     stock = SimpleNamespace(named_parameters=lambda: own, pretrained_cfg=backbone.pretrained_cfg)
     return dict(auto_group_layers(stock))
