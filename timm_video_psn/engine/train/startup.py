@@ -84,7 +84,7 @@ def _warn_of_small_data(run: Run) -> None:
     few = [name for name, count in zip(train.class_names, counts, strict=True) if 0 < count < _FEW_VIDEOS]
     if few:
         _logger.warning(
-            "%d of %d classes have fewer than %d training videos: %s; expect an accuracy that depends on the seed",
+            "%d of %d classes have fewer than %d training videos: %s; --recipe small is made for tens of videos a class",
             *(len(few), len(counts), _FEW_VIDEOS, first_names(few)),
         )
     if run.updates_per_epoch >= _FEW_UPDATES:
