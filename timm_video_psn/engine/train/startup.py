@@ -1,6 +1,7 @@
 """What a run says before it trains: folder, data, model, optimizer, processes, and where it resumes."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,10 @@ def _warn_of_small_data(run: Run) -> None:
         return
     few = [name for name, count in zip(train.class_names, counts, strict=True) if 0 < count < _FEW_VIDEOS]
     if few:
+        recipe = "record more" if Path(options.config or "").stem == "small" else "--recipe small suits tens of videos"
         _logger.warning(
-            "%d of %d classes have fewer than %d training videos: %s; --recipe small is made for tens of videos a class",
-            *(len(few), len(counts), _FEW_VIDEOS, first_names(few)),
+            "%d of %d classes have fewer than %d training videos: %s; %s",
+            *(len(few), len(counts), _FEW_VIDEOS, first_names(few), recipe),
         )
     if run.updates_per_epoch >= _FEW_UPDATES:
         return
