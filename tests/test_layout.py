@@ -122,7 +122,7 @@ COVERED_BY = {
     "engine/evaluate/report": "test_validate_video",
     "engine/evaluate/score_files": "test_validate_video",
     "insights/command": "insights/test_commands",
-    "insights/run_videos": "insights/test_commands",
+    "engine/run_index": "insights/test_commands",
 }
 
 

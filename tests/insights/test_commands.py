@@ -15,8 +15,8 @@ from timm_video_psn.__main__ import insights as main
 from timm_video_psn.engine.evaluate.scores import Scores, save_scores
 from timm_video_psn.engine.load_model import load
 from timm_video_psn.engine.model_source import short_name
+from timm_video_psn.engine.run_index import read_run_index
 from timm_video_psn.insights import commands
-from timm_video_psn.insights.run_videos import read_run_index
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 

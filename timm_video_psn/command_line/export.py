@@ -12,7 +12,7 @@ from timm_video_psn.console import MODEL_SOURCES
 _EXAMPLES = (
     ("output/RUN --format onnx", "a file for ONNX Runtime, compared with the model before it is kept"),
     ("output/RUN --format executorch --layout frames", "a file for phones, without tensors of five dimensions"),
-    ("output/RUN --format onnx --normalize --batch 1-8", "bytes in, probabilities out, one to eight clips at once"),
+    ("output/RUN --format onnx --normalize --int8", "bytes in, probabilities out, with eight-bit integers inside"),
 )
 
 
@@ -41,5 +41,9 @@ def parse_export_options(argv: Sequence[str] | None = None, prog: str = "timm-vi
     batch = "Clips at once: a number, a range as 1-8, or dynamic (default: dynamic; executorch: 1)"
     add("--batch", metavar="N", help=batch)
     add("--normalize", action="store_true", help="Include normalisation and softmax: bytes in, probabilities out")
+    add("--int8", action="store_true", help="Eight-bit integers (onnx, executorch), calibrated on training clips")
+    add("--data-dir", type=Path, metavar="DIR", help="Data set for --int8 (default: the folder of the training)")
+    clips = "Training clips for --int8 (default: 96)"
+    add("--calibration-clips", type=int, default=96, metavar="N", help=clips)
     add_flags(parser, "debug")
     return parser.parse_args(argv)

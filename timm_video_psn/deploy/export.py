@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from timm_video_psn.deploy.example_script import example_script
 from timm_video_psn.deploy.fold import fold
 from timm_video_psn.deploy.formats import FORMATS, Format, quiet
 from timm_video_psn.deploy.parity import Parity, measure_parity
 from timm_video_psn.deploy.program import BatchRange, Layout, Normalization, Program, export_program
+from timm_video_psn.deploy.quantize import INT8, Agreement, calibration_inputs, check_int8, measure_agreement
 from timm_video_psn.files import atomic_folder, file_sha256
 from timm_video_psn.models import VideoNet
 from timm_video_psn.version import __version__
-
-_TOLERANCE = 1e-3  # of the largest output; runtimes differ from eager by a hundredth of it
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Exported:
     Attributes:
         folder: holds the file, `config.json`, `example.py`, and of a stream `initial_state.npz`.
         file: the model.
-        parity: how close it is to the model.
+        parity: how close it is to the model; an eight-bit file agrees with it.
     """
 
     folder: Path
     file: Path
-    parity: Parity
+    parity: Parity | Agreement
 
 
 def export(
@@ -48,6 +48,7 @@ def export(
     batch: str | None = None,
     img_size: int | None = None,
     normalize: bool = False,
+    calibration: Tensor | None = None,
     config: dict[str, Any] | None = None,
 ) -> Exported:
     """Write a model into a folder as a file for a runtime; it is kept only if that runtime gives the model's outputs.
@@ -62,6 +63,8 @@ def export(
             plans memory for the largest, and with the layouts `frames` and `stream` for 1.
         img_size: side of the frames; None for the size in the model's cfg.
         normalize: put the normalisation and the softmax or sigmoid into the file: bytes in, probabilities out.
+        calibration: clips of the training set, (N, T, S, S, 3) uint8, for a file with eight-bit integers; None for a
+            float file. An eight-bit file is kept if it gives the model's class for 90 % of these clips.
         config: entries for the `config.json` beside the file that the model itself does not know: `label_names`,
             `activation`, and `video`, how its validation looked at a video (`sampling`, `img_size`, `short_side`).
 
@@ -84,23 +87,30 @@ def export(
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; give the name of a new folder, or remove it")
     sizes = BatchRange.parse(batch or ("1" if format == "executorch" or layout != "clip" else "dynamic"), kind.most)
+    if calibration is not None:
+        check_int8(format, layout, sizes)
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
     cfg = model.pretrained_cfg
     side = img_size or cfg["input_size"][-1]
     activation = (config or {}).get("activation", "softmax")
-    normalization = Normalization(cfg["mean"], cfg["std"], activation) if normalize else None
-    program = Program(fold(model, addmm=False), layout, (side, side), normalization).eval()
+    normalization = Normalization(cfg["mean"], cfg["std"], activation)
+    program = Program(fold(model, addmm=False), layout, (side, side), normalization if normalize else None).eval()
+    program.to(memory_format=torch.contiguous_format)  # XNNPACK refuses weights whose channels are last
     with atomic_folder(folder) as draft:
         file = draft / kind.file_name
         with quiet():
-            kind.write(export_program(program, sizes), file, program.names)
-            parity = measure_parity(kind.open(file), program, model, sizes)
-        if not parity.relative <= _TOLERANCE:
+            if calibration is None:
+                kind.write(export_program(program, sizes), file, program.names)
+                closeness: Parity | Agreement = measure_parity(kind.open(file), program, model, sizes)
+            else:
+                inputs = calibration_inputs(program, calibration, sizes.smallest, normalization)
+                INT8[format](export_program(program, sizes), file, program.names, inputs)
+                closeness = measure_agreement(kind.open(file), program, model, inputs)
+        if not closeness.is_close:
             raise ValueError(
-                f"the {format} file is not kept: {parity}; use another format, and report the model's name"
+                f"the {format} file is not kept: {closeness}; use another format, and report the model's name"
             )
-        entries = {**_describe(model, program, kind, sizes), "sha256": file_sha256(file)}
-        entries["parity"] = {"largest_difference": parity.errors, "largest_output": parity.largest}
+        entries = {**_describe(model, program, kind, sizes), "sha256": file_sha256(file), **closeness.as_config()}
         entries |= config or {}
         (draft / "config.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
         (draft / "example.py").write_text(example_script(format, entries), encoding="utf-8")
@@ -108,7 +118,7 @@ def export(
             names, state = program.names[0][1:], program.example(sizes.smallest)[1:]
             arrays: Any = {name: value.numpy() for name, value in zip(names, state, strict=True)}
             np.savez(draft / "initial_state.npz", **arrays)
-    return Exported(folder, folder / kind.file_name, parity)
+    return Exported(folder, folder / kind.file_name, closeness)
 
 
 def _describe(model: VideoNet, program: Program, kind: Format, batch: BatchRange) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Whether a file gives the outputs of the model that it was made of."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from torch import Tensor
 from timm_video_psn.deploy.formats import Run
 from timm_video_psn.deploy.program import BatchRange, Program
 from timm_video_psn.models import VideoNet
+
+_TOLERANCE = 1e-3  # of the largest output; runtimes differ from eager by a hundredth of it
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,15 @@ class Parity:
     def relative(self) -> float:
         """The largest difference as a share of the largest output."""
         return max(self.errors.values()) / max(self.largest, 1e-3)
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the file is good enough to be kept."""
+        return self.relative <= _TOLERANCE
+
+    def as_config(self) -> dict[str, Any]:
+        """The entries of the `config.json` beside the file."""
+        return {"parity": {"largest_difference": self.errors, "largest_output": self.largest}}
 
     def __str__(self) -> str:
         errors = ", ".join(f"{error:.1e} for {clips} clip{'s' * (clips > 1)}" for clips, error in self.errors.items())

@@ -154,6 +154,22 @@ class Program(nn.Module):
             return (frames,)
         return (frames, *self.model.initial_state(torch.zeros(clips, self.in_chans, *self.img_size)))
 
+    def input_of(self, clips: Tensor, normalization: Normalization) -> Tensor:
+        """Bytes of clips as the program takes them.
+
+        Args:
+            clips: clips as the data pipeline gives them; one clip for the layout `frames`.
+            normalization: mean and deviation, for a program that takes normalised frames.
+
+        Shape:
+            clips: (B, T, S, S, C) uint8 -> `input_shape(B)`
+        """
+        x = clips if self.layout == "clip" else clips[0]
+        if self.takes_bytes:
+            return x
+        offset, scale = (255 * torch.tensor(part) for part in (normalization.mean, normalization.std))
+        return ((x.float() - offset) / scale).movedim(-1, 1).contiguous()
+
     @property
     def names(self) -> tuple[list[str], list[str]]:
         """Of what goes in, and of what comes out."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from timm_video_psn.engine.model_source import is_on_hub
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from timm_video_psn.engine.trained_model import TrainedModel
 
 _logger = logging.getLogger(__name__)
@@ -40,9 +42,34 @@ def run_export(options: argparse.Namespace) -> None:
         batch=options.batch,
         img_size=trained.protocol.img_size,
         normalize=options.normalize,
+        calibration=_training_clips(trained, options) if options.int8 else None,
         config=_config(trained),
     )
     _logger.info("%s\n%s", exported.file, exported.parity)
+
+
+def _training_clips(trained: TrainedModel, options: argparse.Namespace) -> Tensor:
+    """Clips evenly spread over the training set, (N, T, S, S, 3) uint8."""
+    import torch
+
+    from timm_video_psn.data import DecodeError
+    from timm_video_psn.engine.run_index import read_run_index
+
+    if options.calibration_clips < 1:
+        raise ValueError(f"--calibration-clips {options.calibration_clips}: use 1 or more")
+    dataset, index = read_run_index(trained, None, options.data_dir, "train")
+    if dataset == "shards":
+        raise ValueError("--int8 reads single videos, and shards come in a stream; export without it, or from a folder")
+    count = min(options.calibration_clips, len(index))
+    clips = []
+    for number in [place * len(index) // count for place in range(count)]:
+        try:
+            clips.append(trained.prepare(index.decode(number, trained.frame_indices)))
+        except DecodeError as error:
+            _logger.warning("%s; left out of the calibration", error)
+    if not clips:
+        raise ValueError(f"none of {count} training videos could be read for --int8; see the warnings")
+    return torch.stack(clips)
 
 
 def _folder(trained: TrainedModel, format: str) -> Path:

@@ -12,6 +12,7 @@ from timm_video_psn.data import VideoIndex, check_class_names
 from timm_video_psn.engine.evaluate.compare import compare
 from timm_video_psn.engine.evaluate.scores import load_scores
 from timm_video_psn.engine.model_source import file_of_run, short_name
+from timm_video_psn.engine.run_index import read_run_index
 from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.insights.activation_map import Method, activation_map, draw_activation_map, film_activation_map
 from timm_video_psn.insights.class_gain import draw_class_gains, save_class_gains
@@ -38,7 +39,6 @@ from timm_video_psn.insights.kernel_shapes import (
     synthesizer_fields,
 )
 from timm_video_psn.insights.results import Features, create_feature_loader, extract_features
-from timm_video_psn.insights.run_videos import read_run_index
 from timm_video_psn.insights.temporal_evolution import draw_evolution, film_evolution, temporal_evolution
 
 

@@ -17,6 +17,7 @@ from timm_video_psn.engine.evaluate.confusion import draw_confusion
 from timm_video_psn.engine.evaluate.ranking import draw_ranking_curves
 from timm_video_psn.engine.evaluate.result_files import METRIC_NAMES, metrics_of
 from timm_video_psn.engine.model_source import file_of_run, short_name
+from timm_video_psn.engine.run_index import read_run_index
 from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.files import first_names, write_text
 from timm_video_psn.insights.commands import (
@@ -39,7 +40,6 @@ from timm_video_psn.insights.results import (
     scores_of,
     surest_video,
 )
-from timm_video_psn.insights.run_videos import read_run_index
 from timm_video_psn.interactions import interaction_map
 from timm_video_psn.surgery import count_parameters
 
