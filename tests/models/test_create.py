@@ -318,6 +318,6 @@ def test_a_cfg_keeps_what_timm_says_of_the_network_and_its_input(name):
 def test_an_unknown_name_comes_with_the_nearest():
     with pytest.raises(ValueError, match=r"'psn_resnet5' is unknown; nearest video models: psn_resnet50, "):
         timm_video_psn.create_model("psn_resnet5")
-    with pytest.raises(FileNotFoundError, match=r"not a model folder: .*; nearest model names: psn_resnet50"):
+    with pytest.raises(FileNotFoundError, match=r"not a model folder: .*; did you mean psn_resnet50 or"):
         timm_video_psn.load("psn_resnet5")
     assert timm_video_psn.create_model("psn_test_resnet", num_classes=7).num_classes == 7

@@ -76,7 +76,7 @@ def test_pretrained_without_weights_says_how_to_train_publish_and_load_them(kwar
         timm.create_model(NAME, pretrained=True, **kwargs)
     text = str(caught.value)
     for part in (
-        f"python train_video.py --model {NAME} --dataset sthv1",
+        f"timm-video-psn train --model {NAME} --dataset sthv1",
         "--model-kwargs backbone_pretrained=true",
         f"create_model('local-dir:output/{NAME}-sthv1/best', pretrained=True)",
         "pretrained_cfg_overlay=dict(file=",

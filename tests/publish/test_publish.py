@@ -175,7 +175,7 @@ def test_the_card_has_every_number_with_its_protocol_and_valid_metadata(hub, pub
 
 @pytest.fixture
 def results(best, tmp_path):
-    """Writes a results.json as validate_video.py does, for these classes."""
+    """Writes a results.json as a validation does, for these classes."""
 
     def write(class_names, protocol="4x2x3@32/36 segments logits"):
         numbers = {
@@ -227,7 +227,7 @@ def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results
     refused = publish("--dry-run", str(tmp_path / "dry"), "--results", str(joined))
     assert "ensemble.json is of an ensemble" in refused.output
     no_results = publish("--dry-run", str(tmp_path / "dry"), "--results", str(best / "config.json"))
-    assert "is not a results.json of validate_video.py: KeyError" in no_results.output
+    assert "is not a results.json of timm-video-psn validate: KeyError" in no_results.output
 
 
 @pytest.mark.parametrize(

@@ -46,16 +46,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no checkpoint of train_video.py, or damaged.
+        ValueError: The file is no checkpoint of a training run, or damaged.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} not found; --resume takes a last.pt of train_video.py, or auto")
+        raise FileNotFoundError(f"checkpoint {path} not found; --resume takes the last.pt of a run, or auto")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is damaged or no checkpoint: {error}".splitlines()[0]) from error
     if not isinstance(state, dict) or "options" not in state:
-        raise ValueError(f"{path} is no checkpoint of train_video.py: it holds no options; use a last.pt of a run")
+        raise ValueError(f"{path} is no checkpoint of a training run: it holds no options; use a last.pt of a run")
     return state
 
 

@@ -39,8 +39,9 @@ def find_folder(source: str) -> Path:
         if (place / CONFIG).is_file():
             return place
     found = "there is no such folder" if not folder.is_dir() else f"it has no {CONFIG}"
-    near = [] if folder.is_dir() else difflib.get_close_matches(source, video_models(), n=2)
-    tip = f"; nearest model names: {', '.join(near)}" if near else ""
+    known = [] if folder.is_dir() else [*video_models(), *map(str, folder.parent.glob("*/"))]
+    near = difflib.get_close_matches(str(folder), known, n=2, cutoff=0.8)
+    tip = f"; did you mean {' or '.join(near)}?" if near else ""
     raise FileNotFoundError(f"{folder} is not a model folder: {found}; use {MODEL_SOURCES}{tip}")
 
 

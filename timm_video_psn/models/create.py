@@ -263,7 +263,7 @@ def _checked_keys(state_dict: dict[str, Any], model: VideoNet) -> dict[str, Any]
     if mismatch:
         raise ValueError(
             f"the weights do not fit {model.pretrained_cfg['architecture']}: {mismatch}; build the model with the "
-            "settings that the weights were trained with (a folder saved by save_for_hf or train_video.py knows them: "
+            "settings that the weights were trained with (a folder saved by save_for_hf or by training knows them: "
             "create_model('local-dir:FOLDER', pretrained=True)), and load image weights by "
             "create_model(..., backbone_pretrained=True)"
         )

@@ -95,7 +95,7 @@ def _no_weights(variant: str, architecture: str, name: str) -> str:
     """The message for weights that nobody has published."""
     return (
         f"{variant} with pretrained=True asks for weights trained on {_DATASETS[name].title}, and none are published.\n"
-        f"  Train them: python train_video.py --model {variant} --dataset {name} --data-dir DIR "
+        f"  Train them: timm-video-psn train --model {variant} --dataset {name} --data-dir DIR "
         "--model-kwargs backbone_pretrained=true (the backbone then starts from ImageNet weights; no --pretrained).\n"
         f"  Load them: create_model('local-dir:output/{variant}-{name}/best', pretrained=True), or "
         f"create_model('{variant}', pretrained=True, pretrained_cfg_overlay=dict(file='model.safetensors')).\n"

@@ -204,7 +204,7 @@ def _check_folder(folder: Path, sha256: str | None) -> None:
     if not weights.is_file():
         pickles = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pth", ".pt"))
         if not pickles:
-            raise FileNotFoundError(f"{folder} has no {WEIGHTS_NAME}; use a folder that train_video.py or timm saved")
+            raise FileNotFoundError(f"{folder} has no {WEIGHTS_NAME}; use a folder that training or timm saved")
         raise ValueError(
             f"{folder} has no {WEIGHTS_NAME}, but {', '.join(pickles)}. {_WHY_NO_PICKLES} "
             f"pretrained_cfg_overlay=dict(source='file', file='{folder / pickles[0]}')"

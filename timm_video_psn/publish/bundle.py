@@ -55,7 +55,7 @@ def build_bundle(
         folder: folder of the files; it exists and is empty.
         repo_id: `user/name` on the Hub, for the card.
         license_id: licence of the weights as the Hub abbreviates it, None if none is stated.
-        results: files `results.json` of validate_video.py, whose numbers go into the config and the card.
+        results: files `results.json` of a validation, whose numbers go into the config and the card.
 
     Returns:
         The example in `test_io.safetensors`.
@@ -75,13 +75,13 @@ def build_bundle(
     if len(labels) != model.num_classes:
         raise ValueError(
             f"{best / CONFIG} names {len(labels)} classes, but the model has {model.num_classes}; publish a folder "
-            "that train_video.py made, or complete label_names"
+            "that training made, or complete label_names"
         )
     stated = config.get("label_fingerprint")
     if stated is not None and stated != label_fingerprint(labels):
         raise ValueError(
             f"label_names in {best / CONFIG} are not the classes that the model was trained on: their fingerprint is "
-            "another than label_fingerprint; restore the file that train_video.py wrote"
+            "another than label_fingerprint; restore the file that training wrote"
         )
     for name, source in ((name, _beside(best, name)) for name in COPIED):
         if source:

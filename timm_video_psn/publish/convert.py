@@ -208,5 +208,5 @@ def _print_summary(options: argparse.Namespace, rows: Sequence[tuple[str, ...]],
         if not row[1]:
             print(f"{row[0]}: {row[3]}")
     if names is None:
-        print("without --class-names config.json names no classes, and predict_video.py refuses the model")
+        print("without --class-names config.json names no classes, and timm-video-psn predict refuses the model")
     print(f"wrote {options.output}: model.safetensors, config.json, and conversion.csv with what became of each name")

@@ -14,7 +14,7 @@ DATASETS = {
     "k400": ("kinetics-400", "Kinetics-400"),
     "diving48": ("diving48", "Diving48"),
 }
-OWN = ("folder", "list")  # whose videos are whoever's; other names are those that convert.py was given
+OWN = ("folder", "list")  # whose videos are whoever's; other names are those that `convert` was given
 METRICS = {
     "top1": "top-1",
     "top5": "top-5",
@@ -59,7 +59,7 @@ def dataset_of(entries: dict[str, Any]) -> Dataset:
 
 
 def read_results(path: Path, class_names: list[str], weights_sha256: str) -> list[dict[str, Any]]:
-    """The tests in a `results.json` of validate_video.py, without the places of the machine.
+    """The tests in a `results.json` of a validation, without the places of the machine.
 
     Args:
         path: the file.
@@ -78,7 +78,7 @@ def read_results(path: Path, class_names: list[str], weights_sha256: str) -> lis
         wanted = ("protocol", "num_videos", "num_expected", "metrics")
         found = [{**shared, **{key: test[key] for key in wanted}} for test in tests]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a results.json of validate_video.py: {error!r}") from error
+        raise ValueError(f"{path} is not a results.json of timm-video-psn validate: {error!r}") from error
     if fingerprint != label_fingerprint(class_names):
         raise ValueError(f"{path} is of other classes, or of another order of them, than the model's label_names")
     tested = about.get("weights_sha256")
@@ -97,7 +97,7 @@ def measured(config: dict[str, Any]) -> list[Measured]:
     protocol = str(metrics.get("protocol") or video.get("protocol") or "not recorded")
     counts = [metrics.get(key, "?") for key in ("val_videos", "val_expected")]
     rows = [
-        Measured(name, metrics[key], None, protocol, dataset, "val", "{} of {}".format(*counts), "train_video.py")
+        Measured(name, metrics[key], None, protocol, dataset, "val", "{} of {}".format(*counts), "timm-video-psn train")
         for key, name in ((f"val_{key}", name) for key, name in METRICS.items())
         if isinstance(metrics.get(key), (int, float))
     ]
@@ -106,7 +106,7 @@ def measured(config: dict[str, Any]) -> list[Measured]:
         for key, name in METRICS.items():
             if key in test["metrics"]:
                 item = test["metrics"][key]
-                where = (test["protocol"], dataset_of(test), test["split"], videos, "validate_video.py")
+                where = (test["protocol"], dataset_of(test), test["split"], videos, "timm-video-psn validate")
                 interval = None if item["low"] is None else (item["low"], item["high"])
                 rows.append(Measured(name, item["value"], interval, *where))
     return rows

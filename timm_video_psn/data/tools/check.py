@@ -188,7 +188,7 @@ def _on_files(split: str, report: Mapping[str, Any]) -> Iterator[str]:
     if missing:
         yield (
             f"{len(missing)} of {report['videos']} {split} videos are missing, {first_names(missing, 3)}: unpack or "
-            "download them again; train_video.py skips them, lists them in skipped.csv and stops if there are more "
+            "download them again; training skips them, lists them in skipped.csv and stops if there are more "
             "than --max-unreadable; accuracy covers the other videos"
         )
     if unreadable:

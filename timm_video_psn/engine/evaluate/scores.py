@@ -144,7 +144,9 @@ def load_scores(path: Path) -> Scores:
         ValueError: the file is damaged, or not a score file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"score file {path} not found; validate_video.py writes a scores.npz for each protocol")
+        raise FileNotFoundError(
+            f"score file {path} not found; timm-video-psn validate writes a scores.npz for each protocol"
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in _ARRAYS}
@@ -153,7 +155,7 @@ def load_scores(path: Path) -> Scores:
             activation = str(file["activation"]) if "activation" in file else "softmax"
             targets = file.get("targets")
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged or no score file of validate_video.py: {error}") from error
+        raise ValueError(f"{path} is damaged or no score file of timm-video-psn validate: {error}") from error
     scores, labels = found["scores"], found["labels"]
     shape = (len(found["videos"]), len(found["class_names"]))
     wrong_targets = targets is not None and (targets.shape != shape or targets.dtype != np.bool_)

@@ -46,7 +46,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Validation:
-    """A test of validate_video.py; of several processes, each tests its share of the videos, and the first reports.
+    """A test of a model; of several processes, each tests its share of the videos, and the first reports.
 
     Args:
         options: see `command_line.validate`.

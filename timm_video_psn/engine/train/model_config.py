@@ -11,11 +11,11 @@ passes over further root keys. Ours are:
 - `dataset`: the name of its reader; `dataset_version`: the version of the annotations, where there are several.
 - `metrics`: the epoch's row of `summary.csv` (`val_top1`, `val_top5`, `val_videos` of `val_expected`, their
   `protocol`, ...).
-- `recipe`: the options of train_video.py, without places on the machine; files go by their names alone (`config` is
+- `recipe`: the options of training, without places on the machine; files go by their names alone (`config` is
   the recipe that gave the defaults).
 - `versions`: of python, torch, timm, this package, and what decodes and resizes.
 
-`validate_video.py`, `predict_video.py` and the model card read these keys.
+Validation, prediction and the model card read these keys.
 """
 
 from dataclasses import asdict
