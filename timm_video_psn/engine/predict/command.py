@@ -185,7 +185,8 @@ def _annotate(path: str, spans: list[Span], options: argparse.Namespace) -> None
     from timm_video_psn.engine.predict.overlay import annotate_video
 
     with FrameStream(path, options.fps, options.max_pixels) as stream:
-        annotate_video(options.video_out, _limited(stream, options.duration), stream.fps, spans)
+        sound_of = Path(path) if Path(path).is_file() else None
+        annotate_video(options.video_out, _limited(stream, options.duration), stream.fps, spans, sound_of)
     print(f"wrote {options.video_out}", file=sys.stderr)
 
 

@@ -10,12 +10,15 @@ import numpy as np
 
 from timm_video_psn.data import TimedFrame
 from timm_video_psn.engine.predict.sliding_window import Span
+from timm_video_psn.engine.predict.sound import Sound
 from timm_video_psn.files import atomic_path
 
 _LONG_SIDE = 1280  # px; larger videos are written smaller
 
 
-def annotate_video(path: Path, frames: Iterable[TimedFrame], fps: float, spans: Sequence[Span]) -> None:
+def annotate_video(
+    path: Path, frames: Iterable[TimedFrame], fps: float, spans: Sequence[Span], sound_of: Path | None = None
+) -> None:
     """Writes an H.264 file whose every frame carries the classes of the span with the nearest middle.
 
     Args:
@@ -23,6 +26,7 @@ def annotate_video(path: Path, frames: Iterable[TimedFrame], fps: float, spans: 
         frames: frames of the video, in the order of their times.
         fps: frame rate of the copy; the frames keep their own times.
         spans: windows of the video, as `predict_windows` gives them.
+        sound_of: video file whose sound the copy gets; None for a silent copy.
 
     Raises:
         ValueError: there is no span, or no frame.
@@ -38,6 +42,7 @@ def annotate_video(path: Path, frames: Iterable[TimedFrame], fps: float, spans: 
     with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(30000), options={"crf": "23"})
         stream.pix_fmt = "yuv420p"
+        sound = None if sound_of is None else Sound(sound_of, container)
         latest = -1
         for frame in frames:
             span = spans[int(np.abs(middles - frame.time_sec).argmin())]
@@ -49,9 +54,13 @@ def annotate_video(path: Path, frames: Iterable[TimedFrame], fps: float, spans: 
             latest = picture.pts = max(latest + 1, round(frame.time_sec / clock))
             picture.time_base = clock
             container.mux(stream.encode(picture))
+            if sound is not None:
+                sound.write(frame.time_sec)
         if latest < 0:
             raise ValueError(f"no frame to write into {path}")
         container.mux(stream.encode(None))  # what the encoder still holds back
+        if sound is not None:
+            sound.close()
 
 
 def write_classes(pixels: np.ndarray, span: Span) -> np.ndarray:
