@@ -16,10 +16,10 @@ import numpy as np
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported; it would report to its makers
 import gradio as gr
 
-from timm_video_psn.console import run_command
+from timm_video_psn.console import MODEL_SOURCES, run_command
 from timm_video_psn.data import DecodeError
 from timm_video_psn.engine.load_model import load
-from timm_video_psn.engine.model_source import WAYS, is_on_hub
+from timm_video_psn.engine.model_source import is_on_hub
 from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.insights.activation_map import activation_map, overlay
 
@@ -30,6 +30,12 @@ SYSTEM_FONTS = {
     "font": ("ui-sans-serif", "system-ui", "sans-serif"),
     "font_mono": ("ui-monospace", "monospace"),
 }
+EXAMPLES = Path(__file__).parent / "examples"  # clips to try
+CSS = """
+#frames, #frames *, #activation, #activation * { max-height: none }
+#frames .grid-wrap, #activation .grid-wrap { height: auto; min-height: 0; overflow: visible; padding-top: 36px }
+#frames, #activation { height: auto !important; min-height: 0 !important; overflow: visible !important }
+"""  # galleries as high as their pictures, whose label covers none of them
 Pictures = list[tuple[np.ndarray, str]]  # and what is written below
 
 
@@ -107,6 +113,8 @@ def build_page(model: TrainedModel, source: str) -> gr.Blocks:
             with gr.Column():
                 problem = gr.Textbox(label="Problem", visible=False, interactive=False, elem_id="problem")
                 shares = gr.Label(label=f"Top {TOP}", num_top_classes=TOP, elem_id="shares")
+        if examples := sorted(map(str, EXAMPLES.glob("*.mp4"))):
+            gr.Examples([[path] for path in examples], video, elem_id="examples", cache_examples=False)
         outputs: list[Any] = [problem, shares]
         with gr.Tab("Frames that the model saw"):
             outputs.append(_gallery("Frames", "frames", count))
@@ -134,7 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="app.py", description="A page that says what a video shows.")
     parser.add_argument(
-        "--model", default=os.environ.get("MODEL"), help=f"{WAYS}; the variable MODEL of the environment says the same"
+        "--model",
+        default=os.environ.get("MODEL"),
+        help=f"{MODEL_SOURCES}; the variable MODEL of the environment says the same",
     )
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, ...; auto is the GPU where there is one (default: auto)"
@@ -151,6 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         build_page(model, options.model).launch(
             server_port=options.port,
             theme=gr.themes.Base(**SYSTEM_FONTS),  # the default theme's fonts are not of this machine
+            css=CSS,
             footer_links=[],
             max_file_size="200mb",
             ssr_mode=False,

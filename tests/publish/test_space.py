@@ -31,6 +31,10 @@ START_SEC = 120
 CUT_OFF = """return [...document.querySelectorAll("#frames *")].some(part =>
     getComputedStyle(part).overflowY !== "visible" && part.scrollHeight > part.clientHeight + 2)
 """
+BELOW = """const box = document.querySelector("#frames").getBoundingClientRect();
+return box.bottom - Math.max(...[...document.querySelectorAll("#frames img")].map(
+    image => image.closest("button").getBoundingClientRect().bottom))
+"""
 BUTTONS = ("css selector", "#video button")
 # Runs in the app's process before anything else, and writes down whom it asks for or connects to.
 WATCH = """
@@ -135,6 +139,19 @@ def test_five_classes_of_an_uploaded_video_are_those_of_the_predictor(app, brows
 
     assert requested_hosts(browser) == {"127.0.0.1"}
     assert set(asked.read_text().split()) == {"127.0.0.1"}  # gradio asks whether its own page is up
+
+
+def test_an_example_clip_is_labelled_and_the_gallery_is_as_high_as_its_pictures(app, browser, model):
+    browser.get(app)
+    clips = wait_for(browser, lambda driver: driver.find_elements("css selector", "#examples button, #examples td"))
+    assert len(clips) >= len(list((SPACE / "examples").glob("*.mp4"))) > 0
+    clips[0].click()
+    expected = load(model).predict(sorted((SPACE / "examples").glob("*.mp4"))[0]).top
+    wait_for(browser, lambda driver: expected[0].label in driver.find_element("css selector", "#shares").text)
+    wait_for(browser, lambda driver: len(driver.find_elements("css selector", "#frames img")) == FRAMES)
+    assert not browser.execute_script(CUT_OFF)
+    below = browser.execute_script(BELOW)  # the space between the last caption and the end of the gallery
+    assert 0 <= below < 60, below
 
 
 def test_an_upload_that_is_no_video_is_a_message_and_the_next_one_is_labelled(app, browser, video, tmp_path):

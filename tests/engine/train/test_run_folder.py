@@ -1,13 +1,15 @@
 import csv
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from timm_video_psn.command_line.train import parse_options
 from timm_video_psn.engine.checkpoint import load_checkpoint, save_checkpoint
 from timm_video_psn.engine.train.options import ModelDefaults, resolve_options
-from timm_video_psn.engine.train.run_folder import RunFolder
+from timm_video_psn.engine.train.run_folder import RunFolder, draw_curves
 
 ROW = {
     "epoch": 1, "lr": 0.1, "train_loss": 2.0, "train_ce": 1.9, "train_top1": 10.0,
@@ -176,3 +178,16 @@ def test_the_summary_is_a_row_an_epoch_and_the_curves_are_a_picture(tmp_path):
     with (run.path / "summary.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_split_has_one_colour_in_all_panels(tmp_path):
+    history = [{**ROW, "epoch": epoch, "val_top1": 9.0 * epoch} for epoch in range(1, 6)]
+    draw_curves(history, tmp_path / "curves.png", "run")
+    picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB")).astype(int)
+    panels = np.array_split(picture, 3, axis=1)
+    blue, orange = np.array([31, 119, 180]), np.array([255, 127, 14])
+    for panel in panels[:2]:
+        for colour in (blue, orange):
+            assert (np.abs(panel - colour).max(2) < 4).sum() > 50
+    green = (picture[..., 1] > picture[..., 0] + 60) & (picture[..., 1] > picture[..., 2] + 60)
+    assert not green.any()  # matplotlib's third colour

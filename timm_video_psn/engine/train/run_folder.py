@@ -27,6 +27,7 @@ FREE_OPTIONS = {
     *("config", "debug", "epochs", "checkpoint_interval", "checkpoint_hist", "best_hist", "batch_size", "log"),
     *("log_interval", "left_to_model", "early_stopping"),
 }
+TRAIN, VAL = "tab:blue", "tab:orange"  # the splits, in all panels
 _OLD_COLUMNS = {"train_broken": "train_unreadable"}  # of a run that an earlier version began
 
 
@@ -290,12 +291,18 @@ def draw_curves(history: list[Row], path: Path, title: str) -> None:
 
     figure = new_figure(11, 3.4)
     accuracy, loss, rate = figure.subplots(1, 3)
-    for key, label in (("train_top1", "train top-1"), ("val_top1", "val top-1"), ("val_top5", "val top-5")):
-        _plot(accuracy, history, key, label)
+    kind = "bce" if any("train_bce" in row for row in history) else "ce"
+    pale = {"alpha": 0.45, "linestyle": "--"}  # the lesser number of a split, in its colour
+    _plot(accuracy, history, "train_top1", "train top-1", color=TRAIN)
+    if kind == "bce":
+        _plot(accuracy, history, "val_map", "val mAP", color=VAL)
+    _plot(accuracy, history, "val_top1", "val top-1", color=VAL, **(pale if kind == "bce" else {}))
+    _plot(accuracy, history, "val_top5", "val top-5", color=VAL, zorder=1, alpha=0.45, linestyle=":")
     accuracy.set(title="accuracy, %", ylim=(0, 103))
-    for key, label in (("train_loss", "train, with Eq. 2 and 3"), ("train_ce", "train"), ("val_loss", "val")):
-        _plot(loss, history, key, label)
-    loss.set(title="loss (cross-entropy, and all terms)", ylim=(0, None))
+    _plot(loss, history, f"train_{kind}", "train", color=TRAIN)
+    _plot(loss, history, "train_loss", "train, all terms", color=TRAIN, zorder=1, **pale)
+    _plot(loss, history, "val_loss", "val", color=VAL)
+    loss.set(title=f"loss ({'binary ' if kind == 'bce' else ''}cross-entropy, and all terms)", ylim=(0, None))
     _plot(rate, history, "lr", "learning rate", color="tab:gray")
     rate.set(title="learning rate at the end of the epoch", ylim=(0, None))
     for axis in (accuracy, loss, rate):
