@@ -21,6 +21,7 @@ from timm.models import save_for_hf
 import timm_video_psn  # noqa: F401 - registers the models
 from tests.publish import clients
 from tests.publish.loopback_hub import TOKEN, USER, Fault
+from timm_video_psn.publish.model_card import CardFacts, write_card
 
 REPO = f"{USER}/psn-motion"
 FILES = {
@@ -499,3 +500,29 @@ def test_a_model_without_synthesizers_and_records_gets_a_card_that_says_so(publi
     for part in ("None were recorded.", "The recipe was not recorded.", "| initial weights | not recorded |"):
         assert part in card
     assert "model-index" not in card
+
+
+NASTY = "<img src=x onerror=alert(1)> | [a](javascript:alert(2)) ![b](http://evil/c) `d` \x1b[2J"
+
+
+@pytest.mark.parametrize("origin", [None, {"source": NASTY, "repository": NASTY, "file": NASTY, "sha256": NASTY}])
+def test_text_of_strangers_is_text_on_the_card(plain, tmp_path, origin):
+    MarkdownIt = pytest.importorskip("markdown_it").MarkdownIt
+    config = json.loads((plain / "config.json").read_text())
+    config |= {
+        "dataset": NASTY,
+        "dataset_version": NASTY,
+        "video": {"sampling": NASTY},
+        "versions": {NASTY: NASTY},
+        "metrics": {"val_top1": 50.0, "val_videos": NASTY, "val_expected": 1, "protocol": NASTY},
+        "recipe": {"model": f"hf-hub:{NASTY}", "pretrained": True, "notes": f"```\n{NASTY}\n\n  ````\n{NASTY}"},
+        **({"converted_from": origin} if origin else {}),
+    }
+    facts = CardFacts("a/b", config, 1, 1, (1, 3, 4, 32, 32), None, None, ("README.md",))
+    write_card(facts, tmp_path / "README.md")
+    text = (tmp_path / "README.md").read_text()
+    assert text.replace("\n", "").isprintable()
+    body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text.split("---\n", 2)[2])
+    assert not re.search(r'<img|javascript:[^<]*"|href="http://evil', body)
+    assert [row.count("<td>") for row in re.findall("<tr>(.*?)</tr>", body, re.DOTALL)] == [0, *[2] * 7, 0, 7]
+    assert body.count("onerror=alert(1)") >= 5  # shown as it is

@@ -1,5 +1,6 @@
 """The model card: what a stranger must know to use a model, with the protocol beside each number."""
 
+import html
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any
 import yaml
 from timm.models import split_model_name_tag
 
+from timm_video_psn.console import printable
 from timm_video_psn.models.published_weights import find_published, read_manifest
 from timm_video_psn.publish.results import DATASETS, Dataset, Measured, dataset_of, measured
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TASK = "video-classification"
 
+_REPOSITORY, _PAGE = re.compile(r"[\w.-]+/[\w.-]+"), re.compile(r"https://[\w.-]+(?:/[\w.-]+)*/?")
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # as the Hub abbreviates them: apache-2.0, cc-by-nc-4.0, other
 
 
@@ -63,7 +66,8 @@ class CardFacts:
         if not recipe.get("pretrained") or model.startswith("local-dir:"):
             return None
         if model.startswith(("hf-hub:", "hf_hub:")):
-            return model.partition(":")[2].partition("@")[0]
+            repository = model.partition(":")[2].partition("@")[0]
+            return repository if _REPOSITORY.fullmatch(repository) else None
         if self.architecture in read_manifest():  # a name that stands for video weights
             published = find_published(self.architecture)
             return published.repo if published else None
@@ -116,6 +120,8 @@ def write_card(facts: CardFacts, path: Path) -> None:
         tags=["timm", TASK, "timm_video_psn", facts.architecture],
     )
     video = facts.config.get("video") or {}
+    recipe = yaml.safe_dump(facts.config["recipe"], sort_keys=False) if facts.config.get("recipe") else None
+    runs = re.findall("`+", recipe or "")  # a longer fence holds them all
     card = ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
@@ -124,11 +130,35 @@ def write_card(facts: CardFacts, path: Path) -> None:
         num_frames=facts.clip_shape[2],
         num_classes=facts.config.get("num_classes"),
         sampling=video.get("sampling", "not recorded"),
-        recipe=yaml.safe_dump(facts.config["recipe"], sort_keys=False) if facts.config.get("recipe") else None,
+        recipe=recipe,
+        fence="`" * max(3, *(len(run) + 1 for run in runs), 0),
+        text=as_text,
+        code=_as_code,
+        link=_as_link,
         versions=", ".join(f"{name} {version}" for name, version in (facts.config.get("versions") or {}).items()),
     )
     card.save(path)
     check_card(path)
+
+
+def as_text(content: Any) -> str:
+    """Returns text of strangers as Markdown that shows it and does nothing else: no markup, link, picture or cell.
+
+    Args:
+        content: Text, or what has one.
+    """
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(printable(str(content)), quote=False))
+
+
+def _as_code(content: Any) -> str:
+    """The same in the font of code, where only backticks and the borders of a table's cells mean something."""
+    return "`{}`".format(printable(str(content)).replace("`", "'").replace("|", r"\|"))
+
+
+def _as_link(address: Any) -> str:
+    """A link to a web page; anything else as text."""
+    address = str(address)
+    return f"[{address.removeprefix('https://')}]({address})" if _PAGE.fullmatch(address) else as_text(address)
 
 
 def check_card(path: Path) -> None:

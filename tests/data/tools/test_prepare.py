@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests import miniatures
-from tests.data.sample_videos import decoded_plainly
+from tests.data.sample_videos import decoded_plainly, encoded, moving_noise
 from tests.data.video.test_container import DEFAULT, FILM, NONE, SMALL, with_streams
 from timm_video_psn.__main__ import prepare as main
 from timm_video_psn.data.clips.sampling import tsm_indices, uniform_indices
@@ -232,6 +233,21 @@ class TestResize:
         assert copies == ["turn_left/0.mp4", "turn_left/1.mp4", "turn_right/0.mp4", "turn_right/1.mp4"]
         with VideoReader(target / "turn_left" / "0.mp4") as reader:
             assert (reader.num_frames, reader.fps, reader.read([0]).shape) == (10, 25, (1, 24, 32, 3))
+
+    @pytest.mark.parametrize(("more", "keys"), [((), [0, 16, 32]), (("--key-frame-interval", "40"), [0])])
+    def test_has_near_key_frames_and_its_index_at_the_start(self, tmp_path, more, keys):
+        source = tmp_path / "long" / "0.mp4"
+        source.parent.mkdir()
+        encoded(moving_noise(num_frames=40), "libx264", {"x264-params": "scenecut=0"}, "yuv420p", source)
+        assert main(self.arguments(source.parent, tmp_path / "small", *more)) == 0
+        copy = tmp_path / "small" / "0.mp4"
+        with av.open(str(copy)) as container:
+            packets = [packet for packet in container.demux(video=0) if packet.size]
+        found = [number for number, packet in enumerate(packets) if packet.is_keyframe]
+        assert set(keys) <= set(found)
+        assert max(np.diff([*found, len(packets)])) <= (16 if not more else 40)
+        content = copy.read_bytes()
+        assert content.index(b"moov") < content.index(b"mdat")
 
     def test_shows_the_same_pictures(self, small_videos, tmp_path):
         main(self.arguments(small_videos / "val", tmp_path / "same", "--crf", "1", "--short-side", "36"))
