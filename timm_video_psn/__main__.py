@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from timm_video_psn.console import launched_processes, run_command
+from timm_video_psn.version import __version__
 
 Words = Sequence[str] | None  # of a command line; None for those of the process
 
@@ -199,6 +200,9 @@ def main(argv: Words = None) -> int:
     if name in ("-h", "--help"):
         lines = (f"  {command.__name__:10} {what}" for command, what in _COMMANDS.items())
         print(_HELP.format(prog=prog, commands="\n".join(lines)), end="")
+        return 0
+    if name == "--version":
+        print(f"timm-video-psn {__version__}")
         return 0
     if name not in commands:
         near = difflib.get_close_matches(name, commands, n=1)

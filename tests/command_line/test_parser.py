@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import timm_video_psn
 from timm_video_psn.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +86,11 @@ def test_a_wrong_word_gets_one_line_of_usage_and_the_nearest_name(words, error, 
     assert usage.startswith(f"usage: {command} ")
     assert said.startswith(f"{command}: error: ")
     assert error in said
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"timm-video-psn {timm_video_psn.__version__}\n"
 
 
 def test_a_wrong_command_gets_the_nearest(capsys):

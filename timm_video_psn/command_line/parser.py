@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -69,6 +70,7 @@ class Parser(argparse.ArgumentParser):
     ):
         super().__init__(prog, description=about, add_help=False, formatter_class=_Formatter, **kwargs)
         self.examples, self.first = tuple(examples), tuple(first)
+        self._positionals.title = "arguments"
         self.add_argument("--help", "-h", action="help", help="Show this help")
         self.add_argument("--help-all", action=_HelpAll)
 
@@ -184,6 +186,10 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=30)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        """Wraps a help text, and leaves words as `hf-hub:user/name` whole."""
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:

@@ -326,12 +326,14 @@ def check_model_name(name: str) -> None:
     if bare in ours:
         return
     if is_model(bare):
+        name_of_pair = f"psn_{bare}" if f"psn_{bare}" in ours else "video_net"
+        arguments = "" if name_of_pair != "video_net" else f" --model-kwargs backbone={name} temporal=psn"
         raise ValueError(
-            f"model {name!r} is an image model of timm; use --model video_net --model-kwargs backbone={name} "
-            f"temporal=psn, or one of the video models: {', '.join(ours)}"
+            f"model {name!r} is an image model of timm; for synthesizers on it, --model {name_of_pair}{arguments}"
         )
-    near = difflib.get_close_matches(bare, ours, n=3) or ours
-    raise ValueError(f"model {name!r} is unknown; nearest video models: {', '.join(near)}")
+    near = difflib.get_close_matches(bare, ours, n=3)
+    tip = f"nearest video models: {', '.join(near)}" if near else "timm.list_models('psn_*') lists video models"
+    raise ValueError(f"model {name!r} is unknown; {tip}")
 
 
 def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> VideoNet:
