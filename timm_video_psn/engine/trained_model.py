@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from timm_video_psn.console import printable
 from timm_video_psn.data import SAMPLINGS, DecodeError, EvalTransform, MultiViewDataset, VideoViews
 from timm_video_psn.data.clips.sampling import Sampling
 from timm_video_psn.data.video.limits import MAX_PIXELS
@@ -61,7 +62,9 @@ class VideoPrediction:
         return self.top[0].label
 
     def __str__(self) -> str:
-        lines = [f"{item.probability:7.2%}  {item.label}" for item in self.top] or [f"error: {self.error}"]
+        lines = [f"{item.probability:7.2%}  {printable(item.label)}" for item in self.top] or [
+            f"error: {printable(self.error)}"
+        ]
         return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from timm_video_psn.console import printable
 from timm_video_psn.engine.load_model import load
 from timm_video_psn.engine.trained_model import TrainedModel
 from timm_video_psn.insights.commands import (
@@ -44,7 +45,7 @@ def run_insights(options: argparse.Namespace, prog: str) -> int:
     made = _COMMANDS[options.command](_load(options), options)
     artifacts, failed = ([made.page], made.failed) if isinstance(made, Report) else (made, ())
     for path, caption in artifacts:
-        print(f"{path}: {caption}")
+        print(printable(f"{path}: {caption}"))
     if failed:
         print(f"{prog}: {len(failed)} sections failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

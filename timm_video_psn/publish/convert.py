@@ -16,6 +16,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
+from timm_video_psn.console import printable
 from timm_video_psn.data import label_fingerprint
 from timm_video_psn.data.datasets.parsing import read_names
 from timm_video_psn.data.datasets.releases import NUM_CLASSES
@@ -206,7 +207,7 @@ def _print_summary(options: argparse.Namespace, rows: Sequence[tuple[str, ...]],
         print(f"{count} of ours {what}")
     for row in rows:
         if not row[1]:
-            print(f"{row[0]}: {row[3]}")
+            print(f"{printable(row[0])}: {row[3]}")
     if names is None:
         print("without --class-names config.json names no classes, and timm-video-psn predict refuses the model")
     print(f"wrote {options.output}: model.safetensors, config.json, and conversion.csv with what became of each name")

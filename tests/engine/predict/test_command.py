@@ -75,6 +75,24 @@ def test_an_unreadable_video_among_others_is_named_and_the_others_are_answered(v
     assert predict_main([str(videos), "--model", model_folder]) == 2
 
 
+def test_labels_of_strangers_forge_no_line_and_no_formula(videos, model_folder, capsys, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "best")
+    config = json.loads((folder / "config.json").read_text())
+    names = [f"={number}+1\x1b[2A\n99.00%  forged" for number in range(5)]
+    (folder / "config.json").write_text(json.dumps({**config, "label_names": names}))
+    table, copy = tmp_path / "table.csv", tmp_path / "copy.mp4"
+    for more in ([], ["--window", "2"], ["--video-out", str(copy)]):
+        argv = [str(videos / "a.mp4"), "--model", str(folder), "--csv", str(table), *more]
+        assert predict_main(argv) == 0
+        out = capsys.readouterr().out
+        assert "\x1b" not in out
+        assert r"=0+1\x1b[2A\n99.00%  forged" in out
+        assert not any(line.startswith("99.00%") for line in out.splitlines())
+        with table.open(newline="") as file:
+            assert all(row["label"].startswith("'=") for row in csv.DictReader(file))
+    assert r"\x1b[2A\n99.00%" in str(load(folder).predict(videos / "a.mp4"))
+
+
 @pytest.mark.parametrize("sec", [[], ["--stride", "1"]])
 def test_windows_of_a_video(videos, model_folder, capsys, tmp_path, sec):
     table, copy = tmp_path / "table.csv", tmp_path / "copy.mp4"

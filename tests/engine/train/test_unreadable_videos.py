@@ -95,3 +95,10 @@ def test_a_limit_of_pixels_that_no_video_keeps_ends_training_and_testing(argumen
         assert main([*command, "--max-pixels", "100"]) == 2
         told = capsys.readouterr()
         assert "or raise max_pixels" in told.err + told.out, command[0]
+
+
+def test_paths_that_a_spreadsheet_would_run_are_text_and_named_once(tmp_path):
+    item = UnreadableVideo(0, "=HYPERLINK(1).mp4", "=damaged")
+    for _ in range(2):  # the second as a run that resumes
+        SkippedList(tmp_path / "skipped.csv").add([item], 1, "train")
+    assert entries(tmp_path / "skipped.csv")[1:] == [("'=HYPERLINK(1).mp4", "'=damaged", "1", "train")]

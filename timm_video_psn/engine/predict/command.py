@@ -12,10 +12,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from timm_video_psn.console import printable
 from timm_video_psn.data import DecodeError, FrameStream, TimedFrame, is_live
 from timm_video_psn.data.datasets.locate import accepted_endings, endings_in_words, list_folder, walk_videos
 from timm_video_psn.data.video.frame_folder import is_frame_image
-from timm_video_psn.files import atomic_path
+from timm_video_psn.files import atomic_path, csv_cell
 
 if TYPE_CHECKING:
     from timm_video_psn.engine.predict.sliding_window import Span
@@ -218,9 +219,9 @@ class _Answers:
         if self.options.json:
             return
         if self.several:
-            print(path)
+            print(printable(path))
         for item in top:
-            print(f"{item.probability:7.2%}  {item.label}")
+            print(f"{item.probability:7.2%}  {printable(item.label)}")
 
     def span(self, path: str, span: Span) -> None:
         """The classes of a stretch of a video, while more of it may be coming."""
@@ -228,18 +229,18 @@ class _Answers:
         self._store(path, span.top, times)
         if self.options.json:
             return
-        name = f"{path}  " if self.several else ""
-        classes = ",  ".join(f"{item.probability:.1%} {item.label}" for item in span.top)
+        name = f"{printable(path)}  " if self.several else ""
+        classes = ",  ".join(f"{item.probability:.1%} {printable(item.label)}" for item in span.top)
         print(f"{name}{span.start_sec:8.2f} - {span.end_sec:.2f} s  {classes}", flush=True)
 
     def error(self, path: str, error: DecodeError) -> None:
         """An input that could not be read to its end; for a single input, the command's own error says so."""
         if self.several:
-            print(f"{self.prog}: {error}", file=sys.stderr)
+            print(f"{self.prog}: {printable(str(error))}", file=sys.stderr)
         if self.options.json:
             print(json.dumps({"file": path, "model": self.options.model, "error": error.reason}))
         if self._csv:
-            self._csv.writerow({"file": path, "error": error.reason})
+            self._csv.writerow({"file": csv_cell(path), "error": csv_cell(error.reason)})
 
     def _store(self, path: str, top: Sequence[Prediction], times: dict[str, float]) -> None:
         """JSON line and CSV rows."""
@@ -247,5 +248,5 @@ class _Answers:
             found = [item._asdict() for item in top]
             print(json.dumps({"file": path, "model": self.options.model, **times, "top": found}), flush=True)
         for rank, item in enumerate(top, 1) if self._csv else ():
-            scored = {"label": item.label, "probability": f"{item.probability:.6f}"}
-            self._csv.writerow({"file": path, **times, "rank": rank, **scored})
+            scored = {"label": csv_cell(item.label), "probability": f"{item.probability:.6f}"}
+            self._csv.writerow({"file": csv_cell(path), **times, "rank": rank, **scored})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from timm_video_psn.console import printable
 from timm_video_psn.data import TimedFrame
 from timm_video_psn.engine.predict.sliding_window import Span
 from timm_video_psn.engine.predict.sound import Sound
@@ -86,5 +87,7 @@ def write_classes(pixels: np.ndarray, span: Span) -> np.ndarray:
         top, right = size // 2 + line * round(size * 1.5), round(item.probability * image.width)
         draw.rectangle((0, top, image.width, top + round(size * 1.35)), fill=(0, 0, 0, 110))
         draw.rectangle((0, top, right, top + round(size * 1.35)), fill=(30, 120, 220, 150))
-        draw.text((size // 2, top), f"{item.probability:4.0%} {item.label}", font=font, fill=(255, 255, 255, 255))
+        draw.text(
+            (size // 2, top), f"{item.probability:4.0%} {printable(item.label)}", font=font, fill=(255, 255, 255, 255)
+        )
     return np.asarray(image)

@@ -12,6 +12,7 @@ from typing import Any
 from timm_video_psn.data import Batch, UnreadableVideo, VideoIndex
 from timm_video_psn.engine.distributed import is_first
 from timm_video_psn.engine.evaluate.evaluate import Evaluation
+from timm_video_psn.files import csv_cell
 
 _logger = logging.getLogger(__name__)
 _HEADER = ("path", "reason", "epoch", "split")
@@ -138,7 +139,7 @@ class SkippedList:
         Raises:
             OSError: The file cannot be written.
         """
-        new = {(split, item.path): item for item in unreadable}
+        new = {(split, csv_cell(item.path)): item for item in unreadable}
         if not new:
             return
         if self._known is None:
@@ -150,7 +151,7 @@ class SkippedList:
         for key, item in new.items():
             if key not in self._known:
                 self._known.add(key)
-                writer.writerow((item.path, " ".join(item.reason.split()), epoch, split))
+                writer.writerow((key[1], csv_cell(" ".join(item.reason.split())), epoch, split))
         if lines.tell():
             self._append(os.fsencode(lines.getvalue()))
 
