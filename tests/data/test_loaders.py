@@ -14,11 +14,26 @@ from timm_video_psn.data.clips.dataset import VideoDataset
 from timm_video_psn.data.clips.transforms import TrainTransform
 from timm_video_psn.data.loaders import create_loader
 from timm_video_psn.data.registry import read_folder
+from timm_video_psn.data.shards.index import read_shards
+from timm_video_psn.data.shards.writer import ShardLimits, write_shards
 
 
 @pytest.fixture
 def dataset(small_videos):
     return VideoDataset(read_folder(small_videos, "train"), 4, TrainTransform(32), training=True, seed=1)
+
+
+def test_what_cannot_be_balanced_is_refused(dataset, small_videos, tmp_path_factory):
+    shards = tmp_path_factory.mktemp("packed") / "shards"
+    dataset.index = dataset.index.with_label_sets()
+    with pytest.raises(ValueError, match="videos with several labels, which belong to no one class"):
+        create_loader(dataset, 2, True, 0, balanced=True)
+    with pytest.raises(ValueError, match="shards hold one for each; train from files"):
+        write_shards("folder", {"train": dataset.index}, shards, ShardLimits(4, 10**9))
+    write_shards("folder", {"train": read_folder(small_videos, "train")}, shards, ShardLimits(4, 10**9))
+    packed = VideoDataset(read_shards(shards, "train"), 4, TrainTransform(32), training=True)
+    with pytest.raises(ValueError, match="balanced batches were asked for of shards"):
+        create_loader(packed, 2, True, 0, balanced=True)
 
 
 class TestCreateLoader:

@@ -39,7 +39,10 @@ def test_bytes_go_in_and_probabilities_come_out(layout):
     model = build("psn", expand_init=1.0)
     frames = torch.randint(0, 256, (1, FRAMES, SIZE, SIZE, 3), dtype=torch.uint8)
     found = program(model, layout, Normalization(MEAN, STD))(frames if layout == "clip" else frames[0])
-    torch.testing.assert_close(found, model(normalize_clip(frames, MEAN, STD)).softmax(1))
+    logits = model(normalize_clip(frames, MEAN, STD))
+    torch.testing.assert_close(found, logits.softmax(1))
+    each = program(model, layout, Normalization(MEAN, STD, "sigmoid"))(frames if layout == "clip" else frames[0])
+    torch.testing.assert_close(each, logits.sigmoid())
 
 
 def test_frames_of_a_clip_give_the_logits_of_the_clip():

@@ -40,6 +40,15 @@ def test_a_blend_is_of_the_reversed_batch_with_the_shares_of_the_target(count):
         torch.testing.assert_close(target, shares(label, label.flip(0), share), atol=1e-5, rtol=1e-5)
 
 
+def test_clips_of_several_classes_have_the_shares_of_both_sets():
+    clip, _ = batch(2)
+    several = torch.tensor([[1.0, 1, 0, 0, 0], [0, 1, 0, 1, 0]])
+    mixed, target = mixup(mixup=0.8).mix(clip.clone(), several, 0, 0)
+    share = float(target[0, 0])
+    torch.testing.assert_close(mixed, share * clip + (1 - share) * clip.flip(0), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(target[0], torch.tensor([share, 1, 0, 1 - share, 0]))
+
+
 @pytest.mark.parametrize("options", [{"cutmix": 1.0}, {"cutmix_minmax": (0.2, 0.8)}])
 def test_a_box_is_the_same_in_all_frames_and_its_area_is_the_share(options):
     areas = []

@@ -146,7 +146,7 @@ class TrainOptions:
         metavar="MODEL",
     )
     kd_alpha: Share = _loss(0.5, "Weight of the distillation loss; the classification loss has the rest")
-    kd_temperature: float = _loss(4.0, "Temperature of the distillation")
+    kd_temperature: Annotated[float, Range(0.1)] = _loss(4.0, "Temperature of the distillation")
 
     opt: str = _optimizer("momentum", "timm's name of the optimizer; momentum is plain SGD, sgd is Nesterov's")
     opt_kwargs: dict[str, Any] = _optimizer({}, "Further arguments of the optimizer")
