@@ -1,7 +1,9 @@
 """The app of the Space, as a process that a real browser visits."""
 
 import importlib.util
+import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -207,6 +209,18 @@ def script() -> ModuleType:
     sys.modules["space_app"] = module  # where its dataclass looks
     spec.loader.exec_module(module)
     return module
+
+
+def test_a_model_folder_of_a_stranger_is_refused_in_a_sentence(script, model, capsys, tmp_path):
+    folder = shutil.copytree(model, tmp_path / "best")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "label_names": ["one"]}))
+    assert script.main(["--model", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert (
+        f"{folder / 'config.json'} does not describe a model of timm: label_names has 1 names, num_classes is 12"
+        in told
+    )
 
 
 def test_without_a_model_it_says_how_to_name_one(script, monkeypatch, capsys, tmp_path):

@@ -62,10 +62,8 @@ class VideoPrediction:
         return self.top[0].label
 
     def __str__(self) -> str:
-        lines = [f"{item.probability:7.2%}  {printable(item.label)}" for item in self.top] or [
-            f"error: {printable(self.error)}"
-        ]
-        return "\n".join(lines)
+        lines = [f"{item.probability:7.2%}  {item.label}" for item in self.top] or [f"error: {self.error}"]
+        return "\n".join(map(printable, lines))
 
 
 @dataclass(frozen=True)
