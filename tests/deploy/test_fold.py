@@ -144,7 +144,7 @@ def test_what_was_folded_is_told():
 
 def test_a_routing_in_the_kernels_cannot_be_asked_for():
     folded = timm_video_psn.fold(build("psn", sites="layer1"), merge=True)
-    with pytest.raises(ValueError, match="folded into its temporal kernels; ask the model that was folded"):
+    with pytest.raises(ValueError, match="folded into its temporal kernels; use the original model"):
         timm_video_psn.interaction_map(folded)
 
 
@@ -200,10 +200,10 @@ def test_other_logits_are_an_error():
         def forward(self, x):
             return torch.rand_like(x)
 
-    with pytest.raises(ValueError, match=r"folded, Broken gives logits that differ by .* from its own"):
+    with pytest.raises(ValueError, match=r"folding changes the logits of Broken by .* use it unfolded"):
         timm_video_psn.fold(Broken(Noise()), example=torch.randn(2, 3))
 
 
 def test_a_module_that_is_no_video_net_needs_an_example():
-    with pytest.raises(ValueError, match=r"Linear is not a VideoNet, .* give fold an example"):
+    with pytest.raises(ValueError, match=r"Linear is not a VideoNet, .* call fold.model, example"):
         timm_video_psn.fold(nn.Linear(2, 2))

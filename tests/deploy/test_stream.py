@@ -143,7 +143,7 @@ def test_the_state_is_a_tuple_of_tensors_of_four_dimensions_at_most():
 @pytest.mark.parametrize("name", ["psn", "tsm", "gsm", "rf_s"])
 def test_a_model_that_sees_later_frames_is_refused(name):
     model = build(name, causal=False)
-    with pytest.raises(ValueError, match=r"backbone\..* sees later frames; .* built, and trained, with causal=True"):
+    with pytest.raises(ValueError, match=r"backbone\..* sees later frames; .* built and trained with causal=True"):
         Stream(model)
 
 

@@ -122,7 +122,7 @@ def test_what_cannot_be_shown_is_said():
         activation_map(model, clip, label=5)
     with pytest.raises(ValueError, match=r"\(1, C, T, H, W\)"):
         activation_map(model, clip[0])
-    with pytest.raises(ValueError, match=r"passes on .* has no maps"):
+    with pytest.raises(ValueError, match=r"output of this layer, .* is not a map"):
         activation_map(model, clip, layer="backbone.fc")
     with pytest.raises(ValueError, match="method='cam' is unknown"):
         activation_map(model, clip, method="cam")

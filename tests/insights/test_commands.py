@@ -167,7 +167,7 @@ def test_gains_of_files_that_a_test_wrote_are_told_apart_by_their_folders(tmp_pa
     [
         (["interactions", "PLAIN"], "VideoNet has no synthesizer"),
         (["shapes", "PLAIN"], "VideoNet has no synthesizer"),
-        (["cam", "PLAIN", "VIDEO", "--label", "rol"], "class 'rol' is none of the model's 3; nearest: roll"),
+        (["cam", "PLAIN", "VIDEO", "--label", "rol"], "class 'rol' is not among the model's 3; nearest: roll"),
         (["cam", "nowhere", "VIDEO"], "nowhere is not a model folder"),
         (["evolution", "PLAIN", "nothing.mp4"], "cannot decode nothing.mp4"),
         (["embedding", "PLAIN", "--dataset", "motoin"], "near names: motion"),

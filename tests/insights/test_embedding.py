@@ -70,7 +70,7 @@ def test_neighbours_in_the_features_are_neighbours_in_the_picture():
     assert found.points.shape == (30, 2)
     assert cluster_scores(found.points, features.labels)[1] == 1
     assert np.array_equal(found.points, embed(features).points)  # the same seed, the same picture
-    with pytest.raises(ValueError, match="3 videos make no map"):
+    with pytest.raises(ValueError, match="3 videos are too few for t-SNE"):
         embed(Features(features.values[:3], features.logits[:3], features.labels[:3], features.index[:3]))
 
 

@@ -123,14 +123,14 @@ def test_the_epochs_of_a_run_become_an_animation(tmp_path):
 
 
 def test_other_files_are_no_history(tmp_path):
-    with pytest.raises(FileNotFoundError, match="training writes it for a model with synthesizers"):
+    with pytest.raises(FileNotFoundError, match="only runs of models with synthesizers have it"):
         read_history(tmp_path)
     file = tmp_path / "interactions.npz"
     np.savez_compressed(file, epoch=np.arange(2), layer1=np.random.default_rng(0).random((2, 5, 4)))
     whole = file.read_bytes()
     for damaged in (b"no archive", b"", whole[:200]):
         file.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"damaged or no interactions\.npz"):
+        with pytest.raises(ValueError, match=r"damaged or not an interactions\.npz"):
             read_history(tmp_path)
     np.savez(tmp_path / "interactions.npz", epoch=np.arange(2), layer1=np.zeros((3, 5, 4)))
     with pytest.raises(ValueError, match=r"expected `epoch` .* found epoch \[2\], layer1 \[3, 5, 4\]"):

@@ -92,9 +92,9 @@ def test_what_a_model_does_not_have_is_left_out_and_missing_data_is_told_of(othe
     assert main(["report", str(other_folder), "--output", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     assert "section 'Results' is left out: " in captured.err
-    assert "name the data set, with --dataset NAME" in captured.err
+    assert "name it with --dataset NAME" in captured.err
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "does not say what it was trained on; name the data set, with --dataset NAME" in page
+    assert "does not record its data set; name it with --dataset NAME" in page
     assert "Filter interactions" not in page
     assert "<img" not in page
 

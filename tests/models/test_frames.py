@@ -86,7 +86,7 @@ def test_the_check_of_the_input_adds_no_step_to_a_graph(network, compiler):
 
 
 def test_features_of_another_rank_are_named(clip):
-    with pytest.raises(ValueError, match=r"features of shape \[8, 3\], which have no form for clips"):
+    with pytest.raises(ValueError, match=r"features of shape \[8, 3\] cannot be arranged by clip"):
         unfold(torch.zeros(8, 3), clip)
 
 
@@ -105,7 +105,7 @@ def test_a_traced_model_takes_clips_of_the_length_it_was_traced_with(label, clip
     for clips in (clip, clip[:1], torch.randn(3, 3, 4, 32, 32)):
         torch.testing.assert_close(traced(clips), model(clips))
     for other in (clip[:, :, :2], clip[:, :, 0], clip.repeat(1, 1, 2, 1, 1)):
-        with pytest.raises(torch.jit.Error, match="fixed this model to clips of 4; give it clips of that"):
+        with pytest.raises(torch.jit.Error, match="fixed this model to clips of 4; use clips of that"):
             traced(other)
 
 

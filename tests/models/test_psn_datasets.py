@@ -72,7 +72,7 @@ def test_data_settings_are_those_of_the_backbone_and_of_another_tag_if_it_is_cho
 
 @pytest.mark.parametrize("kwargs", [{}, {"backbone": "resnet18.a1_in1k"}, {"num_classes": 5}, {"features_only": True}])
 def test_pretrained_without_weights_says_how_to_train_publish_and_load_them(kwargs):
-    with pytest.raises(ValueError, match="asks for weights trained on Something-Something V1, and none") as caught:
+    with pytest.raises(ValueError, match="needs weights trained on Something-Something V1, but none") as caught:
         timm.create_model(NAME, pretrained=True, **kwargs)
     text = str(caught.value)
     for part in (
@@ -91,7 +91,7 @@ def test_pretrained_without_weights_says_how_to_train_publish_and_load_them(kwar
 def test_training_with_pretrained_fails_with_that_message():
     """A ValueError is what the command line prints in one piece, without a traceback."""
     options = settled("--model", NAME, "--pretrained")
-    with pytest.raises(ValueError, match=f"{NAME} with pretrained=True asks for weights trained on Something-Somethi"):
+    with pytest.raises(ValueError, match=f"{NAME} with pretrained=True needs weights trained on Something-Somethi"):
         create_model(options, 174)
 
 

@@ -158,7 +158,7 @@ def test_every_module_acts_in_every_family(backbone, temporal, costly):
     ("backbone", "kind", "text"),
     [
         ("vgg11", "replace_conv2", "VGG is not known to have residual branches.* timm's classes .*ConvNeXt.*ResNet"),
-        ("lcnet_050", "residual_branch", "MobileNetV3 has no block with a place for placement='residual_branch'"),
+        ("lcnet_050", "residual_branch", "MobileNetV3 has no block for placement='residual_branch'"),
         ("convnext_atto", "replace_conv2_norm_act", r"stages\.0\.blocks\.0 is a ConvNeXtBlock, which has no norm"),
         ("skresnet18", "residual_branch", r"layer1\.0 is a SelectiveKernelBasic, which has no plain convolution conv1"),
         ("res2net50_26w_4s", "replace_conv2_norm_act", r"layer1\.0 is a Bottle2neck, which has no norm"),
@@ -210,7 +210,7 @@ def test_settings_reach_the_modules_and_a_wrong_one_is_said_with_its_place():
     assert model.backbone.layer1[0].conv2.temporal.weight.shape == (3 * 4, 32, 3, 3)
     with pytest.raises(ValueError, match=r"at layer1 \(32 channels\): alpha=1 cannot split channels=32"):
         build("gst", alpha=1)
-    with pytest.raises(TypeError, match=r"'alfa' is taken neither by temporal='gst' .*mean 'alpha'"):
+    with pytest.raises(TypeError, match=r"'alfa' belongs neither to temporal='gst' .*mean 'alpha'"):
         build("gst", alfa=4)
 
 

@@ -236,7 +236,7 @@ def test_an_official_gst_checkpoint_keeps_its_logits_and_says_what_was_reshaped(
         }
     ]
     assert "best_prec1: left out, no weights: 31.5" in said
-    assert "names no classes" in said
+    assert "config.json has no class names" in said
 
 
 @pytest.mark.parametrize(("entry", "model"), [(None, "tsn_resnet18"), ("model", "psn_resnet18")])
@@ -310,7 +310,7 @@ def broken(case: str, folder: Path) -> Path:
         ("lacking", r": 1 missing: base_model\.layer2\.0\.bn1\.bias; create"),
         ("shape", r"layer2\.0\.bn1\.bias \(7,\) for \(128,\)"),
         ("headless", r"the checkpoint has no classifier: none of new_fc\.weight, base_model\.fc\.weight"),
-        ("twice", r"twice, with and without `module\.`: .*new_fc\.weight"),
+        ("twice", r"duplicate names, with and without `module\.`: .*new_fc\.weight"),
         ("trap", r"broken\.pth holds posix\.mkdir, which is not a tensor; unpickling it would run code"),
         ("no weights", r"the top of .*broken\.pth is not a state dict: epoch is not a tensor"),
         ("an old pickle", r"broken\.pth is damaged or no checkpoint"),

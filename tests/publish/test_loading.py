@@ -132,8 +132,8 @@ def test_one_wrong_bit_in_a_download_is_noticed_and_a_new_download_helps(hub, pu
     hub.faults.append(Fault("GET", "/cdn/", "corrupt"))
     error = load()
     assert error.startswith("ValueError")
-    assert "model.safetensors is not the file that was published: its sha256 is" in error
-    assert f"expected is {file_sha256(bundle / 'model.safetensors')}" in error
+    assert "model.safetensors is not the published file: its sha256 is" in error
+    assert f"expected {file_sha256(bundle / 'model.safetensors')}" in error
     assert load() == error  # the client takes it from its cache: it knows its size only
     damaged = Path(error.partition("; delete ")[2].partition(" and load again")[0])
     assert tmp_path in damaged.parents
@@ -275,7 +275,7 @@ def test_registered_weights_are_what_their_name_loads_from_then_on(
     def publish(folder):
         return client(clients.publish, str(folder), "--repo-id", f"{USER}/sthv1", "--register", str(manifest))
 
-    assert "has no name psn_test_resnet, so that --register cannot be used" in publish(bundle).output
+    assert "does not list psn_test_resnet, so --register cannot be used" in publish(bundle).output
     assert "was trained with other settings than its name stands for" in publish(small).output
     assert (hub.repositories, manifest.read_text()) == ({}, before)
 
@@ -316,4 +316,4 @@ def test_registered_weights_are_what_their_name_loads_from_then_on(
 
     entries[NAME]["sha256"] = sha256[::-1]
     manifest.write_text(json.dumps(entries))
-    assert f"expected is {sha256[::-1]}" in load(NAME, **zoo)
+    assert f"expected {sha256[::-1]}" in load(NAME, **zoo)

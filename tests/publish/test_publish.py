@@ -113,7 +113,7 @@ def test_what_is_published_comes_back_the_same_and_is_not_sent_again(hub, publis
     assert not [line for line in hub.requests[before:] if line.startswith("PUT")]
     taken = publish("--license", "mit", "--tag", "v1")
     assert taken.value == 2
-    assert "the tag v1 of someone/psn-motion is the commit" in taken.output
+    assert "the tag v1 of someone/psn-motion already names commit" in taken.output
     assert len(repository.commits) == 3
 
 
@@ -129,11 +129,11 @@ def test_the_example_holds_the_logits_of_the_trained_model(hub, publish, best, t
         torch.testing.assert_close(model(example["clip"]), example["logits"])
     replaced = publish("--dry-run", f"{best}/../best")
     assert replaced.value == 2
-    assert "is the folder that is to be published; name another" in replaced.output
+    assert "is the folder to publish; name another" in replaced.output
     (tmp_path / "dry" / "stranger.txt").touch()
     refused = publish("--dry-run", str(tmp_path / "dry"))
     assert (refused.value, (tmp_path / "dry" / "stranger.txt").exists()) == (2, True)
-    assert "holds files of others (stranger.txt)" in refused.output
+    assert "holds other files (stranger.txt)" in refused.output
 
 
 def test_the_card_has_every_number_with_its_protocol_and_valid_metadata(hub, publish, best, tmp_path):
@@ -215,18 +215,18 @@ def test_numbers_of_tests_stand_beside_their_own_protocol(publish, best, results
     assert (f"top-1, % ({trained})", 61.23) in metrics
     wrong = publish("--dry-run", str(tmp_path / "dry"), "--results", results(names[::-1]))
     assert wrong.value == 2
-    assert "is of other classes, or of another order of them, than the model's label_names" in wrong.output
+    assert "or their order, differ from the model's label_names" in wrong.output
     about = json.loads(Path(results(names)).read_text())
     for weights, value in ((best / "model.safetensors", 0), (best / "config.json", 2)):
         about["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
         (tmp_path / "of_weights.json").write_text(json.dumps(about))
         found = publish("--dry-run", str(tmp_path / "dry"), "--results", str(tmp_path / "of_weights.json"))
         assert found.value == value
-    assert "is of other weights than the model's" in found.output
+    assert "is the result of other weights" in found.output
     joined = tmp_path / "ensemble.json"
     joined.write_text(json.dumps({"ensemble": ["a.npz", "b.npz"], "label_fingerprint": "", "results": []}))
     refused = publish("--dry-run", str(tmp_path / "dry"), "--results", str(joined))
-    assert "ensemble.json is of an ensemble" in refused.output
+    assert "ensemble.json is the result of an ensemble" in refused.output
     no_results = publish("--dry-run", str(tmp_path / "dry"), "--results", str(best / "config.json"))
     assert "is not a results.json of timm-video-psn validate: KeyError" in no_results.output
 
@@ -270,8 +270,8 @@ def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent
         ("order of labels", "are not the classes that the model was trained on"),
         ("image model", "holds a ResNet; only video models of timm_video_psn can be published"),
         ("half a config", r"best.config\.json is damaged, no JSON in UTF-8 \(Unterminated string"),
-        ("half the weights", r"best.model\.safetensors and config\.json beside it do not make a model: .*header"),
-        ("unknown model", r"do not make a model: Unknown model \(psn_unheard_of\)"),
+        ("half the weights", r"best.model\.safetensors and its config\.json do not build a model: .*header"),
+        ("unknown model", r"do not build a model: Unknown model \(psn_unheard_of\)"),
     ],
 )
 def test_what_cannot_be_published_is_said(hub, publish, best, tmp_path, what, text):
@@ -410,7 +410,7 @@ def test_somebody_elses_commit_is_not_overwritten(hub, publish_plain, monkeypatc
     monkeypatch.setattr(hub, "fault_for", interfere)
     outcome = publish_plain("--license", "mit")
     assert outcome.value == 2
-    assert "somebody else has changed someone/psn-motion meanwhile" in outcome.output
+    assert "somebody else has changed someone/psn-motion in the meantime" in outcome.output
     assert "by a commit that this run cannot vouch for" in outcome.output
     assert files(hub)["README.md"] == theirs["README.md"].data
 
@@ -424,13 +424,13 @@ def test_a_wrong_token_is_refused_without_being_shown(hub, publish_plain, token,
     assert "Nothing on the Hub has been changed." in outcome.output
     assert hub.repositories == {}
     if token.isprintable():
-        assert "the Hub does not accept the token (HTTP 401); make one with the right to write" in outcome.output
+        assert "the Hub does not accept the token (HTTP 401); create one with write permission" in outcome.output
 
 
 def test_no_token_at_all_is_said(hub, publish_plain):
     outcome = publish_plain(token="")
     assert outcome.value == 2
-    assert "no login at the Hub: run `hf auth login`" in outcome.output
+    assert "not logged in to the Hub: run `hf auth login`" in outcome.output
     assert hub.repositories == {}
 
 

@@ -85,7 +85,7 @@ def export(
     kind = FORMATS[format]
     kind.check_installed()
     if folder.exists():
-        raise FileExistsError(f"{folder} is there already; give the name of a new folder, or remove it")
+        raise FileExistsError(f"{folder} already exists; name a new folder, or remove it")
     sizes = BatchRange.parse(batch or ("1" if format == "executorch" or layout != "clip" else "dynamic"), kind.most)
     if calibration is not None:
         check_int8(format, layout, sizes)
@@ -108,7 +108,7 @@ def export(
                 closeness = measure_agreement(kind.open(file), program, model, inputs)
         if not closeness.is_close:
             raise ValueError(
-                f"the {format} file is not kept: {closeness}; use another format, and report the model's name"
+                f"the {format} file was discarded: {closeness}; use another format, and report the model's name"
             )
         entries = {**_describe(model, program, kind, sizes), "sha256": file_sha256(file), **closeness.as_config()}
         entries |= config or {}

@@ -99,8 +99,8 @@ def fold(model: _Model, merge: bool | None = None, addmm: bool | None = None, ex
         error = _difference(model(example), expected)
     if not error <= _TOLERANCE * max(1.0, float(expected.abs().max())):
         raise ValueError(
-            f"folded, {type(model).__name__} gives logits that differ by {error:.1e} from its own; use it as it is, "
-            "and report the model's name"
+            f"folding changes the logits of {type(model).__name__} by {error:.1e}; use it unfolded, and report the "
+            "model's name"
         )
     model.requires_grad_(False)
     folding: Any = Folding(reparameterized, norms, left, convolved, merged, added, error)
@@ -130,7 +130,7 @@ def _example(model: nn.Module) -> Tensor:
     if isinstance(model, VideoNet):
         return example_clip(model)
     raise ValueError(
-        f"{type(model).__name__} is not a VideoNet, so that its input is not known; give fold an example=..."
+        f"{type(model).__name__} is not a VideoNet, so its input is unknown; call fold(model, example=...)"
     )
 
 

@@ -111,7 +111,7 @@ def _write_executorch(program: ExportedProgram, path: Path, names: Names) -> Non
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
     except (SpecViolationError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"ExecuTorch cannot take this model: {reason}; use another format") from error
+        raise ValueError(f"ExecuTorch does not support this model: {reason}; use another format") from error
     path.write_bytes(lowered.to_executorch().buffer)
 
 

@@ -53,7 +53,7 @@ class BatchRange:
         is_known = len(ends) == 1 or (len(ends) == 2 and ends[0] == "1")
         if not (is_known and all(end.isdecimal() and int(end) >= 1 for end in ends)):
             raise ValueError(
-                f"batch {text!r} is no number of clips; use a number, as 4, a range from 1 on, as 1-8, or 'dynamic'"
+                f"batch {text!r} is not a number of clips; use a number (4), a range from 1 (1-8), or 'dynamic'"
             )
         return cls(int(ends[0]), int(ends[-1]))
 
@@ -193,7 +193,7 @@ def export_program(program: Program, batch: BatchRange) -> ExportedProgram:
     if program.layout == "frames" and batch != BatchRange(1, 1):
         raise ValueError(f"layout='frames' takes the frames of one clip; batch {batch} needs layout='clip'")
     if program.layout == "stream" and batch.is_dynamic:
-        raise ValueError(f"layout='stream' takes a fixed number of streams; use a number, as 1, instead of {batch}")
+        raise ValueError(f"layout='stream' needs a fixed number of streams, such as 1, found {batch}")
     clips = batch.smallest
     shapes = None
     if batch.is_dynamic:

@@ -89,8 +89,8 @@ class InKernels(nn.Module):
     def routing(self) -> Tensor:
         """Raise: it cannot be had any more."""
         raise ValueError(
-            "the routing of this synthesizer is folded into its temporal kernels; ask the model that was folded, or "
-            "fold it with merge=False"
+            "the routing of this synthesizer is folded into its temporal kernels; use the original model, or fold "
+            "it with merge=False"
         )
 
 

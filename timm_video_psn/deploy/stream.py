@@ -159,5 +159,5 @@ def _check_causal(model: VideoNet) -> None:
     if others:
         raise ValueError(
             f"{others[0]} is a {type(model.get_submodule(others[0])).__name__} that sees later frames; a stream needs "
-            "a model that was built, and trained, with causal=True (psn, tsm, gsm, rf_*)"
+            "a model that was built and trained with causal=True (psn, tsm, gsm, rf_*)"
         )

@@ -34,7 +34,7 @@ def read_run_index(
     else:
         own = {}
     if dataset is None:
-        raise ValueError(f"{model.source} does not say what it was trained on; name the data set, with --dataset NAME")
+        raise ValueError(f"{model.source} does not record its data set; name it with --dataset NAME")
     lists = {part: own[f"{part}_list"] for part in ("train", "val", "test") if own.get(f"{part}_list")}
     index = read_index(dataset, data_dir, split, lists or None)  # classes may be named by training's list alone
     check_class_names(model.label_names, index.class_names, model.source, f"data set {dataset!r}")
@@ -50,5 +50,5 @@ def _data_options(model: TrainedModel) -> dict[str, Any]:
         options = yaml.safe_load(kept.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{kept} is damaged ({reason}); delete it, and name the data set, with --dataset") from error
+        raise ValueError(f"{kept} is damaged ({reason}); delete it, and give --dataset NAME") from error
     return {"dataset": None, **(options if isinstance(options, dict) else {})}

@@ -91,7 +91,7 @@ def activation_map(
         recorded = {name: recorder.output for name, recorder in recorders.items() if recorder.output is not None}
         if not recorded:
             raise ValueError(
-                f"layer={layer!r} was not called in the forward of {type(model).__name__}; use another one"
+                f"layer={layer!r} was not called in the forward pass of {type(model).__name__}; use another one"
             )
         gradients = torch.autograd.grad(logits[label], list(recorded.values()), allow_unused=True)
     for (name, values), gradient in reversed(list(zip(recorded.items(), gradients, strict=True))):
@@ -181,7 +181,7 @@ def _hook(recorder: _Recorder, view: View, clip: Tensor) -> Any:
         tensor = output[view.items[0][0]] if view.items else output
         if not isinstance(tensor, Tensor) or tensor.ndim not in ((4, 5) if view.kind == "NCHW" else (3, 4)):
             kind = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise ValueError(f"a layer that passes on {kind} has no maps; use a feature level")
+            raise ValueError(f"the output of this layer, {kind}, is not a map; use a feature level")
         return shown(output)
 
     return hook
@@ -214,7 +214,7 @@ def _layers(model: nn.Module, layer: str | None) -> dict[str, tuple[nn.Module, V
         return {layer: (modules[layer], MAPS)}
     raise ValueError(
         f"layer={layer!r} is neither a feature level of {type(model).__name__} ({', '.join(levels) or 'it has none'}) "
-        "nor the dotted name of one of its modules"
+        "nor the name of a module"
     )
 
 

@@ -282,7 +282,7 @@ def _label(trained: TrainedModel, name: str | None) -> int | None:
     names = trained.label_names
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.0)
-        raise ValueError(f"class {name!r} is none of the model's {len(names)}; nearest: {', '.join(near)}")
+        raise ValueError(f"class {name!r} is not among the model's {len(names)}; nearest: {', '.join(near)}")
     return names.index(name)
 
 

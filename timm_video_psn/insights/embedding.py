@@ -54,7 +54,7 @@ def embed(features: Features, seed: int = 0) -> Embedding:
     from sklearn.preprocessing import StandardScaler
 
     if len(features.labels) < FEWEST:
-        raise ValueError(f"{len(features.labels)} videos make no map; use at least {FEWEST}")
+        raise ValueError(f"{len(features.labels)} videos are too few for t-SNE; use at least {FEWEST}")
     values = StandardScaler().fit_transform(features.values)
     perplexity = min(30.0, (len(values) - 1) / 3)
     points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)

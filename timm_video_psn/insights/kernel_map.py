@@ -47,8 +47,8 @@ def kernel_maps(model: nn.Module, per_element: bool = False) -> dict[str, Intera
     found = interaction_map(model)
     if not found:
         raise ValueError(
-            f"{type(model).__name__} has no synthesizer, so that there are no interactions to show; use a model with "
-            "temporal='psn' (psn_resnet50, ...); cam, evolution and embedding work on every model"
+            f"{type(model).__name__} has no synthesizers and so no interactions; use a model with temporal='psn' "
+            "(psn_resnet50, ...); cam, evolution and embedding work on every model"
         )
     return {site: _ordered(one, per_element) for site, one in found.items()}
 
@@ -254,14 +254,13 @@ def read_history(path: Path) -> History:
     file = path / "interactions.npz" if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(
-            f"{file} not found; training writes it for a model with synthesizers, so that a run from before it did, or "
-            "of another model, has none"
+            f"{file} not found; only runs of models with synthesizers have it, and runs of early versions lack it"
         )
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{file} is damaged or no interactions.npz: {error}") from error
+        raise ValueError(f"{file} is damaged or not an interactions.npz: {error}") from error
     return _history(arrays, file)
 
 

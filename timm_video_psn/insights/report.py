@@ -253,7 +253,7 @@ def _hardest(trained: TrainedModel, seen: Seen, files: Path) -> Section:
 def _embedding(name: str, seen: Seen, files: Path) -> Section:
     """The page alone, in which each point tells its video; the picture lies beside it."""
     if len(seen.features.labels) < FEWEST:
-        raise _LeftOut(f"{len(seen.features.labels)} videos make no map; {FEWEST} are the least")
+        raise _LeftOut(f"{len(seen.features.labels)} videos are too few for t-SNE; use at least {FEWEST}")
     picture, page = draw_features({name: seen.features}, seen.index, files, f"{len(seen.features.labels)} videos")
     return Section("", artifacts=(Artifact(page.path, f"{picture.caption} Every point tells its video."),))
 

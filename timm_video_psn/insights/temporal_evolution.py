@@ -59,7 +59,7 @@ def temporal_evolution(trained: TrainedModel, path: Path, steps: int = 24, windo
         ValueError: `steps` or `window` is below 1.
     """
     if steps < 1 or (window is not None and window < 1):
-        raise ValueError(f"steps={steps}, window={window}: use whole numbers from 1 on")
+        raise ValueError(f"steps={steps}, window={window}: use whole numbers of at least 1")
     with VideoReader(path) as reader:
         total = reader.num_frames
     length = trained.model.num_frames

@@ -37,7 +37,7 @@ def add_temporal_modules(
     """
     modules = temporal_modules(_current_name(temporal, backbone))
     if not modules and sites is not None:
-        raise ValueError(f"sites={sites} given, but temporal={temporal!r} has no module to put there")
+        raise ValueError(f"sites={sites}: temporal={temporal!r} attaches no modules; leave sites out")
     chosen = _choose([(module, injection_points(backbone, module.placement)) for module in modules], sites, backbone)
     levels = {}
     for module, points in chosen:
@@ -93,8 +93,8 @@ def _current_name(temporal: str, backbone: nn.Module) -> str:
     if temporal != "tea" or any(type(module).__name__ == "Bottle2neck" for module in backbone.modules()):
         return temporal
     _logger.warning(
-        f"temporal='tea' means the official TEA on a Res2Net now; on {type(backbone).__name__} it stands for "
-        "'tea_16w', its form for plain bottlenecks: use that name"
+        f"temporal='tea' is now the official TEA on a Res2Net; on {type(backbone).__name__} it builds 'tea_16w', the "
+        "form for plain bottlenecks: use that name"
     )
     return "tea_16w"
 

@@ -35,7 +35,7 @@ def feature_levels(backbone: nn.Module) -> list[InjectionPoint]:
     patch_drop = getattr(backbone, "patch_drop", None)
     if patch_drop is not None and not isinstance(patch_drop, nn.Identity):
         raise ValueError(
-            f"{type(backbone).__name__} with patch_drop_rate > 0 drops tokens, so that they form no map for temporal "
+            f"{type(backbone).__name__} with patch_drop_rate > 0 drops tokens, and the rest form no map for temporal "
             "modules; leave patch_drop_rate at 0"
         )
     find: Callable[[_Backbone], list[InjectionPoint]] = _of_family(_LEVELS, backbone) or _by_feature_info
@@ -89,7 +89,7 @@ def _by_feature_info(backbone: _Backbone) -> list[InjectionPoint]:
     if not info:
         raise ValueError(
             f"{type(backbone).__name__} has no feature_info, which names the levels that temporal modules follow; "
-            "use a timm backbone that supports features_only=True, or timm_video_psn.inject on names of your choice"
+            "use a timm backbone that supports features_only=True, or attach modules with timm_video_psn.inject"
         )
     return [InjectionPoint(level["module"], level["module"], level["num_chs"], _view(backbone)) for level in info]
 
@@ -98,8 +98,8 @@ def _checked(backbone: nn.Module, point: InjectionPoint) -> InjectionPoint:
     """The place with the module that really carries the temporal one."""
     if not point.target or point.target not in dict(backbone.named_modules()):
         raise ValueError(
-            f"{type(backbone).__name__} names its level {point.site!r} after no child of its own, so that there is no "
-            "place known for a temporal module; use temporal='tsn', or timm_video_psn.inject on other names"
+            f"the feature level {point.site!r} of {type(backbone).__name__} is none of its modules, so no temporal "
+            "module can follow it; use temporal='tsn', or attach modules with timm_video_psn.inject"
         )
     return replace(point, target=resolve(backbone.get_submodule(point.target), point.target, "after")[0])
 

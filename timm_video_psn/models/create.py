@@ -263,9 +263,8 @@ def _checked_keys(state_dict: dict[str, Any], model: VideoNet) -> dict[str, Any]
     if mismatch:
         raise ValueError(
             f"the weights do not fit {model.pretrained_cfg['architecture']}: {mismatch}; build the model with the "
-            "settings that the weights were trained with (a folder saved by save_for_hf or by training knows them: "
-            "create_model('local-dir:FOLDER', pretrained=True)), and load image weights by "
-            "create_model(..., backbone_pretrained=True)"
+            "settings of the weights (create_model('local-dir:FOLDER', pretrained=True) reads them from a folder saved "
+            "by save_for_hf or by training); load image weights with create_model(..., backbone_pretrained=True)"
         )
     return state_dict
 
@@ -292,9 +291,8 @@ def create_named(variant: str, pretrained: bool, backbone: str, temporal: str, k
     backbone = kwargs.pop("backbone", backbone)
     if split_model_name_tag(backbone)[0] != architecture or kwargs.pop("temporal", temporal) != temporal:
         raise ValueError(
-            f"{variant} is temporal={temporal!r} on backbone={architecture!r}, found backbone={backbone!r}; another "
-            f"tag of {architecture} is accepted; for other pairs use create_model('video_net', backbone=..., "
-            "temporal=...)"
+            f"{variant} is temporal={temporal!r} on backbone={architecture!r}, found backbone={backbone!r}; other tags "
+            f"of {architecture} are accepted; for other pairs use create_model('video_net', backbone=..., temporal=...)"
         )
     return create_video_net(variant, pretrained, backbone=backbone, temporal=temporal, **kwargs)
 
@@ -367,7 +365,6 @@ def video_net(pretrained: bool = False, **kwargs: Any) -> VideoNet:
     """Any timm backbone with any temporal module: `create_model("video_net", backbone=..., temporal="psn")`."""
     if "backbone" not in kwargs:
         raise ValueError(
-            "video_net needs to know its backbone and found none: create_model('video_net', backbone='resnet50', "
-            "temporal='psn'); backbone takes any timm name"
+            "video_net needs a backbone, any timm name: create_model('video_net', backbone='resnet50', temporal='psn')"
         )
     return create_video_net("video_net", pretrained, **kwargs)

@@ -128,8 +128,8 @@ def fold_fixed(x: Tensor, num_frames: int) -> Tensor:
     found = x.shape[2] if x.ndim == 5 else 1
     if num_frames != 0 and found != num_frames:
         raise ValueError(
-            f"clips of {found} frames, but TorchScript has fixed this model to clips of {num_frames}; give it "
-            "clips of that length, or script or trace the model anew after model.set_num_frames(...)"
+            f"clips of {found} frames, but TorchScript has fixed this model to clips of {num_frames}; use "
+            "clips of that length, or call model.set_num_frames(...) and script or trace the model again"
         )
     return fold_clip(x) if x.ndim == 5 else x
 
@@ -151,7 +151,7 @@ def check_scriptable(backbone: nn.Module) -> None:
             )
     if any(isinstance(module, (MapView, EachItem)) for module in backbone.modules()):
         raise NotImplementedError(
-            f"TorchScript cannot compile temporal modules in {type(backbone).__name__}, which passes on tokens, "
+            f"TorchScript cannot compile temporal modules in {type(backbone).__name__}, whose features are tokens, "
             "channels-last maps or several maps at once; use torch.compile or torch.export, or a convolutional backbone"
         )
 
@@ -198,8 +198,8 @@ def unfold(features: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
         return split_frames(features, _frames_left(features, x))  # (B, T, N, C')
     if features.ndim != 4:
         raise ValueError(
-            f"the backbone gives features of shape {list(features.shape)}, which have no form for clips; forward(clip) "
-            "gives logits, and backbone.forward_features the features of folded frames"
+            f"features of shape {list(features.shape)} cannot be arranged by clip; use forward(clip) for logits, or "
+            "backbone.forward_features for the features of folded frames"
         )
     maps = features.permute(0, 3, 1, 2) if output_fmt == "NHWC" else features
     return unfold_clip(maps, _frames_left(maps, x))

@@ -60,8 +60,8 @@ def create_backbone(
         near = difflib.get_close_matches(found[1], known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise TypeError(
-            f"argument {found[1]!r} is taken neither by temporal={temporal!r} ({', '.join(known[:-5])}) "
-            f"nor by the backbone {name!r}{hint}"
+            f"argument {found[1]!r} belongs neither to temporal={temporal!r} ({', '.join(known[:-5])}) "
+            f"nor to the backbone {name!r}{hint}"
         ) from error
     if checkpoint is not None:
         load_image_weights(backbone, checkpoint)
@@ -129,7 +129,7 @@ def load_weights_file(model: nn.Module, file: str, classifiers: Sequence[str], a
         raise ValueError(f"{asked} does not fit {type(model).__name__}: {mismatch}; {remedy}")
     fitting = {name: value for name, value in weights.items() if not is_free(name)}
     model.load_state_dict({**own, **fitting})
-    left = f"; {', '.join(classifiers)} stays random, since its classes differ" if ours != theirs else ""
+    left = f"; {', '.join(classifiers)} keeps its random weights, because its classes differ" if ours != theirs else ""
     return f"{len(fitting)} tensors of {file}{left}"
 
 
@@ -164,7 +164,7 @@ def init_classifier(backbone: Any, std: float) -> None:
     heads = classifier if isinstance(classifier, (tuple, list)) else [classifier]
     layers = [layer for head in heads for layer in head.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     if not layers:
-        raise ValueError(f"classifier_std={std}: {type(backbone).__name__} has no classifier; give it num_classes")
+        raise ValueError(f"classifier_std={std}: {type(backbone).__name__} has no classifier; set num_classes")
     for layer in layers:
         nn.init.normal_(layer.weight, std=std)
         if layer.bias is not None:

@@ -170,7 +170,7 @@ def _without_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
     found = {name.removeprefix("module."): name for name in state_dict}
     if len(found) < len(state_dict):
         twice = sorted(set(state_dict) - set(found.values()))
-        raise ValueError(f"names are there twice, with and without `module.`: {first_names(twice)}; leave one out")
+        raise ValueError(f"duplicate names, with and without `module.`: {first_names(twice)}; remove one of each")
     return found
 
 

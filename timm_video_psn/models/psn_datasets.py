@@ -94,15 +94,15 @@ def _create_published(variant: str, published: Published, backbone: str, kwargs:
 def _no_weights(variant: str, architecture: str, name: str) -> str:
     """The message for weights that nobody has published."""
     return (
-        f"{variant} with pretrained=True asks for weights trained on {_DATASETS[name].title}, and none are published.\n"
+        f"{variant} with pretrained=True needs weights trained on {_DATASETS[name].title}, but none are published.\n"
         f"  Train them: timm-video-psn train --model {variant} --dataset {name} --data-dir DIR "
         "--model-kwargs backbone_pretrained=true (the backbone then starts from ImageNet weights; no --pretrained).\n"
         f"  Load them: create_model('local-dir:output/{variant}-{name}/best', pretrained=True), or "
         f"create_model('{variant}', pretrained=True, pretrained_cfg_overlay=dict(file='model.safetensors')).\n"
-        "  Publish the folder best/ as hub/README.md says, and load it from there: "
+        "  Publish the folder best/ (hub/README.md), and load it from the Hub: "
         "create_model('hf-hub:USER/NAME', pretrained=True), or pretrained_cfg_overlay=dict(hf_hub_id='USER/NAME').\n"
-        f"  With {NAMESPACE_VARIABLE}=USER in the environment, this name stands for USER/{variant} on the Hub.\n"
-        f"  ImageNet weights in the backbone alone: create_model('{variant}', backbone_pretrained=True), or "
+        f"  With {NAMESPACE_VARIABLE}=USER in the environment, this name loads USER/{variant} from the Hub.\n"
+        f"  Load only ImageNet weights, into the backbone: create_model('{variant}', backbone_pretrained=True), or "
         f"create_model('psn_{architecture}', pretrained=True)."
     )
 

@@ -113,7 +113,7 @@ def saved_settings(name: str, published: Published, cache_dir: str | None) -> tu
     cfg, architecture, model_args = load_model_config_from_hf(published.hub_id, cache_dir=cache_dir)
     if split_model_name_tag(architecture)[0] != name:
         raise ValueError(
-            f"{published.hub_id} is a {split_model_name_tag(architecture)[0]}, but {name} was asked for; load it by "
+            f"{published.hub_id} is a {split_model_name_tag(architecture)[0]}, but {name} was asked for; load it with "
             f"create_model('hf-hub:{published.hub_id}', pretrained=True)"
         )
     return cfg, dict(model_args)
@@ -237,20 +237,18 @@ def _pin_hub(cfg: PretrainedCfg, overlay: dict[str, Any], cache_dir: str | None,
     except NotOnHubError as error:
         raise ValueError(
             f"{repo} on the Hub has no {filename} at {commit or 'main'}. {_WHY_NO_PICKLES} "
-            "pretrained_cfg_overlay=dict(hf_hub_filename='pytorch_model.bin'), or what it is called there"
+            "pretrained_cfg_overlay=dict(hf_hub_filename='pytorch_model.bin'), or the file's name there"
         ) from error
     expected = sha256 or stated
     if expected is None:
-        _logger.warning(
-            f"{repo} states no sha256 of its weights: that {filename} has the right size is all that is known"
-        )
+        _logger.warning(f"{repo} states no sha256 of its weights: only the size of {filename} was checked")
     _check_sha256(weights, expected, f"delete {weights.resolve()} and load again: it will be downloaded anew")
     commit = weights.parents[len(Path(filename).parts) - 1].name  # snapshots/<commit>/<filename>
     return {"hf_hub_id": f"{repo}@{commit}", "hf_hub_filename": filename}
 
 
 _WHY_NO_PICKLES = (
-    "Other files of weights are pickles, which are not loaded unasked. If you trust their author, name the file, and "
+    "Other weight files are pickles, which are loaded only if you name them. If you trust their author, name the file; "
     "it is read with weights_only=True:"
 )
 
@@ -268,6 +266,6 @@ def _check_sha256(path: Path, expected: str | None, remedy: str) -> None:
     found = file_sha256(path)
     if found != expected:
         raise ValueError(
-            f"{path} is not the file that was published: its sha256 is {found}, expected is {expected}. It is damaged "
-            f"or was exchanged, and has not been loaded; {remedy}"
+            f"{path} is not the published file: its sha256 is {found}, expected {expected}. It is damaged or was "
+            f"replaced, and was not loaded; {remedy}"
         )

@@ -64,7 +64,7 @@ def block_points(backbone: nn.Module, placement: Placement) -> list[InjectionPoi
     if family is None:
         raise ValueError(
             f"{type(backbone).__name__} is not known to have residual branches for temporal modules; use a backbone of "
-            f"timm's classes {', '.join(_FAMILIES)}, or a temporal module that follows feature levels, as "
+            f"timm's classes {', '.join(_FAMILIES)}, or a temporal module that follows feature levels, such as "
             "temporal='psn'"
         )
     by_site: dict[str, list[_Block]] = {}
@@ -79,8 +79,8 @@ def block_points(backbone: nn.Module, placement: Placement) -> list[InjectionPoi
     ]
     if not points:
         raise ValueError(
-            f"{type(backbone).__name__} has no block with a place for placement={placement!r}; use another backbone, "
-            "or a temporal module that follows feature levels, as temporal='psn'"
+            f"{type(backbone).__name__} has no block for placement={placement!r}; use another backbone, or a temporal "
+            "module that follows feature levels, such as temporal='psn'"
         )
     return points
 
@@ -119,8 +119,8 @@ def _points(backbone: nn.Module, block: _Block, placement: Placement) -> list[In
     if placement == "replace_conv2_norm_act" and not block.further:
         raise ValueError(
             f"{block.whole} is a {block.kind}, which has no norm and activation between a spatial and a last "
-            "convolution; a module that replaces the middle of a block needs bottlenecks of three, as in resnet26, "
-            "resnet50 and larger"
+            "convolution; a module that replaces the middle of a block needs bottlenecks of three convolutions, as in "
+            "resnet26, resnet50 and larger"
         )
     further = block.further if placement == "replace_conv2_norm_act" else ()
     return [
@@ -135,7 +135,7 @@ def _convolution(backbone: nn.Module, block: _Block, name: str) -> nn.Conv2d:
     if not isinstance(conv, nn.Conv2d):
         raise ValueError(
             f"{parent} is a {block.kind}, which has no plain convolution {leaf}; use a ResNet with plain "
-            "blocks, as resnet50, or a temporal module that follows feature levels, as temporal='psn'"
+            "blocks, such as resnet50, or a temporal module that follows feature levels, such as temporal='psn'"
         )
     return conv
 

@@ -68,7 +68,7 @@ def build_bundle(
     try:
         model = timm.create_model(f"local-dir:{best}", pretrained=True).eval()
     except (RuntimeError, TypeError, AttributeError, SafetensorError) as error:
-        raise ValueError(f"{best / WEIGHTS} and {CONFIG} beside it do not make a model: {error}") from error
+        raise ValueError(f"{best / WEIGHTS} and its {CONFIG} do not build a model: {error}") from error
     if not isinstance(model, VideoNet):
         raise ValueError(f"{best} holds a {type(model).__name__}; only video models of timm_video_psn can be published")
     labels = list(config.get("label_names") or [])
@@ -80,8 +80,8 @@ def build_bundle(
     stated = config.get("label_fingerprint")
     if stated is not None and stated != label_fingerprint(labels):
         raise ValueError(
-            f"label_names in {best / CONFIG} are not the classes that the model was trained on: their fingerprint is "
-            "another than label_fingerprint; restore the file that training wrote"
+            f"label_names in {best / CONFIG} are not the classes that the model was trained on: their fingerprint "
+            "differs from label_fingerprint; restore the file that training wrote"
         )
     for name, source in ((name, _beside(best, name)) for name in COPIED):
         if source:

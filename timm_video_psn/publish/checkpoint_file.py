@@ -43,13 +43,13 @@ def read_weights(path: Path, entry: str | None = None) -> Weights:
     found = [name for name in ENTRIES if isinstance(content.get(name), Mapping)]
     where = entry or (found[0] if found else None)
     if entry is not None and not isinstance(content.get(entry), Mapping):
-        raise ValueError(f"--entry {entry} is not in {path}, or no dict; it has {', '.join(map(str, content))}")
+        raise ValueError(f"--entry {entry} is not in {path}, or not a dict; it has {', '.join(map(str, content))}")
     state_dict = dict(content if where is None else content[where])
     odd = [str(name) for name, value in state_dict.items() if not isinstance(value, Tensor)]
     if odd or not state_dict:
         raise ValueError(
             f"{where or 'the top'} of {path} is not a state dict: {', '.join(odd[:5]) or 'it is empty'} is not a "
-            f"tensor; --entry names another place; the file has {', '.join(map(str, list(content)[:10]))}"
+            f"tensor; name another entry with --entry; the file has {', '.join(map(str, list(content)[:10]))}"
         )
     rest = {} if where is None else {str(key): _described(value) for key, value in content.items() if key != where}
     return Weights(state_dict, rest)
@@ -69,10 +69,10 @@ def _content(path: Path) -> Any:
             ) from error
         # torch's first line advises to read the file without this safety
         reason = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
-        raise ValueError(f"{path} is damaged or no checkpoint: {reason}") from error
+        raise ValueError(f"{path} is damaged or not a checkpoint: {reason}") from error
     except Exception as error:  # whatever torch meets in a file that is none of its own
         raise ValueError(
-            f"{path} is damaged or no checkpoint: {type(error).__name__}: {error}".splitlines()[0]
+            f"{path} is damaged or not a checkpoint: {type(error).__name__}: {error}".splitlines()[0]
         ) from error
 
 

@@ -59,7 +59,7 @@ def _publish(options: argparse.Namespace) -> None:
         print("loaded from the disk: the logits are the same, bit for bit")
         if options.dry_run:
             _keep(folder, options.dry_run)
-            print(f"dry run: {options.dry_run} is what would be uploaded; nothing has been sent")
+            print(f"dry run: {options.dry_run} holds what would be uploaded; nothing was sent")
             return
         try:
             _upload_and_compare(repository, folder, cache, example, options)
@@ -92,7 +92,7 @@ def _upload_and_compare(
     if options.tag:
         repository.add_tag(options.tag)
         print(f"tag: {options.tag}")
-    print(f"load it by: timm.create_model('hf-hub:{options.repo_id}', pretrained=True), after import timm_video_psn")
+    print(f"load it with: timm.create_model('hf-hub:{options.repo_id}', pretrained=True), after import timm_video_psn")
 
 
 def _without_secrets(text: str, token: str | None) -> str:
@@ -117,13 +117,13 @@ def _told(error: BaseException) -> str:
 def _check_target(target: Path, best: Path) -> None:
     """Raise unless the folder of a dry run is empty, or holds an earlier one alone."""
     if target.resolve() == best.resolve():
-        raise ValueError(f"--dry-run {target} is the folder that is to be published; name another, which it may fill")
+        raise ValueError(f"--dry-run {target} is the folder to publish; name another one")
     if target.exists() and not target.is_dir():
-        raise ValueError(f"--dry-run {target} is not a folder; name one that is empty, or not there yet")
+        raise ValueError(f"--dry-run {target} is not a folder; name an empty or a new one")
     there = {path.name for path in target.iterdir()} if target.is_dir() else set()
     strangers = sorted(there - {*REQUIRED, *OPTIONAL})
     if strangers:
-        raise ValueError(f"{target} holds files of others ({', '.join(strangers)}); use an empty folder for --dry-run")
+        raise ValueError(f"{target} holds other files ({', '.join(strangers)}); use an empty folder for --dry-run")
 
 
 def _keep(folder: Path, target: Path) -> None:

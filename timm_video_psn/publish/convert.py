@@ -95,7 +95,7 @@ def read_class_names(path: Path, dataset: str) -> list[str]:
     names = [name.replace("[", "").replace("]", "") if dataset in SORTED else name for name in read_names(path)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{path} names classes twice: {first_names(twice, 5)}; a class a line is expected")
+        raise ValueError(f"{path} lists classes twice: {first_names(twice, 5)}; use one line per class")
     if dataset in SORTED and names != sorted(names):
         place = next(i for i, pair in enumerate(zip(names, sorted(names), strict=True)) if pair[0] != pair[1])
         raise ValueError(
@@ -155,8 +155,8 @@ def _classes_of(state_dict: Mapping[str, Tensor], model: VideoNet) -> int:
     found = next((bare[name] for name in names if name in bare), None)
     if found is None:
         raise ValueError(
-            f"the checkpoint has no classifier: none of {', '.join(names)} is there, only {', '.join(list(bare)[:3])}, "
-            "...; a model without one cannot be published as a classifier"
+            f"the checkpoint has no classifier: expected one of {', '.join(names)}, found "
+            f"{', '.join(list(bare)[:3])}, ...; only classifiers can be converted"
         )
     return found.shape[0]
 
@@ -209,5 +209,5 @@ def _print_summary(options: argparse.Namespace, rows: Sequence[tuple[str, ...]],
         if not row[1]:
             print(f"{printable(row[0])}: {row[3]}")
     if names is None:
-        print("without --class-names config.json names no classes, and timm-video-psn predict refuses the model")
-    print(f"wrote {options.output}: model.safetensors, config.json, and conversion.csv with what became of each name")
+        print("without --class-names, config.json has no class names, and timm-video-psn predict rejects the model")
+    print(f"wrote {options.output}: model.safetensors, config.json, and conversion.csv, old names to new ones")

@@ -25,7 +25,7 @@ def check_registrable(folder: Path, manifest: Path) -> None:
     name, names = _name(folder), read_manifest(manifest)
     if name not in names:
         raise ValueError(
-            f"{manifest} has no name {name}, so that --register cannot be used; its names: {', '.join(names)}"
+            f"{manifest} does not list {name}, so --register cannot be used; its names: {', '.join(names)}"
         )
     with torch.device("meta"):
         expected = {key: list(value.shape) for key, value in timm.create_model(name).state_dict().items()}
@@ -35,7 +35,7 @@ def check_registrable(folder: Path, manifest: Path) -> None:
     if differing:
         raise ValueError(
             f"{name} was trained with other settings than its name stands for ({len(differing)} tensors differ: "
-            f"{differing[0]}, ...), so that --register cannot be used; publish it without"
+            f"{differing[0]}, ...), so --register cannot be used; leave it out"
         )
 
 

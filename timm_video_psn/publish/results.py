@@ -72,7 +72,7 @@ def read_results(path: Path, class_names: list[str], weights_sha256: str) -> lis
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         if "ensemble" in about:
-            raise ValueError(f"{path} is of an ensemble; use the results.json of a test of this model alone")
+            raise ValueError(f"{path} is the result of an ensemble; use the results.json of a test of this model")
         fingerprint, tests = about["label_fingerprint"], about["results"]
         shared = {key: about[key] for key in ("dataset", "dataset_version", "split")}
         wanted = ("protocol", "num_videos", "num_expected", "metrics")
@@ -80,10 +80,10 @@ def read_results(path: Path, class_names: list[str], weights_sha256: str) -> lis
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a results.json of timm-video-psn validate: {error!r}") from error
     if fingerprint != label_fingerprint(class_names):
-        raise ValueError(f"{path} is of other classes, or of another order of them, than the model's label_names")
+        raise ValueError(f"the classes of {path}, or their order, differ from the model's label_names")
     tested = about.get("weights_sha256")
     if tested and tested != weights_sha256:
-        raise ValueError(f"{path} is of other weights than the model's: test this model, and give its results.json")
+        raise ValueError(f"{path} is the result of other weights; test this model, and use its results.json")
     return found
 
 

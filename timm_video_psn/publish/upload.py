@@ -57,8 +57,8 @@ class HubRepository:
             info = retry(lambda: self.api.repo_info(self.repo_id))
             if private and not info.private:
                 raise ValueError(
-                    f"{self.repo_id} is there and is public, but --private was given; make it private in its settings "
-                    "on the Hub, or use another --repo-id"
+                    f"{self.repo_id} exists and is public, but --private was given; make it private in its settings on "
+                    "the Hub, or use another --repo-id"
                 )
         except RepositoryNotFoundError:
             retry(lambda: self.api.create_repo(self.repo_id, private=private, exist_ok=True))
@@ -71,7 +71,7 @@ class HubRepository:
         taken = {item.name: item.target_commit for item in refs.tags}
         if tag and taken.get(tag, self.before) != self.before:
             raise ValueError(
-                f"the tag {tag} of {self.repo_id} is the commit {taken[tag][:8]} already; use another, or delete it"
+                f"the tag {tag} of {self.repo_id} already names commit {taken[tag][:8]}; use another, or delete it"
             )
         self._tags = taken
 
@@ -82,11 +82,13 @@ class HubRepository:
             if error.response is None or error.response.status_code not in (401, 403):
                 raise
             raise PermissionError(
-                f"the Hub does not accept the token (HTTP {error.response.status_code}); make one with the right to "
-                "write at https://huggingface.co/settings/tokens, and use it by `hf auth login`, HF_TOKEN or --token"
+                f"the Hub does not accept the token (HTTP {error.response.status_code}); create one with write "
+                "permission at https://huggingface.co/settings/tokens, for `hf auth login`, HF_TOKEN or --token"
             ) from None
         except LocalTokenNotFoundError:
-            raise PermissionError("no login at the Hub: run `hf auth login`, set HF_TOKEN or give --token") from None
+            raise PermissionError(
+                "not logged in to the Hub: run `hf auth login`, set HF_TOKEN or give --token"
+            ) from None
         _logger.debug("logged in as %s", user)
 
     def head(self) -> str:
@@ -126,9 +128,7 @@ class HubRepository:
         """
         changed = self.changes(folder, optional)
         if changed and tag in self._tags:
-            raise ValueError(
-                f"the tag {tag} of {self.repo_id} stands for other files already; use another, or delete it"
-            )
+            raise ValueError(f"the tag {tag} of {self.repo_id} already names other files; use another, or delete it")
         self.after = self._commit(folder, optional, changed, message) if changed else self.before
         return changed
 
@@ -153,7 +153,9 @@ class HubRepository:
                 if now != self.before and not self.changes(folder, optional):
                     return now  # only the answer was lost
                 if now != self.before:
-                    raise ValueError(f"somebody else has changed {self.repo_id} meanwhile; run this again") from error
+                    raise ValueError(
+                        f"somebody else has changed {self.repo_id} in the meantime; run the command again"
+                    ) from error
                 if attempt == ATTEMPTS or not _may_pass(error):
                     raise
                 time.sleep(attempt)
@@ -220,7 +222,7 @@ def retry(action: Callable[[], Result]) -> Result:
         except FAILURES as error:
             if not _may_pass(error):
                 raise
-            _logger.warning("the Hub did not answer (%s); once more in %d s", type(error).__name__, attempt)
+            _logger.warning("the Hub did not answer (%s); trying again in %d s", type(error).__name__, attempt)
             time.sleep(attempt)
     return action()
 

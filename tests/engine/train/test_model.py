@@ -39,7 +39,7 @@ def test_a_classifier_of_other_classes_begins_at_random_and_that_is_said(tmp_pat
     before = {key: value.clone() for key, value in other.state_dict().items()}
     with caplog.at_level("INFO"):
         load_initial_weights(other, str(file))
-    assert "backbone.fc stays random, since its classes differ" in caplog.text
+    assert "backbone.fc keeps its random weights, because its classes differ" in caplog.text
     for key, value in other.state_dict().items():
         assert torch.equal(value, before[key] if key.startswith("backbone.fc.") else weights[key]), key
 

@@ -249,7 +249,7 @@ def test_a_wrong_setting_is_named_with_what_is_accepted(name, settings, text):
 
 def test_a_setting_of_another_module_is_named_with_those_it_takes():
     with pytest.raises(
-        TypeError, match=r"'fusion' is taken neither by temporal='rf_s' \(.*proportion, expand_init, causal\)"
+        TypeError, match=r"'fusion' belongs neither to temporal='rf_s' \(.*proportion, expand_init, causal\)"
     ):
         timm.create_model("video_net", backbone="test_resnet", temporal="rf_s", fusion="dense")
 

@@ -93,7 +93,7 @@ def test_a_res2net_keeps_its_weights():
 def test_without_subsets_the_name_stands_for_the_form_on_plain_bottlenecks(caplog):
     with torch.device("meta"), caplog.at_level("WARNING"):
         former, current = timm.create_model("tea_resnet50"), timm.create_model("tea_16w_resnet50")
-    assert "it stands for 'tea_16w', its form for plain bottlenecks: use that name" in caplog.text
+    assert "it builds 'tea_16w', the form for plain bottlenecks: use that name" in caplog.text
     assert former.state_dict().keys() == current.state_dict().keys()
 
 
