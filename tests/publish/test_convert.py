@@ -331,7 +331,7 @@ def test_what_is_not_explained_is_an_error_and_leaves_nothing(case, message, tmp
     ("lines", "dataset", "message"),
     [
         (["b", "a"], "sthv1", r"has 'b' as class 0, but the classes of sthv1 are numbered alphabetically, .* 'a'"),
-        (["a", "a"], "k400", "names classes twice: a"),
+        (["a", "a"], "k400", "lists classes twice: a"),
     ],
 )
 def test_class_names_in_another_order_are_refused(lines, dataset, message, tmp_path):
