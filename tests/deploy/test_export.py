@@ -165,7 +165,7 @@ def test_a_file_that_gives_other_outputs_is_not_kept(tmp_path, monkeypatch):
         return lambda x: (run(x)[0] + 0.1,)
 
     monkeypatch.setitem(formats.FORMATS, "torch", replace(right, open=wrong))
-    with pytest.raises(ValueError, match=r"the torch file is not kept: largest difference from the model: 1\.0e-01"):
+    with pytest.raises(ValueError, match=r"the torch file was discarded: largest difference from the model: 1\.0e-01"):
         export(build("tsn"), tmp_path / "out", img_size=SIZE)
     assert list(tmp_path.iterdir()) == []
 

@@ -63,7 +63,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(trained, clips, tmp_path, mon
         return lambda x: (-run(x)[0],)
 
     monkeypatch.setitem(FORMATS, "onnx", replace(right, open=wrong))
-    with pytest.raises(ValueError, match="the onnx file is not kept: int8: the class of the model for 0 of 4"):
+    with pytest.raises(ValueError, match="the onnx file was discarded: int8: the class of the model for 0 of 4"):
         export(trained.model, tmp_path / "out", "onnx", img_size=64, calibration=clips[:4])
     assert list(tmp_path.iterdir()) == []
 

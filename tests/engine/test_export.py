@@ -40,6 +40,6 @@ def test_errors_are_a_line(model_folder, tmp_path, capsys):
     assert main(["export", str(tmp_path)]) == 2
     assert "export: error:" in capsys.readouterr().err
     assert main(["export", model_folder, "--output", str(tmp_path)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["export", model_folder, "--format", "tflite"])

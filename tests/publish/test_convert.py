@@ -313,9 +313,9 @@ def broken(case: str, folder: Path) -> Path:
         ("twice", r"duplicate names, with and without `module\.`: .*new_fc\.weight"),
         ("trap", r"broken\.pth holds posix\.mkdir, which is not a tensor; unpickling it would run code"),
         ("no weights", r"the top of .*broken\.pth is not a state dict: epoch is not a tensor"),
-        ("an old pickle", r"broken\.pth is damaged or no checkpoint"),
-        ("cut off", r"broken\.pth is damaged or no checkpoint"),
-        ("no safetensors", r"broken\.safetensors is damaged or no checkpoint"),
+        ("an old pickle", r"broken\.pth is damaged or not a checkpoint"),
+        ("cut off", r"broken\.pth is damaged or not a checkpoint"),
+        ("no safetensors", r"broken\.safetensors is damaged or not a checkpoint"),
     ],
 )
 def test_what_is_not_explained_is_an_error_and_leaves_nothing(case, message, tmp_path, convert, monkeypatch):

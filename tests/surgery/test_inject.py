@@ -286,7 +286,7 @@ def test_a_target_with_a_child_of_that_name_is_refused():
     block = PlainNet()
     block.add_module("temporal", nn.ReLU())
     model = nn.ModuleDict({"block": block})
-    with pytest.raises(ValueError, match="cannot attach to block: a child 'temporal' is there already"):
+    with pytest.raises(ValueError, match="cannot attach to block: there is a child 'temporal' already"):
         attach(model, "block")
 
 
