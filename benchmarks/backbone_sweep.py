@@ -50,7 +50,8 @@ def main() -> None:
     results = read_results(args.output, again=not args.report)
     if not args.report:
         warnings.filterwarnings("ignore")
-        for name, module in tqdm([item for item in {**first, **small}.items() if item[0] not in results]):
+        missing = [item for item in {**first, **small}.items() if item[0] not in results]
+        for name, module in tqdm(sorted(missing, key=lambda item: sizes[item[1]][item[0]])):  # the small ones first
             found = {"module": module, "millions": round(sizes[module][name], 2), **examine(name)}
             results[name] = {"timm": timm.__version__, **found}
             args.output.parent.mkdir(parents=True, exist_ok=True)

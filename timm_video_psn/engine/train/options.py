@@ -113,7 +113,10 @@ class TrainOptions:
     workers: Count = _data(_WORKERS, "Processes that decode; 0: the training process", flags=("--workers", "-j"))
     max_unreadable: Share = _data(0.1, "Share of unreadable videos above which the command ends")
 
-    model: str = _model("psn_resnet50", "Video model in timm.list_models, local-dir:FOLDER or hf-hub:REPO")
+    model: str = _model(
+        "psn_resnet50",
+        "Video model in timm.list_models, torchvision:NAME, transformers:REPO, local-dir:FOLDER or hf-hub:REPO",
+    )
     pretrained: bool = _model(False, "Start from pretrained weights")
     initial_checkpoint: str | None = _model(None, "Start from the weights of a best/model.safetensors or last.pt")
     backbone_checkpoint: str | None = _model(None, "Start the backbone from the image weights of a local file")
