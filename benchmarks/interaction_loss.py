@@ -1,6 +1,6 @@
 """What the interaction loss (Eq. 2) does to a trained T, on the embedded data set `motion`.
 
-    python benchmarks/interaction_loss.py                     # train what is missing of 6 arms x 3 seeds
+    python benchmarks/interaction_loss.py                     # train what is missing of 7 arms x 3 seeds
     python benchmarks/interaction_loss.py --arms plain printed --seeds 0
 
 Arms differ only in the norm of Eq. 2 and in the start of T. Everything else is `timm_video_psn/recipes/motion.yaml`, on
@@ -39,7 +39,8 @@ ARMS: dict[str, tuple[float, str, tuple[str, ...]]] = {  # alpha, norm, further 
     "relative": (0.01, "relative", ()),
     "plain, T = 0": (0.0, "sum", ZERO_START),
     "printed, T = 0": (0.01, "sum", ZERO_START),
-    "relative, T = 0": (0.01, "relative", ZERO_START),
+    "printed x100, T = 0": (1.0, "sum", ZERO_START),
+    "relative x100": (1.0, "relative", ()),
 }
 
 
@@ -71,7 +72,7 @@ def main() -> int:
 def train(arm: str, seed: int, args: argparse.Namespace) -> int:
     """Train one arm with one seed and add its row; returns the exit code."""
     alpha, norm, settings = ARMS[arm]
-    name = f"{arm.replace(', T = 0', '-zero')}-seed{seed}-epochs{args.epochs}"
+    name = f"{arm.replace(', T = 0', '-zero').replace(' ', '-')}-seed{seed}-epochs{args.epochs}"
     argv = ["--dataset", "motion", "--model", "psn_test_resnet", "--model-kwargs", "proportion=1.0", *settings]
     argv += ["receptive_field=(5,5,5)", "--alpha", str(alpha), "--beta", "0", "--interaction-norm", norm]
     argv += ["--img-size", str(args.img_size), "--num-frames", str(args.num_frames)]

@@ -48,3 +48,14 @@ def test_it_is_trained_validated_predicted_and_looked_into(name, motion, tmp_pat
     assert capsys.readouterr().out.splitlines()[0].split()[-1] in config["label_names"]
     assert insights(["cam", best, str(video), "--output", str(tmp_path / "cam")]) == 0
     assert insights(["report", best, "--output", str(tmp_path / "report"), "--data-dir", str(motion)]) == 0
+
+
+def test_a_network_of_another_library_predicts_with_its_own_preprocessing(motion, tmp_path, caplog):
+    pytest.importorskip("transformers")
+    save_network(tmp_path, "videomae")
+    trained = load(f"transformers:{tmp_path}", "cpu")
+    assert trained.label_names == ("left", "right", "up")
+    assert (trained.precision.mean, trained.interpolation) == ((0.5, 0.4, 0.3), "bicubic")
+    assert str(trained.protocol) == "4x1x1@32/40 segments logits"
+    assert "does not say which frames its validation took" in caplog.text
+    assert trained.predict(next((motion / "val").rglob("*.mp4")), topk=1).label in trained.label_names
