@@ -44,7 +44,7 @@ def test_a_killed_run_and_an_interrupted_one_resume_to_the_same_bits(train, tmp_
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(train(name), start_new_session=True, **pipes)
         for line in process.stdout:
-            if line.startswith("epoch 1/2"):
+            if line.startswith("epoch 1/2  loss"):
                 break
         time.sleep(random.Random(number).uniform(0, 0.5))
         os.killpg(process.pid, number)  # as Ctrl-C, timeout and job schedulers do: the workers get it too

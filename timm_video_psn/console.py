@@ -4,12 +4,16 @@ import argparse
 import logging
 import os
 import sys
+import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 MODEL_SOURCES = "the folder of a run, its best/, hf-hub:user/name, torchvision:NAME or transformers:REPO"
+_LINE_SEC = 30.0  # between two lines of progress where there is no terminal
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}"
+_LOGGER = logging.getLogger(__name__)
 _HANDLER = "timm_video_psn command line"
 _USER_ERRORS = (ValueError, TypeError, OSError, FloatingPointError, ImportError)  # the last: an extra is missing
 
@@ -79,6 +83,60 @@ def run_command(name: str, run: Callable[[], int | None], debug: bool = False) -
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
+
+
+class Progress:
+    """Iterates over batches and shows how far it is: a bar on a terminal, else a line now and then.
+
+    Args:
+        batches: Batches to iterate over.
+        title: What is going on, as `epoch 1/80`.
+        total: Number of batches, with those before the first one.
+        first: Batches that are done already.
+        interval: Batches between two lines; 0 for a line every 30 s.
+        describe: Function from the number of batches done to what else there is to say; None for the time left.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        title: str,
+        total: int,
+        first: int = 0,
+        interval: int = 0,
+        describe: Callable[[int], str] | None = None,
+    ):
+        self.title, self.total, self.first, self.interval, self.describe = title, total, first, interval, describe
+        from tqdm import tqdm  # not at the top: --help need not wait for it
+
+        hidden = launched_rank() != 0 or not sys.stderr.isatty()
+        form = _BAR + (", {remaining} left" if describe is None else "{postfix}")
+        self._bar: Any = tqdm(batches, title, total, False, initial=first, disable=hidden, bar_format=form)
+        self._said = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        for done, batch in enumerate(self._bar, self.first + 1):
+            yield batch
+            if not self._bar.disable:
+                self._bar.set_postfix_str(self._more(done), refresh=False)
+            elif self._is_due(done):
+                self._said = time.monotonic()
+                _LOGGER.info(f"{self.title}  batch {done} of {self.total}  {self._more(done)}".rstrip())
+
+    def _more(self, done: int) -> str:
+        return "" if self.describe is None else self.describe(done)
+
+    def _is_due(self, done: int) -> bool:
+        """Whether it is time for a line; the end of an epoch has one anyway."""
+        if done == self.total:
+            return False
+        return done % self.interval == 0 if self.interval else time.monotonic() - self._said >= _LINE_SEC
 
 
 def printable(text: str) -> str:

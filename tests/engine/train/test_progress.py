@@ -1,59 +1,12 @@
 """What a run says while it trains and when it is done."""
 
-import logging
 import re
 import sys
 
 import pytest
 
 from timm_video_psn.__main__ import train as train_main
-from timm_video_psn.engine.train.progress import Progress, in_words
-
-
-class Terminal:
-    """A stream that says whether it is a terminal, and keeps what it gets."""
-
-    def __init__(self, is_terminal):
-        self.text, self.isatty = "", lambda: is_terminal
-
-    def write(self, text):
-        self.text += text
-
-    def flush(self):
-        """Nothing is held back."""
-
-
-@pytest.fixture
-def said(caplog):
-    caplog.set_level(logging.INFO, "timm_video_psn")
-    return caplog
-
-
-def test_a_terminal_gets_a_bar_and_no_lines(monkeypatch, said):
-    monkeypatch.setattr(sys, "stderr", Terminal(True))
-    with Progress(range(40), "epoch 1/2", 40, describe=lambda done: f"loss {done}.5") as batches:
-        batches._bar.mininterval = 0
-        assert list(batches) == list(range(40))
-    assert "epoch 1/2  50%|" in sys.stderr.text
-    assert "20/40, loss 20.5" in sys.stderr.text
-    assert said.messages == []
-
-
-def test_a_file_gets_a_line_every_so_many_batches(monkeypatch, said):
-    monkeypatch.setattr(sys, "stderr", Terminal(False))
-    with Progress(range(7, 20), "epoch 1/2", 20, 7, 5, lambda done: f"loss {done}.5") as batches:
-        list(batches)
-    assert said.messages == ["epoch 1/2  batch 10 of 20  loss 10.5", "epoch 1/2  batch 15 of 20  loss 15.5"]
-    assert sys.stderr.text == ""
-
-
-def test_a_file_gets_a_line_every_thirty_seconds(monkeypatch, said):
-    clock = iter(range(0, 1000, 8))  # 8 s from one look to the next
-    monkeypatch.setattr(sys, "stderr", Terminal(False))
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    with Progress(range(12), "validation", 12) as batches:
-        list(batches)
-    assert said.messages == ["validation  batch 4 of 12", "validation  batch 8 of 12"]
+from timm_video_psn.engine.train.progress import in_words
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from timm.models import is_model
-from tqdm import tqdm
 
+from timm_video_psn.console import Progress
 from timm_video_psn.data import (
     MultiViewDataset,
     ShardedIndex,
@@ -113,12 +113,13 @@ class Validation:
         rank, world_size = distributed.rank(), distributed.world_size()
         loader = create_loader(dataset, videos, False, options.workers, rank=rank, world_size=world_size)
         rows: dict[int, list[Floats]] = {}  # by video, the scores of each protocol
-        silent = None if distributed.is_first() else True  # None shows it on a terminal only
-        for batch in tqdm(loader, desc=f"{self._dataset} {options.split}", unit="batch", disable=silent):
-            self._note_unreadable(batch.unreadable)
-            self.num_short += sum(video.num_frames < max(plan.num_frames for plan in plans) for video in batch.videos)
-            for video, logits in zip(batch.videos, self.scorer.logits(batch.videos), strict=True):
-                rows[video.index] = _fused(video, logits, protocols, self.trained.activation)
+        longest = max(plan.num_frames for plan in plans)
+        with Progress(loader, f"{self._dataset} {options.split}", len(loader)) as batches:
+            for batch in batches:
+                self._note_unreadable(batch.unreadable)
+                self.num_short += sum(video.num_frames < longest for video in batch.videos)
+                for video, logits in zip(batch.videos, self.scorer.logits(batch.videos), strict=True):
+                    rows[video.index] = _fused(video, logits, protocols, self.trained.activation)
         rows = self._gather(rows)
         if not rows:
             reasons = "; ".join(map(str, self.unreadable[:3]))

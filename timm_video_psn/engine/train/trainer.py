@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+from timm_video_psn.console import Progress
 from timm_video_psn.data import Batch
 from timm_video_psn.engine import distributed
 from timm_video_psn.engine.checkpoint import export_model, random_state, set_random_state
@@ -28,7 +29,7 @@ from timm_video_psn.engine.train.meters import (
 )
 from timm_video_psn.engine.train.model_config import describe_run
 from timm_video_psn.engine.train.optim import base_learning_rate
-from timm_video_psn.engine.train.progress import Progress, TimeLeft, conclude, describe_batch
+from timm_video_psn.engine.train.progress import TimeLeft, conclude, describe_batch
 from timm_video_psn.engine.train.run_folder import Row
 from timm_video_psn.engine.train.startup import introduce
 from timm_video_psn.files import first_names
@@ -142,10 +143,8 @@ class Trainer:
 
     def describer(self) -> Callable[[int], str]:
         """What the progress of the epoch that begins says after each batch."""
-        run, left = (
-            self.run,
-            TimeLeft(self.run.options, self.history, self.epoch, self.step, len(self.run.loaders.train)),
-        )
+        run, steps = self.run, len(self.run.loaders.train)
+        left = TimeLeft(run.options, self.history, self.epoch, self.step, steps)
         return lambda done: describe_batch(self.meter, base_learning_rate(run.optimizer.param_groups), left.after(done))
 
     def train_step(self, batch: Batch, steps: int, last: bool) -> bool:
