@@ -201,8 +201,10 @@ def test_videos_shorter_than_a_clip_are_told_of(two_classes, tmp_path, caplog):
 
 
 def test_an_image_model_of_timm_is_pointed_to_its_video_form():
-    with pytest.raises(ValueError, match=r"--model video_net --model-kwargs backbone=resnet50"):
+    with pytest.raises(ValueError, match=r"--model psn_resnet50$"):
         check_model_name("resnet50")
+    with pytest.raises(ValueError, match=r"--model video_net --model-kwargs backbone=convnext_tiny temporal=psn$"):
+        check_model_name("convnext_tiny")
     check_model_name("psn_resnet50")
     check_model_name("video_net")
 
