@@ -26,13 +26,17 @@ class Sound:
     def __init__(self, video: Path, container: Any) -> None:
         import av
 
+        from timm_video_psn.data.video.container import VIDEO_FORMATS, choose_stream
+
         self._container, self._stack = container, ExitStack()
         self._packets: Iterator[tuple[float, Any]] = iter(())
         try:
-            source = self._stack.enter_context(av.open(str(video), metadata_errors="ignore"))
+            # The formats and files that the reader of the frames may open, and the film that it reads.
+            options = {"format_whitelist": ",".join(VIDEO_FORMATS), "protocol_whitelist": "file"}
+            source = self._stack.enter_context(av.open(f"file:{video}", metadata_errors="ignore", options=options))
             if not source.streams.audio or not source.streams.video:
                 return
-            picture, sound = source.streams.video[0], source.streams.audio[0]
+            picture, sound = choose_stream(video, source)[0], source.streams.audio[0]
             start = float((picture.start_time or 0) * picture.time_base) if picture.time_base else 0.0
             if sound.codec.canonical_name in _COPIED:
                 self._packets = self._copied(source, sound, container.add_stream_from_template(sound), start)
