@@ -142,8 +142,10 @@ def test_an_offline_run_of_wandb_holds_every_number_and_map(offline, model):
 
 def test_a_resumed_run_of_trackio_continues_and_its_database_holds_every_number(monkeypatch, tmp_path, model):
     trackio = pytest.importorskip("trackio")
-    monkeypatch.setattr(trackio.sqlite_storage, "TRACKIO_DIR", tmp_path / "store")
-    monkeypatch.setattr(trackio.media.utils, "MEDIA_DIR", tmp_path / "media", raising=False)
+    places = {"TRACKIO_DIR": tmp_path / "store", "MEDIA_DIR": tmp_path / "media"}  # read when it is imported
+    for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "trackio"]:
+        for name in places.keys() & vars(module).keys():
+            monkeypatch.setattr(module, name, places[name])
     folder = tmp_path / "run"
     folder.mkdir()
     for finished, row in ((None, ROWS[0]), (1, ROWS[1])):
@@ -155,6 +157,7 @@ def test_a_resumed_run_of_trackio_continues_and_its_database_holds_every_number(
     assert logs[0]["step"] == 0
     assert "interactions/layer1" in logs[0]
     assert name.startswith("run-")
+    assert list((tmp_path / "media").rglob("*.png"))
 
 
 def test_a_resumed_run_of_mlflow_continues_and_its_client_finds_every_number(monkeypatch, tmp_path, model):
