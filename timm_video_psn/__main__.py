@@ -8,15 +8,15 @@ from pathlib import Path
 from timm_video_psn.console import launched_processes, run_command
 from timm_video_psn.version import __version__
 
-Words = Sequence[str] | None  # of a command line; None for those of the process
+Words = Sequence[str] | None  # of a command line; None for the words of the process
 
 
 def train(argv: Words = None, prog: str = "train_video.py") -> int:
     """Trains a model; the work of train_video.py.
 
     Args:
-        argv: arguments; None for the arguments of the process.
-        prog: command as the user has typed it, as for all functions here.
+        argv: Arguments; None for the arguments of the process.
+        prog: Command as the user has typed it, as for all functions here.
 
     Returns:
         The exit code: 0, 2 for an error, 128 + n when signal n stopped the run.
@@ -189,7 +189,7 @@ def main(argv: Words = None) -> int:
     """Runs a command.
 
     Args:
-        argv: name and arguments of the command; None for the arguments of the process.
+        argv: Name and arguments of the command; None for the arguments of the process.
 
     Returns:
         The command's exit code; 2 where there is no such command.

@@ -22,8 +22,8 @@ class CommandEnded(Exception):
     """A command ends before its work is done, and nothing is wrong with it: somebody has stopped it.
 
     Args:
-        message: a line for the standard error; empty where another process has said why.
-        exit_code: exit code of the command.
+        message: A line for the standard error; empty where another process has said why.
+        exit_code: Exit code of the command.
     """
 
     def __init__(self, message: str = "", exit_code: int = 1):
@@ -59,9 +59,9 @@ def run_command(name: str, run: Callable[[], int | None], debug: bool = False) -
     """Runs a command; an error that its user can fix becomes a line on the standard error and an exit code.
 
     Args:
-        name: name of the command, with which errors begin.
-        run: the work; it returns an exit code, or None for 0.
-        debug: let errors through, with their traceback.
+        name: Name of the command, with which errors begin.
+        run: The work; it returns an exit code, or None for 0.
+        debug: Let errors through, with their traceback.
 
     Returns:
         The exit code: what `run` returned, 2 for an error, 130 after Ctrl-C, or the code of a `CommandEnded`.

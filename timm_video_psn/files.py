@@ -22,10 +22,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Gives a temporary name beside `path`; the file takes its place when the block ends without an error.
 
     Args:
-        path: the file to write.
+        path: The file to write.
 
     Raises:
-        OSError: the file could not be written; the message names it, and an older file of that name is untouched.
+        OSError: The file could not be written; the message names it, and an older file of that name is untouched.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -79,8 +79,8 @@ def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all.
 
     Args:
-        path: the file.
-        text: content; bytes of file names that are not UTF-8 (surrogate escapes) are written unchanged.
+        path: The file.
+        text: Content; bytes of file names that are not UTF-8 (surrogate escapes) are written unchanged.
     """
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
@@ -89,8 +89,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file, whole or not at all.
 
     Args:
-        path: the file.
-        content: content of the file.
+        path: The file.
+        content: Content of the file.
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -137,7 +137,7 @@ def file_sha256(path: Path) -> str:
     """Returns the sha256 of a file, as `sha256sum` prints it.
 
     Args:
-        path: the file.
+        path: The file.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
@@ -155,8 +155,8 @@ def first_names(names: Iterable[object], most: int = 20) -> str:
     """Joins names for a message: the first few, and how many more there are.
 
     Args:
-        names: all names.
-        most: number of names to write out.
+        names: All names.
+        most: Number of names to write out.
     """
     known = [str(name) for name in names]
     more = f" and {len(known) - most} more" if len(known) > most else ""

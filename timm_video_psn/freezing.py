@@ -6,7 +6,7 @@ from timm_video_psn.layers.synthesizer import ActionPerceptronSynthesizer
 
 
 def freeze_synthesizers(model: nn.Module) -> tuple[str, ...]:
-    """Keep the parameters and the norm statistics of every synthesizer as they are, whatever comes.
+    """Keeps the parameters and the norm statistics of every synthesizer as they are, whatever comes.
 
     A frozen synthesizer stays in evaluation mode through `model.train()`; its parameters take no gradient, but pass it
     on to the layers before it. It counts in neither auxiliary loss: without synthesizers that learn,
@@ -14,13 +14,13 @@ def freeze_synthesizers(model: nn.Module) -> tuple[str, ...]:
     numbers only, so that a model that loads it has to be frozen again.
 
     Args:
-        model: any module that holds synthesizers; changed in place. Those that are frozen already stay so.
+        model: Any module that holds synthesizers; changed in place. Those that are frozen already stay so.
 
     Returns:
         The dotted names of all its synthesizers.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is none.
 
     Example:
         >>> import timm, timm_video_psn
@@ -39,10 +39,10 @@ def freeze_synthesizers(model: nn.Module) -> tuple[str, ...]:
 
 
 def unfreeze_synthesizers(model: nn.Module) -> tuple[str, ...]:
-    """Undo `freeze_synthesizers`: parameters that took a gradient before take one again, norms follow the model's mode.
+    """Undoes `freeze_synthesizers`: parameters take gradients as before, and norms follow the model's mode.
 
     Args:
-        model: any module that holds synthesizers; changed in place.
+        model: Any module that holds synthesizers; changed in place.
 
     Returns:
         The dotted names of those that were frozen.

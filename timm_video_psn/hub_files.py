@@ -17,8 +17,8 @@ class HubError(OSError):
     """The Hub has not given a file, for a reason that the message states.
 
     Args:
-        message: what happened, and what to do.
-        is_passing: the connection or the server has failed, which says nothing about the file.
+        message: What happened, and what to do.
+        is_passing: The connection or the server has failed, which says nothing about the file.
     """
 
     def __init__(self, message: str, is_passing: bool = False) -> None:
@@ -35,14 +35,14 @@ def hub_file(repo: str, name: str, revision: str | None = None, cache_dir: Any =
 
     Args:
         repo: `user/name`.
-        name: name of the file.
-        revision: branch, tag or commit; None for `main`.
-        cache_dir: cache of the Hub's client; None for its own choice.
-        anew: download the file even if it is in the cache.
+        name: Name of the file.
+        revision: Branch, tag or commit; None for `main`.
+        cache_dir: Cache of the Hub's client; None for its own choice.
+        anew: Download the file even if it is in the cache.
 
     Raises:
-        NotOnHubError: the repository has no such file.
-        HubError: the file cannot be had for another reason.
+        NotOnHubError: The repository has no such file.
+        HubError: The file cannot be had for another reason.
         ValueError: `repo` is not the name of a repository.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
@@ -71,14 +71,14 @@ def hub_config(hub_id: str, cache_dir: Any = None) -> tuple[Path, dict[str, Any]
 
     Args:
         hub_id: `user/name`, or `user/name@revision`.
-        cache_dir: see `hub_file`.
+        cache_dir: See `hub_file`.
 
     Returns:
         The file, and what it says.
 
     Raises:
-        HubError: see `hub_file`.
-        ValueError: the file on the Hub is damaged, or does not describe a model.
+        HubError: See `hub_file`.
+        ValueError: The file on the Hub is damaged, or does not describe a model.
     """
     repo, _, revision = hub_id.partition("@")
     path = hub_file(repo, CONFIG, revision or None, cache_dir)
@@ -102,7 +102,7 @@ def hub_faults(what: str) -> Iterator[None]:
     """Turns errors of the Hub's client into a `HubError` that says what happened and what to do.
 
     Args:
-        what: what was to be downloaded, for the message.
+        what: What was to be downloaded, for the message.
     """
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, HTTPError
 

@@ -42,7 +42,7 @@ def interaction_map(model: nn.Module) -> dict[str, InteractionMap]:
     """The map of Fig. 5 for every synthesizer of a model.
 
     Args:
-        model: any module that holds synthesizers.
+        model: Any module that holds synthesizers.
 
     Returns:
         By site, in the order of the model: `stem`, `layer1`, ... on a `VideoNet`; on any other model the dotted name of
@@ -71,8 +71,8 @@ def ir_interactions(model: nn.Module, threshold: float = 0.0) -> Interactions:
     trained dense T no element is exactly zero, so that a threshold has to say what counts.
 
     Args:
-        model: any module that holds synthesizers.
-        threshold: strength below which a row does not count, as a share of the strongest block of its synthesizer.
+        model: Any module that holds synthesizers.
+        threshold: Strength below which a row does not count, as a share of the strongest block of its synthesizer.
             The strength of a row or a block is the mean absolute value of its elements.
 
     Returns:
@@ -80,7 +80,7 @@ def ir_interactions(model: nn.Module, threshold: float = 0.0) -> Interactions:
         drives it to, 1856 for ResNet-50 with receptive_field=(5, 5, 5), which is also what the paper's Table 2 prints.
 
     Raises:
-        ValueError: the threshold is not in [0, 1).
+        ValueError: The threshold is not in [0, 1).
     """
     irregular = total = 0
     for synthesizer in synthesizers_by_site(model).values():
@@ -97,15 +97,15 @@ def drop_rate(model: nn.Module, threshold: float = 0.0) -> float:
     """The share of the spatial channels whose features reach no temporal kernel (Table 2, "Dropout rate").
 
     Args:
-        model: any module that holds synthesizers.
-        threshold: strength below which a path does not count, as for `ir_interactions`. A channel is dropped if all of
+        model: Any module that holds synthesizers.
+        threshold: Strength below which a path does not count, as for `ir_interactions`. A channel is dropped if all of
             its paths into every Y_i, averaged within the group, are below it.
 
     Returns:
         0 for channel grouping and shuffling, 0.75 for channel dropout with four groups; 0 without synthesizers.
 
     Raises:
-        ValueError: the threshold is not in [0, 1).
+        ValueError: The threshold is not in [0, 1).
     """
     dropped = channels = 0
     for synthesizer in synthesizers_by_site(model).values():
@@ -126,14 +126,14 @@ def flow_map(model: nn.Module, clips: Iterable[Tensor]) -> dict[str, Interaction
     convolution is linear and a max pool selects.
 
     Args:
-        model: a model that holds synthesizers, in evaluation mode.
-        clips: batches of clips, as the model takes them.
+        model: A model that holds synthesizers, in evaluation mode.
+        clips: Batches of clips, as the model takes them.
 
     Returns:
         By site, as `interaction_map`, with the root mean squares in the place of the norms.
 
     Raises:
-        ValueError: the model is in training mode, or there was no clip.
+        ValueError: The model is in training mode, or there was no clip.
     """
     if model.training:
         raise ValueError("flow_map measures a model in evaluation mode; call model.eval() first")
@@ -172,8 +172,8 @@ def path_flows(synthesizer: ActionPerceptronSynthesizer, x: Tensor) -> Iterator[
     """What each T_ij adds to V, row by row.
 
     Args:
-        synthesizer: synthesizer in evaluation mode.
-        x: output X of its spatial bank, (B*T, C, H, W).
+        synthesizer: Synthesizer in evaluation mode.
+        x: Output X of its spatial bank, (B*T, C, H, W).
 
     Yields:
         i, j and the contribution, (B*T, C_in, H, W); all of them add up to V.

@@ -23,9 +23,9 @@ def interaction_loss(
 
     Args:
         routing: T, (C_out, C_in).
-        in_widths: channels of the spatial groups, j.
-        out_widths: channels of the temporal groups, i.
-        scale: divisor of each norm, (G_t, G_s) or what broadcasts to it; None for the printed equation.
+        in_widths: Channels of the spatial groups, j.
+        out_widths: Channels of the temporal groups, i.
+        scale: Divisor of each norm, (G_t, G_s) or what broadcasts to it; None for the printed equation.
 
     Returns:
         A scalar in (-1, -0.5].
@@ -40,7 +40,7 @@ def norm_scale(fusion: Fusion, norm: Norm) -> Tensor | None:
     """The divisor of the norms of Eq. 2.
 
     Args:
-        fusion: the fusion layer with its group widths.
+        fusion: The fusion layer with its group widths.
         norm: `sum` is the printed l1 norm. A dense T starts with norms of 25 to 200, where the sigmoid is flat and the
             loss has no gradient. `mean` divides each norm by the outputs of its block, `relative` by its expected
             value at the random initialisation, so that every block starts near 1, whatever its size.
@@ -49,7 +49,7 @@ def norm_scale(fusion: Fusion, norm: Norm) -> Tensor | None:
         None, or a tensor that broadcasts to (G_t, G_s).
 
     Raises:
-        ValueError: the norm is unknown.
+        ValueError: The norm is unknown.
     """
     if norm == "sum":
         return None
@@ -68,7 +68,7 @@ def capacity_loss(fused_mean: Tensor, widths: tuple[int, ...]) -> Tensor:
 
     Args:
         fused_mean: avg(Y), pooled over T, H and W, (B, C).
-        widths: channels of the groups Y_i.
+        widths: Channels of the groups Y_i.
 
     Returns:
         A scalar in [0, 1]: the sum of all cosines is the squared length of the sum of the unit vectors.
@@ -87,7 +87,7 @@ def auxiliary_losses(model: nn.Module, norm: Norm = "sum") -> dict[str, Tensor]:
     Frozen synthesizers (see `freeze_synthesizers`) count in neither: there is nothing left to regularize.
 
     Args:
-        model: any module that holds synthesizers.
+        model: Any module that holds synthesizers.
         norm: `sum`, `mean` or `relative` (see `norm_scale`).
 
     Returns:
@@ -95,8 +95,8 @@ def auxiliary_losses(model: nn.Module, norm: Norm = "sum") -> dict[str, Tensor]:
         with frozen ones alone.
 
     Raises:
-        RuntimeError: no forward in training mode came before.
-        ValueError: the norm is unknown.
+        RuntimeError: No forward in training mode came before.
+        ValueError: The norm is unknown.
     """
     synthesizers = _learning_synthesizers(model)
     if not synthesizers:
@@ -122,8 +122,8 @@ def gradient_shares(terms: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
     loss; it costs about one backward pass a term, keeps the graph, and leaves `.grad` alone.
 
     Args:
-        terms: the terms of the loss by name, each multiplied by its weight.
-        model: any module that holds synthesizers.
+        terms: The terms of the loss by name, each multiplied by its weight.
+        model: Any module that holds synthesizers.
 
     Returns:
         The l2 norm of each term's gradient in the routings T of all synthesizers, divided by the sum of these norms;

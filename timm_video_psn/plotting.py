@@ -24,8 +24,8 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
     """A matplotlib figure that needs no display.
 
     Args:
-        width: width in inches.
-        height: height in inches.
+        width: Width in inches.
+        height: Height in inches.
         layout: matplotlib's layout engine; None where axes are placed by hand.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -40,7 +40,7 @@ def class_colours(count: int) -> list[str]:
     """A colour for each class: up to ten are all distinct; twenty for more, which then repeat.
 
     Args:
-        count: number of classes.
+        count: Number of classes.
     """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
@@ -53,9 +53,9 @@ def save_figure(figure: Any, path: Path, dpi: int = DPI) -> Path:
     """Writes a figure as a PNG.
 
     Args:
-        figure: figure of `new_figure`.
-        path: the file; its folder is made if need be.
-        dpi: pixels of an inch.
+        figure: Figure of `new_figure`.
+        path: The file; its folder is made if need be.
+        dpi: Pixels of an inch.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _use_fonts(figure, path.name)
@@ -69,7 +69,7 @@ def pixels_of(figure: Any) -> np.ndarray:
     """A figure as a picture.
 
     Args:
-        figure: figure of `new_figure`.
+        figure: Figure of `new_figure`.
 
     Returns:
         uint8 (H, W, 3).
@@ -85,9 +85,9 @@ def plain(text: str, width: int | None = None, lines: int | None = None) -> str:
     r"""Returns a name as figures show it: nothing in it begins a formula, ends a line or hides it from a legend.
 
     Args:
-        text: name of a class, a video or a folder.
-        width: characters of a line, for a name that is to be wrapped.
-        lines: most lines of a wrapped name.
+        text: Name of a class, a video or a folder.
+        width: Characters of a line, for a name that is to be wrapped.
+        lines: Most lines of a wrapped name.
     """
     text = printable(text)
     if width is not None:
@@ -100,7 +100,7 @@ def add_font(path: Path) -> None:
     """Makes a font known to matplotlib; figures use it for characters that the default font lacks.
 
     Args:
-        path: font file.
+        path: Font file.
 
     Raises:
         ValueError: It is no font.

@@ -30,11 +30,11 @@ def read_saved_config(path: Path) -> dict[str, Any]:
     """Reads and checks the `config.json` of a model folder.
 
     Args:
-        path: the file.
+        path: The file.
 
     Raises:
-        ValueError: it is damaged, too large, or holds what no model can have; all of that is named.
-        OSError: it is not there, or cannot be read.
+        ValueError: It is damaged, too large, or holds what no model can have; all of that is named.
+        OSError: It is not there, or cannot be read.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; use a folder with {path.name} and model.safetensors")
@@ -219,8 +219,8 @@ def value_faults(arguments: Mapping[str, Any], prefix: str = "model_args.") -> I
     """Yields what is wrong with saved arguments of a model: which of them it takes is known only where it is built.
 
     Args:
-        arguments: arguments by name.
-        prefix: group of the arguments, for the message.
+        arguments: Arguments by name.
+        prefix: Group of the arguments, for the message.
     """
     special: dict[str, _Rule] = {
         "num_classes": _whole(0, MAX_CLASSES),

@@ -28,13 +28,13 @@ def in_parallel(work: Callable[[Any], Any], items: Sequence[Any], workers: int, 
     After Ctrl-C or an error, the processes stop within their item and run its `finally` clauses.
 
     Args:
-        work: function applied to each item; it and the items are sent to other processes.
-        items: items to work on.
-        workers: processes; this one alone for less than 2.
-        what: name of the work, for the progress bar.
+        work: Function applied to each item; it and the items are sent to other processes.
+        items: Items to work on.
+        workers: Processes; this one alone for less than 2.
+        what: Name of the work, for the progress bar.
 
     Raises:
-        ChildProcessError: a process died.
+        ChildProcessError: A process died.
     """
     bar = partial(tqdm, total=len(items), desc=what, unit="video", disable=None)
     if workers < 2:
@@ -86,7 +86,7 @@ def end_with_parent(parent: int) -> None:
     """Ends this process when the one that started it is gone: it would wait for work for ever.
 
     Args:
-        parent: number of the process that started this one.
+        parent: Number of the process that started this one.
     """
 
     def watch() -> None:

@@ -45,15 +45,15 @@ def read_index(
     """Reads which videos a split of a data set has.
 
     Args:
-        dataset: a name in `DATASETS`, `ANNOTATED` or `STREAMED`; the reader there says what layout it accepts.
-        data_dir: folder of the data set; None only for data sets that need none (motion), or with files. For
+        dataset: A name in `DATASETS`, `ANNOTATED` or `STREAMED`; the reader there says what layout it accepts.
+        data_dir: Folder of the data set; None only for data sets that need none (motion), or with files. For
             data sets in `STREAMED` it may be a URL.
         split: "train" or "val"; "test" where the data set has such annotations, labels are -1 where they lack.
-        files: annotation files by split, where they are not at an official place in `data_dir`.
+        files: Annotation files by split, where they are not at an official place in `data_dir`.
 
     Raises:
-        ValueError: unknown data set or split, or a data set that is not laid out as its reader expects.
-        FileNotFoundError: no data set there.
+        ValueError: Unknown data set or split, or a data set that is not laid out as its reader expects.
+        FileNotFoundError: No data set there.
     """
     known = sorted({*DATASETS, *ANNOTATED, *STREAMED})
     if dataset not in known:

@@ -96,8 +96,8 @@ def example_script(format: str, config: dict[str, Any]) -> str:
     """The text of the script.
 
     Args:
-        format: of the model.
-        config: the entries of its `config.json`.
+        format: Of the model.
+        config: The entries of its `config.json`.
     """
     layout, takes_bytes = config["layout"], config["preprocessing"]["included"]
     normalize = [

@@ -29,9 +29,9 @@ class Exported:
     """A folder with an exported model.
 
     Attributes:
-        folder: holds the file, `config.json`, `example.py`, and of a stream `initial_state.npz`.
-        file: the model.
-        parity: how close it is to the model; an eight-bit file agrees with it.
+        folder: Holds the file, `config.json`, `example.py`, and of a stream `initial_state.npz`.
+        file: The model.
+        parity: How close it is to the model; an eight-bit file agrees with it.
     """
 
     folder: Path
@@ -51,27 +51,27 @@ def export(
     calibration: Tensor | None = None,
     config: dict[str, Any] | None = None,
 ) -> Exported:
-    """Write a model into a folder as a file for a runtime; it is kept only if that runtime gives the model's outputs.
+    """Writes a model into a folder as a file for a runtime; it is kept only if that runtime gives the model's outputs.
 
     Args:
-        model: a trained model; a folded copy is exported.
-        folder: a new folder.
+        model: A trained model; a folded copy is exported.
+        folder: A new folder.
         format: `torch` (torch.export), `onnx`, `executorch` (for XNNPACK) or `aoti` (AOTInductor, for this machine).
         layout: `clip` (B, C, T, H, W); `frames` (T, C, H, W), where no tensor has more than four dimensions; or
             `stream`, one frame of each of B streams and a state (a causal model's, see `deploy.stream`).
-        batch: clips at once: a number, a range as "1-8", or "dynamic"; None for `dynamic`, with `executorch`, which
+        batch: Clips at once: a number, a range as "1-8", or "dynamic"; None for `dynamic`, with `executorch`, which
             plans memory for the largest, and with the layouts `frames` and `stream` for 1.
-        img_size: side of the frames; None for the size in the model's cfg.
-        normalize: put the normalisation and the softmax or sigmoid into the file: bytes in, probabilities out.
-        calibration: clips of the training set, (N, T, S, S, 3) uint8, for a file with eight-bit integers; None for a
+        img_size: Side of the frames; None for the size in the model's cfg.
+        normalize: Put the normalisation and the softmax or sigmoid into the file: bytes in, probabilities out.
+        calibration: Clips of the training set, (N, T, S, S, 3) uint8, for a file with eight-bit integers; None for a
             float file. An eight-bit file is kept if it gives the model's class for 90 % of these clips.
-        config: entries for the `config.json` beside the file that the model itself does not know: `label_names`,
+        config: Entries for the `config.json` beside the file that the model itself does not know: `label_names`,
             `activation`, and `video`, how its validation looked at a video (`sampling`, `img_size`, `short_side`).
 
     Raises:
-        FileExistsError: the folder is there already.
-        ImportError: a package for this format is missing.
-        ValueError: an option is unknown, the model cannot be brought into this format, or its outputs differ.
+        FileExistsError: The folder is there already.
+        ImportError: A package for this format is missing.
+        ValueError: An option is unknown, the model cannot be brought into this format, or its outputs differ.
 
     Example:
         >>> import timm, timm_video_psn

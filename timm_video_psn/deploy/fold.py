@@ -31,13 +31,13 @@ class Folding:
     """What `fold` did to a model; printing it gives one line for each kind.
 
     Attributes:
-        reparameterized: modules that timm fused in its own way, or why it could not.
-        norms: each norm folded, with the layer that it went into.
-        left: norms that stay, because another thing than a convolution is before them.
-        convolved: synthesizers whose routing became a 1x1 convolution.
-        merged: synthesizers whose routing went into the temporal kernels.
-        added: modules whose expansion and residual became one matrix product.
-        error: largest difference of the folded model's logits from the model's, on random frames.
+        reparameterized: Modules that timm fused in its own way, or why it could not.
+        norms: Each norm folded, with the layer that it went into.
+        left: Norms that stay, because another thing than a convolution is before them.
+        convolved: Synthesizers whose routing became a 1x1 convolution.
+        merged: Synthesizers whose routing went into the temporal kernels.
+        added: Modules whose expansion and residual became one matrix product.
+        error: Largest difference of the folded model's logits from the model's, on random frames.
     """
 
     reparameterized: tuple[str, ...]
@@ -62,7 +62,7 @@ class Folding:
 
 
 def fold(model: _Model, merge: bool | None = None, addmm: bool | None = None, example: Tensor | None = None) -> _Model:
-    """Copy a trained model into the form that it runs fastest in; it gives the same logits.
+    """Copies a trained model into the form that it runs fastest in; it gives the same logits.
 
     - Batch norms go into the convolutions before them, in the backbone and in the temporal modules; where timm
       has a reparameterisation of its own (RepVGG, MobileOne, FastViT, LeViT, ...) it comes first.
@@ -72,13 +72,13 @@ def fold(model: _Model, merge: bool | None = None, addmm: bool | None = None, ex
     The copy is in evaluation mode, and its parameters take no gradient. Its report is `folded.folding`.
 
     Args:
-        model: a `VideoNet`, or with an example any module.
-        merge: put routings into temporal kernels; None for where it pays: where channels are few.
-        addmm: make expansion and residual one matrix product; None for where it pays: on CUDA.
-        example: what the model takes; None for random frames in the size of the model's cfg.
+        model: A `VideoNet`, or with an example any module.
+        merge: Put routings into temporal kernels; None for where it pays: where channels are few.
+        addmm: Make expansion and residual one matrix product; None for where it pays: on CUDA.
+        example: What the model takes; None for random frames in the size of the model's cfg.
 
     Raises:
-        ValueError: the folded model gives other logits, or a module other than a `VideoNet` comes without an example.
+        ValueError: The folded model gives other logits, or a module other than a `VideoNet` comes without an example.
 
     Example:
         >>> import timm, timm_video_psn
@@ -112,7 +112,7 @@ def example_clip(model: VideoNet, batch_size: int = 1) -> Tensor:
     """Random frames in the form and size that a model takes, on its device.
 
     Args:
-        model: with a cfg, as timm's builder leaves it.
+        model: With a cfg, as timm's builder leaves it.
         batch_size: clips.
 
     Shape:

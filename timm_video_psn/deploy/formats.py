@@ -24,12 +24,12 @@ class Format:
     """A form of file.
 
     Attributes:
-        name: as users ask for it.
-        file_name: of the model in its folder.
-        packages: what writes or runs it, beside torch.
-        write: the program into a file, with names.
-        open: a file as a function of tensors to a tuple of them.
-        most: the largest number of clips that `dynamic` stands for.
+        name: As users ask for it.
+        file_name: Of the model in its folder.
+        packages: What writes or runs it, beside torch.
+        write: The program into a file, with names.
+        open: A file as a function of tensors to a tuple of them.
+        most: The largest number of clips that `dynamic` stands for.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Format:
     most: int = 64
 
     def check_installed(self) -> None:
-        """Raise where a package is missing.
+        """Raises where a package is missing.
 
         Raises:
-            ImportError: with how to install it.
+            ImportError: With how to install it.
         """
         missing = [package for package in self.packages if not _is_installed(package)]
         if missing:

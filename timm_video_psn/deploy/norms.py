@@ -25,11 +25,11 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def fold_norms(model: nn.Module, forward: Callable[[], Any]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Fold every batch norm that directly follows a convolution or a linear layer into its weights.
+    """Folds every batch norm that directly follows a convolution or a linear layer into its weights.
 
     Args:
-        model: in evaluation mode; changed in place.
-        forward: runs the model once, on any input.
+        model: In evaluation mode; changed in place.
+        forward: Runs the model once, on any input.
 
     Returns:
         The norms folded, each with the name of the layer that it went into, and the names of those that stay.
@@ -91,7 +91,7 @@ class _Flow(TorchDispatchMode):
         self.outputs[output] = _Output(module)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        """Run the operator, and take notes."""
+        """Runs the operator, and take notes."""
         result = func(*args, **(kwargs or {}))
         tensors = [arg for arg in _flat(args) if isinstance(arg, Tensor)]
         owners = [self.owners[tensor] for tensor in tensors if tensor in self.owners]

@@ -18,8 +18,8 @@ class Parity:
     """How far a file's outputs are from the model's own outputs on the same random input.
 
     Attributes:
-        errors: largest difference, by number of clips.
-        largest: largest output of the model.
+        errors: Largest difference, by number of clips.
+        largest: Largest output of the model.
     """
 
     errors: dict[int, float]
@@ -46,13 +46,13 @@ class Parity:
 
 @torch.no_grad()
 def measure_parity(run: Run, program: Program, model: VideoNet, batch: BatchRange) -> Parity:
-    """Compare a file with the model that it was made of.
+    """Compares a file with the model that it was made of.
 
     Args:
-        run: the file, as its runtime runs it.
-        program: what was exported.
-        model: the model itself, not folded. What a stream gives after all frames is compared with the whole clip.
-        batch: the numbers of clips that the file takes; two of them are tried, or one with two inputs.
+        run: The file, as its runtime runs it.
+        program: What was exported.
+        model: The model itself, not folded. What a stream gives after all frames is compared with the whole clip.
+        batch: The numbers of clips that the file takes; two of them are tried, or one with two inputs.
     """
     layout = "clip" if program.layout == "stream" else program.layout
     judge = Program(model, layout, program.img_size, program.normalization).eval()

@@ -32,7 +32,7 @@ class BatchRange:
 
     Attributes:
         smallest: 1, or the same as the largest.
-        largest: at least 1.
+        largest: At least 1.
     """
 
     smallest: int
@@ -43,11 +43,11 @@ class BatchRange:
         """Reads a number, as `4`, a range from 1 on, as `1-8`, or `dynamic`.
 
         Args:
-            text: what a user asks for.
-            most: the largest number that `dynamic` stands for.
+            text: What a user asks for.
+            most: The largest number that `dynamic` stands for.
 
         Raises:
-            ValueError: it is none of these.
+            ValueError: It is none of these.
         """
         ends = ["1", str(most)] if text == "dynamic" else text.split("-")
         is_known = len(ends) == 1 or (len(ends) == 2 and ends[0] == "1")
@@ -78,11 +78,11 @@ class Program(nn.Module):
     out.
 
     Args:
-        model: folded, in evaluation mode.
+        model: Folded, in evaluation mode.
         layout: `clip`, as the model takes it; `frames` of a single clip, where no tensor has more than four dimensions;
             or `stream`, the next frame with the state that the last call gave, see `StreamStep`.
-        img_size: height and width of the frames.
-        normalization: what makes normalised frames of bytes.
+        img_size: Height and width of the frames.
+        normalization: What makes normalised frames of bytes.
 
     Shape:
         x: `clip` (B, C, T, H, W), or bytes (B, T, H, W, C) -> (B, num_classes); `frames` (T, C, H, W), or bytes
@@ -129,7 +129,7 @@ class Program(nn.Module):
         """The shape of the frames that go in.
 
         Args:
-            clips: number of clips, or of streams, or a word for it; the layout `frames` has one clip.
+            clips: Number of clips, or of streams, or a word for it; the layout `frames` has one clip.
         """
         (height, width), channels = self.img_size, self.in_chans
         rows = {"clip": (clips, self.num_frames), "frames": (self.num_frames,), "stream": (clips,)}[self.layout]
@@ -141,8 +141,8 @@ class Program(nn.Module):
         """Random frames, and for a stream the state before the first frame.
 
         Args:
-            clips: number of clips, or of streams.
-            seed: of the random numbers.
+            clips: Number of clips, or of streams.
+            seed: Of the random numbers.
         """
         generator = torch.Generator().manual_seed(seed)
         shape: Any = self.input_shape(clips)
@@ -158,8 +158,8 @@ class Program(nn.Module):
         """Bytes of clips as the program takes them.
 
         Args:
-            clips: clips as the data pipeline gives them; one clip for the layout `frames`.
-            normalization: mean and deviation, for a program that takes normalised frames.
+            clips: Clips as the data pipeline gives them; one clip for the layout `frames`.
+            normalization: Mean and deviation, for a program that takes normalised frames.
 
         Shape:
             clips: (B, T, S, S, C) uint8 -> `input_shape(B)`
@@ -184,11 +184,11 @@ def export_program(program: Program, batch: BatchRange) -> ExportedProgram:
     """The graph of a program, for one or for several numbers of clips.
 
     Args:
-        program: what is exported.
-        batch: numbers of clips, or the number of streams.
+        program: What is exported.
+        batch: Numbers of clips, or the number of streams.
 
     Raises:
-        ValueError: the layout has no such numbers.
+        ValueError: The layout has no such numbers.
     """
     if program.layout == "frames" and batch != BatchRange(1, 1):
         raise ValueError(f"layout='frames' takes the frames of one clip; batch {batch} needs layout='clip'")

@@ -105,7 +105,7 @@ INT8: Mapping[str, Write] = {"onnx": _write_onnx, "executorch": _write_executorc
 
 
 def check_int8(format: str, layout: str, batch: Any) -> None:
-    """Raise where there is no eight-bit form.
+    """Raises where there is no eight-bit form.
 
     Args:
         format: A name in `FORMATS`.
@@ -147,7 +147,7 @@ def calibration_inputs(program: Program, clips: Tensor, batch: int, normalizatio
 
 @torch.no_grad()
 def measure_agreement(run: Run, program: Program, model: VideoNet, inputs: Iterable[Tensor]) -> Agreement:
-    """Compare an eight-bit file with the model on clips.
+    """Compares an eight-bit file with the model on clips.
 
     Args:
         run: The file, as its runtime runs it.

@@ -14,7 +14,7 @@ class AddmmResidual(TemporalModule):
     sum are `addmm`. With another layout of U it runs as the module does.
 
     Args:
-        module: the module that it takes the place of.
+        module: The module that it takes the place of.
 
     Shape:
         x: (B*T, C_in, H, W) -> same

@@ -14,7 +14,7 @@ class ConvFusion(nn.Conv2d):
     """Y = T x X as a 1x1 convolution.
 
     Args:
-        fusion: the fusion layer that it takes the place of.
+        fusion: The fusion layer that it takes the place of.
 
     Shape:
         x: (B*T, C, H, W) -> same
@@ -39,8 +39,8 @@ class SynthesizedKernels(nn.Module):
     few, or the kernels' launches are what a clip waits for.
 
     Args:
-        fusion: the fusion layer.
-        bank: the temporal bank after it.
+        fusion: The fusion layer.
+        bank: The temporal bank after it.
 
     Shape:
         x: (B*T, C, H, W), from the spatial bank, and num_frames T -> (B*T, C, H, W)
@@ -72,7 +72,7 @@ class InKernels(nn.Module):
     """Where the fusion layer was whose routing is inside `SynthesizedKernels`.
 
     Args:
-        fusion: the fusion layer.
+        fusion: The fusion layer.
 
     Shape:
         x: (B*T, C, H, W) -> same

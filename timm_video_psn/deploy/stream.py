@@ -17,7 +17,7 @@ class Memory(nn.Module):
     """Puts the frames that came before in front of those at hand, and keeps the last of them for the next call.
 
     Args:
-        past: the padding that it takes the place of, and that comes before the first frame.
+        past: The padding that it takes the place of, and that comes before the first frame.
 
     Shape:
         x: as for `Past`.
@@ -29,7 +29,7 @@ class Memory(nn.Module):
         self.state: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Join them."""
+        """Joins them."""
         joined = self.padding(x) if self.state is None else torch.cat([self.state, x], dim=self.dim)
         self.state = joined.narrow(self.dim, joined.shape[self.dim] - self.length, self.length)
         return joined
@@ -42,14 +42,14 @@ class StreamStep(nn.Module):
     the sum of the frames' logits, and their number.
 
     Args:
-        model: built with `causal=True`, folded or not; it is copied.
-        decay: share of an earlier frame's weight that the next frame leaves it; 1 for the plain average of all frames.
+        model: Built with `causal=True`, folded or not; it is copied.
+        decay: Share of an earlier frame's weight that the next frame leaves it; 1 for the plain average of all frames.
 
     Shape:
         frame: normalised frames of B streams, (B, C, H, W); and a state -> logits (B, num_classes), and the next state
 
     Raises:
-        ValueError: the model is not causal, or the decay is not in (0, 1].
+        ValueError: The model is not causal, or the decay is not in (0, 1].
     """
 
     def __init__(self, model: VideoNet, decay: float = 1.0):
@@ -83,7 +83,7 @@ class StreamStep(nn.Module):
         """The state before the first frame.
 
         Args:
-            frame: one of the streams' shape, type and device.
+            frame: One of the streams' shape, type and device.
         """
         padding: dict[nn.Module, Tensor] = {}
         handles = [
@@ -110,8 +110,8 @@ class Stream:
     After T steps its logits are the model's for the clip of these T frames, at the cost of one frame a step.
 
     Args:
-        model: built with `causal=True`, folded or not.
-        decay: see `StreamStep`.
+        model: Built with `causal=True`, folded or not.
+        decay: See `StreamStep`.
 
     Example:
         >>> import timm, torch, timm_video_psn
@@ -133,7 +133,7 @@ class Stream:
         """The logits of all frames so far, this one included.
 
         Args:
-            frame: the next frame of a stream, or of each of B streams.
+            frame: The next frame of a stream, or of each of B streams.
 
         Shape:
             frame: normalised, (C, H, W) -> (num_classes,); (B, C, H, W) -> (B, num_classes)
@@ -147,12 +147,12 @@ class Stream:
         return logits
 
     def reset(self) -> None:
-        """Forget all frames: what comes next is the first frame of another video."""
+        """Forgets all frames: what comes next is the first frame of another video."""
         self._state = None
 
 
 def _check_causal(model: VideoNet) -> None:
-    """Raise for a model in which a frame sees later ones."""
+    """Raises for a model in which a frame sees later ones."""
     others = [
         name for name, module in model.named_modules() if isinstance(module, TemporalModule) and not module.causal
     ]

@@ -22,10 +22,10 @@ def run_export(options: argparse.Namespace) -> None:
     """Exports a model and says how close the file is to it.
 
     Args:
-        options: see `command_line.export`.
+        options: See `command_line.export`.
 
     Raises:
-        ValueError: the model cannot be exported so, or its file gives other outputs.
+        ValueError: The model cannot be exported so, or its file gives other outputs.
     """
     from timm_video_psn.deploy.export import export
     from timm_video_psn.engine.load_model import load

@@ -36,17 +36,17 @@ def load(source: str | Path, device: str | torch.device | None = "auto") -> Trai
     """Loads a trained model, ready to predict.
 
     Args:
-        source: the folder of a run, its `best/` or another model folder (`local-dir:` before it is accepted); a
+        source: The folder of a run, its `best/` or another model folder (`local-dir:` before it is accepted); a
             repository on the Hub, as `hf-hub:user/name`; the name of a model with published video weights, of which
             `psn_test_resnet.motion` comes with the package; or another library's model with its weights, as
             `torchvision:s3d` or `transformers:MCG-NJU/videomae-base-finetuned-kinetics`.
-        device: device of the model; `auto` for the GPU, or the CPU where there is no GPU.
+        device: Device of the model; `auto` for the GPU, or the CPU where there is no GPU.
 
     Raises:
-        FileNotFoundError: there is no such model.
-        ValueError: the files are damaged or do not fit each other, the model is not a video model, or the device cannot
+        FileNotFoundError: There is no such model.
+        ValueError: The files are damaged or do not fit each other, the model is not a video model, or the device cannot
             be used.
-        HubError: the Hub does not give the files.
+        HubError: The Hub does not give the files.
 
     Example:
         >>> model = timm_video_psn.load("output/psn_test_resnet-motion")  # doctest: +SKIP
@@ -108,14 +108,14 @@ def load_from_checkpoint(
     """Loads the weights of a file into a model.
 
     Args:
-        name: name of the model; None where the file is a `last.pt` of training, which knows it.
-        path: a `last.pt`, whose averaged weights are taken if it has some; or weights alone (.safetensors, .pth).
-        class_names: names of the data set's classes, for weights alone.
-        device: see `load`.
+        name: Name of the model; None where the file is a `last.pt` of training, which knows it.
+        path: A `last.pt`, whose averaged weights are taken if it has some; or weights alone (.safetensors, .pth).
+        class_names: Names of the data set's classes, for weights alone.
+        device: See `load`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the weights do not fit the model, or its name is missing.
+        FileNotFoundError: There is no such file.
+        ValueError: The weights do not fit the model, or its name is missing.
     """
     place = find_device(device)
     if path.suffix == ".pt":

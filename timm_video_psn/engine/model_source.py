@@ -19,7 +19,7 @@ def is_on_hub(source: str) -> bool:
     """Whether a source names a repository on the Hub.
 
     Args:
-        source: see `find_folder`.
+        source: See `find_folder`.
     """
     return source.startswith(_HUB)
 
@@ -28,11 +28,11 @@ def find_folder(source: str) -> Path:
     """The model folder that a source names.
 
     Args:
-        source: a folder with `config.json`, with or without `local-dir:` before it; a run's folder, which stands for
+        source: A folder with `config.json`, with or without `local-dir:` before it; a run's folder, which stands for
             its `best/`; or a name whose weights come with the package.
 
     Raises:
-        FileNotFoundError: there is no model.
+        FileNotFoundError: There is no model.
     """
     folder = shipped_folder(source) or Path(source.removeprefix(_LOCAL))
     for place in (folder, folder / "best"):
@@ -49,11 +49,11 @@ def read_config(source: str, model: VideoNet) -> dict[str, Any]:
     """The whole `config.json` of a model; timm itself passes over what is not its own.
 
     Args:
-        source: see `find_folder`; or a repository on the Hub, or a name with published weights.
-        model: model that was loaded from it; its weights name the commit of the Hub that the config belongs to.
+        source: See `find_folder`; or a repository on the Hub, or a name with published weights.
+        model: Model that was loaded from it; its weights name the commit of the Hub that the config belongs to.
 
     Raises:
-        ValueError: the config is damaged, or does not describe a model.
+        ValueError: The config is damaged, or does not describe a model.
     """
     published = str(model.pretrained_cfg.get("hf_hub_id") or "")
     if is_on_hub(source) or (published and not Path(source.removeprefix(_LOCAL)).exists()):
@@ -65,7 +65,7 @@ def full_path(source: str) -> Path:
     """A model folder with all its parents; a repository on the Hub keeps its last part.
 
     Args:
-        source: see `find_folder`; or a repository on the Hub.
+        source: See `find_folder`; or a repository on the Hub.
     """
     return Path(source.removeprefix(_LOCAL)).resolve()
 
@@ -74,7 +74,7 @@ def short_name(source: str) -> str:
     """The name of the run that a model belongs to, or of its folder.
 
     Args:
-        source: see `find_folder`; or a repository on the Hub.
+        source: See `find_folder`; or a repository on the Hub.
     """
     path = full_path(source)
     return path.parent.name if path.name == "best" and path.parent.name else path.name
@@ -84,8 +84,8 @@ def file_of_run(source: str, name: str) -> Path | None:
     """A file of the run that a model belongs to, or None where there is no such file.
 
     Args:
-        source: the run, its `best/` or one of its `best-epochs/`; or any other model, which has no run.
-        name: name of the file.
+        source: The run, its `best/` or one of its `best-epochs/`; or any other model, which has no run.
+        name: Name of the file.
     """
     place = full_path(source)
     folders = (place, place.parent, *([place.parent.parent] if place.parent.name == "best-epochs" else []))

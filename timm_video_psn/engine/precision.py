@@ -64,7 +64,7 @@ def resolve_device(name: str | None = "auto") -> str:
     """Replaces `auto` by the device that it stands for.
 
     Args:
-        name: a device as torch names it; `auto` or None for the GPU, or the CPU where there is no GPU.
+        name: A device as torch names it; `auto` or None for the GPU, or the CPU where there is no GPU.
     """
     if name not in (None, "auto"):
         return str(name)
@@ -75,10 +75,10 @@ def find_device(name: str | None = "auto") -> torch.device:
     """The device of a name, if this machine can use it.
 
     Args:
-        name: see `resolve_device`.
+        name: See `resolve_device`.
 
     Raises:
-        ValueError: this machine has no such device.
+        ValueError: This machine has no such device.
     """
     try:
         device = torch.device(resolve_device(name))

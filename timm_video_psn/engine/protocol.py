@@ -27,16 +27,16 @@ class Protocol:
     """What a test shows the model of a video, and how it joins the views' scores.
 
     Args:
-        num_frames: frames T of a clip.
-        num_clips: clips of a video.
-        num_crops: squares of a clip: 1, the centre; 3 along the long side.
-        img_size: side of the squares, in pixels.
-        short_side: short side of the frames that the squares are cut from, in pixels.
-        sampling: choice of the frames; a name in `data.clips.sampling.TEST_SAMPLINGS`.
-        fusion: quantity averaged over the views, `logits` or `probabilities`.
+        num_frames: Frames T of a clip.
+        num_clips: Clips of a video.
+        num_crops: Squares of a clip: 1, the centre; 3 along the long side.
+        img_size: Side of the squares, in pixels.
+        short_side: Short side of the frames that the squares are cut from, in pixels.
+        sampling: Choice of the frames; a name in `data.clips.sampling.TEST_SAMPLINGS`.
+        fusion: Quantity averaged over the views, `logits` or `probabilities`.
 
     Raises:
-        ValueError: a value is out of its range, or the sampling has not so many clips.
+        ValueError: A value is out of its range, or the sampling has not so many clips.
     """
 
     num_frames: int
@@ -82,7 +82,7 @@ def protocol_of_training(options: Any) -> Protocol:
     """What validation after an epoch of training shows: one clip, the centre.
 
     Args:
-        options: all options of the training, with `img_size` and `num_frames` set.
+        options: All options of the training, with `img_size` and `num_frames` set.
     """
     short_side = round(options.img_size / options.crop_pct)
     return Protocol(options.num_frames, 1, 1, options.img_size, short_side, options.sampling)
@@ -95,11 +95,11 @@ def parse_protocol(text: str, default: Protocol) -> Protocol:
     the default's stays, so that 256 pixels are cut from 256 where 224 are.
 
     Args:
-        text: protocol in words, as `8x10x3@224/256 dense logits`; the numbers come first, the words in any order.
-        default: protocol of the model.
+        text: Protocol in words, as `8x10x3@224/256 dense logits`; the numbers come first, the words in any order.
+        default: Protocol of the model.
 
     Raises:
-        ValueError: the text is not a protocol, or one that cannot be.
+        ValueError: The text is not a protocol, or one that cannot be.
 
     Example:
         >>> default = Protocol(8, 1, 1, 224, 256, "segments")
@@ -128,8 +128,8 @@ def complete(default: Protocol, **given: Any) -> Protocol:
     """The default with what was given in place of its values; clips and short side follow, unless given, too.
 
     Args:
-        default: protocol of the model.
-        **given: values by the names of `Protocol`; None for what was not given.
+        default: Protocol of the model.
+        **given: Values by the names of `Protocol`; None for what was not given.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if "sampling" in given and "num_clips" not in given:
@@ -143,10 +143,10 @@ def parse_views(text: str) -> tuple[int, int]:
     """Clips and crops of `--views`.
 
     Args:
-        text: clips and crops, as "10x3".
+        text: Clips and crops, as "10x3".
 
     Raises:
-        ValueError: it is not two numbers.
+        ValueError: It is not two numbers.
     """
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
@@ -155,13 +155,13 @@ def parse_views(text: str) -> tuple[int, int]:
 
 
 def check_distinct(protocols: Sequence[Protocol]) -> None:
-    """Raise for a protocol that is asked for twice.
+    """Raises for a protocol that is asked for twice.
 
     Args:
-        protocols: all protocols.
+        protocols: All protocols.
 
     Raises:
-        ValueError: two are the same.
+        ValueError: Two are the same.
     """
     twice = sorted({str(protocol) for protocol in protocols if protocols.count(protocol) > 1})
     if twice:
@@ -180,11 +180,11 @@ def protocols_of(options: argparse.Namespace, default: Protocol) -> list[Protoco
     """The protocols asked for, or the model's own.
 
     Args:
-        options: options of a validation; see `command_line.validate`.
-        default: protocol of the model.
+        options: Options of a validation; see `command_line.validate`.
+        default: Protocol of the model.
 
     Raises:
-        ValueError: a protocol is impossible, or asked for twice.
+        ValueError: A protocol is impossible, or asked for twice.
     """
     if options.protocol:
         protocols = [parse_protocol(text, default) for text in options.protocol]

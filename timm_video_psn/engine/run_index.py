@@ -16,17 +16,17 @@ def read_run_index(
     """The videos of a data set that a model knows the classes of, by default those that its run was validated on.
 
     Args:
-        model: the trained model.
-        dataset: name of the data set; None for the run's own, or the one that the model's config names.
-        data_dir: folder of the data set; None for the folder where the run found it.
-        split: split of the data set.
+        model: The trained model.
+        dataset: Name of the data set; None for the run's own, or the one that the model's config names.
+        data_dir: Folder of the data set; None for the folder where the run found it.
+        split: Split of the data set.
 
     Returns:
         The name of the data set, and its videos.
 
     Raises:
-        ValueError: the model does not say what it was trained on, the data set is unknown or has other classes.
-        FileNotFoundError: it is not there.
+        ValueError: The model does not say what it was trained on, the data set is unknown or has other classes.
+        FileNotFoundError: It is not there.
     """
     own = _data_options(model)
     if dataset in (None, own["dataset"]):

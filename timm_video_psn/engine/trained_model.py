@@ -45,9 +45,9 @@ class VideoPrediction:
     """What a model says of one video.
 
     Attributes:
-        video: path or URL of the video, or the shape of its frames.
-        top: the most likely classes, most likely first; empty for a video that cannot be read.
-        error: why the video cannot be read, or "".
+        video: Path or URL of the video, or the shape of its frames.
+        top: The most likely classes, most likely first; empty for a video that cannot be read.
+        error: Why the video cannot be read, or "".
     """
 
     video: str
@@ -72,9 +72,9 @@ class SampledClip:
 
     Attributes:
         frames: uint8 (T, S, S, 3), resized and cropped.
-        indices: numbers of the frames in the video, (T,).
-        num_frames: length of the video.
-        fps: frame rate of the video, None where it does not say.
+        indices: Numbers of the frames in the video, (T,).
+        num_frames: Length of the video.
+        fps: Frame rate of the video, None where it does not say.
     """
 
     frames: Tensor
@@ -88,16 +88,16 @@ class TrainedModel:
     """A trained model with all that it needs to look at a video as its validation did.
 
     Attributes:
-        model: the network with its weights, on its device and in evaluation mode.
-        source: folder or name that the model came from.
-        label_names: names of the classes in label order; empty where the files do not tell.
-        protocol: protocol of validation.
-        precision: device, autocast and normalisation.
-        interpolation: filter of the resize.
-        dataset: name of the data set that the model was trained on, or None.
-        dataset_version: version of the data set's annotations, or "".
-        weights_sha256: checksum of the file of weights; None where the Hub states none.
-        activation: what makes probabilities of logits: `softmax`, or `sigmoid` after training with `--loss bce`, where
+        model: The network with its weights, on its device and in evaluation mode.
+        source: Folder or name that the model came from.
+        label_names: Names of the classes in label order; empty where the files do not tell.
+        protocol: Protocol of validation.
+        precision: Device, autocast and normalisation.
+        interpolation: Filter of the resize.
+        dataset: Name of the data set that the model was trained on, or None.
+        dataset_version: Version of the data set's annotations, or "".
+        weights_sha256: Checksum of the file of weights; None where the Hub states none.
+        activation: What makes probabilities of logits: `softmax`, or `sigmoid` after training with `--loss bce`, where
             each class has a probability of its own.
 
     Example:
@@ -119,7 +119,7 @@ class TrainedModel:
 
     @cached_property
     def transform(self) -> EvalTransform:
-        """Resize and centre crop of validation, frames (T, H, W, 3) to (T, S, S, 3), both uint8."""
+        """Resizes and centre crop of validation, frames (T, H, W, 3) to (T, S, S, 3), both uint8."""
         protocol = self.protocol
         return EvalTransform(protocol.img_size, protocol.img_size / protocol.short_side, self.interpolation)
 
@@ -135,18 +135,18 @@ class TrainedModel:
         """Names the most likely classes of a video, or of each video of a list.
 
         Args:
-            video: path of a file or of a folder of frame images, http(s) URL of a file, or all frames as a uint8 array
+            video: Path of a file or of a folder of frame images, http(s) URL of a file, or all frames as a uint8 array
                 or tensor, (T, H, W, 3) or (T, 3, H, W); or a list of these.
-            topk: number of classes; fewer where the model has fewer.
-            views: clips x crops, as "3x3", or a whole protocol, as "8x10x3@256 dense"; None for the protocol of
+            topk: Number of classes; fewer where the model has fewer.
+            views: Clips x crops, as "3x3", or a whole protocol, as "8x10x3@256 dense"; None for the protocol of
                 validation.
 
         Returns:
             A prediction, or a list of them. In a list, a video that cannot be read has its reason in `error`.
 
         Raises:
-            DecodeError: a video that was not given in a list cannot be read.
-            ValueError: the model does not name its classes, `topk` is below 1, or there are no such views.
+            DecodeError: A video that was not given in a list cannot be read.
+            ValueError: The model does not name its classes, `topk` is below 1, or there are no such views.
         """
         if isinstance(video, (list, tuple)):
             return list(self.predict_many(video, topk, views))
@@ -167,12 +167,12 @@ class TrainedModel:
         """Names the most likely classes of many videos, one after the other.
 
         Args:
-            videos: videos as `predict` takes them.
-            topk: number of classes.
-            views: see `predict`.
-            batch_size: videos that are read before the model runs.
-            workers: threads that decode.
-            max_pixels: most pixels that the frames of one video may have together, as `VideoReader` takes it.
+            videos: Videos as `predict` takes them.
+            topk: Number of classes.
+            views: See `predict`.
+            batch_size: Videos that are read before the model runs.
+            workers: Threads that decode.
+            max_pixels: Most pixels that the frames of one video may have together, as `VideoReader` takes it.
 
         Yields:
             A prediction for each video, in their order.
@@ -201,8 +201,8 @@ class TrainedModel:
         """Names the most likely classes of clips that `read` or `prepare` made.
 
         Args:
-            clips: the clips.
-            topk: number of classes.
+            clips: The clips.
+            topk: Number of classes.
 
         Shape:
             clips: (B, T, S, S, 3) uint8.
@@ -215,7 +215,7 @@ class TrainedModel:
         """The probability of each class.
 
         Args:
-            clips: the clips.
+            clips: The clips.
 
         Shape:
             clips: (B, T, S, S, 3) uint8 -> (B, num_classes); with softmax, rows add up to 1
@@ -231,13 +231,13 @@ class TrainedModel:
         """The features of a video, as its classifier sees them, averaged over the frames of the clip.
 
         Args:
-            video: see `predict`.
+            video: See `predict`.
 
         Shape:
             returns (D,) for a video, (N, D) for a list, on the CPU.
 
         Raises:
-            DecodeError: a video cannot be read.
+            DecodeError: A video cannot be read.
         """
         if isinstance(video, (list, tuple)):
             return torch.stack([self.features(one) for one in video])
@@ -248,7 +248,7 @@ class TrainedModel:
         """The features of clips that `read` or `prepare` made.
 
         Args:
-            clips: the clips.
+            clips: The clips.
 
         Shape:
             clips: (B, T, S, S, 3) uint8 -> (B, D), on the CPU
@@ -261,11 +261,11 @@ class TrainedModel:
         """Reads the frames of a video that the model sees, or other frames in the same form.
 
         Args:
-            video: see `predict`, but no list.
-            indices: numbers of the frames; None for those that validation takes.
+            video: See `predict`, but no list.
+            indices: Numbers of the frames; None for those that validation takes.
 
         Raises:
-            DecodeError: the video cannot be read.
+            DecodeError: The video cannot be read.
         """
         with open_source(video) as reader:
             if indices is None:
@@ -299,7 +299,7 @@ class TrainedModel:
         """The numbers of the frames that validation takes of a video.
 
         Args:
-            count: length of the video.
+            count: Length of the video.
         """
         indices: list[int] = self.sampling(count, self.protocol.num_frames, None).tolist()
         return indices
@@ -308,7 +308,7 @@ class TrainedModel:
         """Raises if the model cannot name classes.
 
         Args:
-            topk: number of classes to name.
+            topk: Number of classes to name.
 
         Raises:
             ValueError: `topk` is below 1, or the model's files do not name the classes.
@@ -324,14 +324,14 @@ class TrainedModel:
         """The most likely classes.
 
         Args:
-            shares: probabilities of all classes, (num_classes,).
-            topk: number of classes.
+            shares: Probabilities of all classes, (num_classes,).
+            topk: Number of classes.
         """
         values, indices = shares.topk(min(topk, len(shares)))
         return tuple(map(Prediction, (self.label_names[index] for index in indices.tolist()), values.tolist()))
 
     def _tell_of_repeats(self, name: str, found: int) -> None:
-        """Warn of a video that is shorter than a clip."""
+        """Warns of a video that is shorter than a clip."""
         if found < self.protocol.num_frames:
             _logger.warning(
                 "%s has only %d frames for a clip of %d: some are repeated", name, found, self.protocol.num_frames

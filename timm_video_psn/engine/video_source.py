@@ -61,8 +61,8 @@ class GivenVideos(VideoIndex):
         """The index of some videos.
 
         Args:
-            videos: see `open_source`.
-            max_pixels: as `VideoReader` takes it.
+            videos: See `open_source`.
+            max_pixels: As `VideoReader` takes it.
         """
         paths = PathTable.from_paths(video_name(video) for video in videos)
         return cls(paths, np.full(len(videos), -1), (), Path(), videos=videos, max_pixels=max_pixels)
@@ -79,10 +79,10 @@ def video_name(video: Video) -> str:
     """What messages call a video: its path or URL, or the shape of its frames.
 
     Args:
-        video: see `open_source`.
+        video: See `open_source`.
 
     Raises:
-        TypeError: what was given is not a video.
+        TypeError: What was given is not a video.
     """
     if isinstance(video, (str, Path)):
         return str(video)
@@ -96,15 +96,15 @@ def open_source(video: Video, decoder: Decoder = "auto", max_pixels: int = MAX_P
     """Opens a video while the block runs.
 
     Args:
-        video: path of a file or of a folder of frame images; http(s) URL of a file, which is downloaded; or all frames
+        video: Path of a file or of a folder of frame images; http(s) URL of a file, which is downloaded; or all frames
             as a uint8 array or tensor, (T, H, W, 3) or (T, 3, H, W), RGB.
-        decoder: decoder of video files, as `VideoReader` takes it.
-        max_pixels: as `VideoReader` takes it.
+        decoder: Decoder of video files, as `VideoReader` takes it.
+        max_pixels: As `VideoReader` takes it.
 
     Raises:
-        DecodeError: the video cannot be downloaded or decoded.
-        TypeError: what was given is not a video.
-        ValueError: the frames have another shape or type.
+        DecodeError: The video cannot be downloaded or decoded.
+        TypeError: What was given is not a video.
+        ValueError: The frames have another shape or type.
     """
     if isinstance(video, (np.ndarray, torch.Tensor)):
         yield _Frames(_as_frames(video))

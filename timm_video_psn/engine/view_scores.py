@@ -22,9 +22,9 @@ class ViewScorer:
     """Runs a model over the views of videos.
 
     Args:
-        model: a video model; it is left in evaluation mode.
-        precision: device, autocast and normalisation.
-        views_per_step: number of views per batch; None for 16, halved whenever the GPU runs out of memory.
+        model: A video model; it is left in evaluation mode.
+        precision: Device, autocast and normalisation.
+        views_per_step: Number of views per batch; None for 16, halved whenever the GPU runs out of memory.
     """
 
     def __init__(self, model: nn.Module, precision: Precision, views_per_step: int | None = None):
@@ -38,7 +38,7 @@ class ViewScorer:
         """Logits of each different view of each video, (views, K).
 
         Args:
-            videos: videos with their views.
+            videos: Videos with their views.
         """
         found: dict[tuple[int, int], Floats] = {}
         for places in _alike(videos):
@@ -66,7 +66,7 @@ class ViewScorer:
         return values
 
     def _take_less(self) -> None:
-        """Go on with half as many views at once."""
+        """Goes on with half as many views at once."""
         if not self.automatic or self.views_per_step == 1:
             raise ValueError(
                 f"{self.views_per_step} views at once do not fit into the memory of {self.precision.device}; use a "
@@ -81,9 +81,9 @@ def fuse(logits: Floats, fusion: str, activation: str = "softmax") -> Floats:
     """The scores of a video from the logits of its views.
 
     Args:
-        logits: logits of the views of a protocol, (views, K).
-        fusion: quantity averaged over the views, `logits` or `probabilities`.
-        activation: what makes probabilities of logits, `softmax` or `sigmoid`.
+        logits: Logits of the views of a protocol, (views, K).
+        fusion: Quantity averaged over the views, `logits` or `probabilities`.
+        activation: What makes probabilities of logits, `softmax` or `sigmoid`.
     """
     values = torch.from_numpy(logits).double()
     if fusion == "probabilities":

@@ -39,9 +39,9 @@ class ActivationMap:
 
     Attributes:
         maps: (T, h, w), zero or more, in the units of the method; comparable between the frames.
-        label: number of the class.
-        logit: score of the class.
-        layer: name of the layer.
+        label: Number of the class.
+        logit: Score of the class.
+        layer: Name of the layer.
     """
 
     maps: np.ndarray
@@ -66,10 +66,10 @@ def activation_map(
     """Computes the class activation maps of a clip.
 
     Args:
-        model: clips to logits; it is put into evaluation mode.
-        clip: normalised clip.
-        label: number of the class; None for the most likely one.
-        layer: name of a feature level (`layer4`, `blocks.9`, ...), or dotted name of a module that gives maps; None
+        model: Clips to logits; it is put into evaluation mode.
+        clip: Normalised clip.
+        label: Number of the class; None for the most likely one.
+        layer: Name of a feature level (`layer4`, `blocks.9`, ...), or dotted name of a module that gives maps; None
             for the last level that the class depends on (a class token's network reads nothing else of its last level).
         method: `gradcam` or `hirescam`. With nothing but pooling and a linear layer behind the layer, as after a
             ResNet's last level, both are the same.
@@ -78,7 +78,7 @@ def activation_map(
         clip: (1, C, T, H, W)
 
     Raises:
-        ValueError: an unknown layer, label or method, more than one clip, or a layer that the class does not depend on.
+        ValueError: An unknown layer, label or method, more than one clip, or a layer that the class does not depend on.
     """
     if clip.ndim != 5 or len(clip) != 1:
         raise ValueError(f"clip of shape {list(clip.shape)}: expected one clip, (1, C, T, H, W)")
@@ -131,7 +131,7 @@ class _Recorder(nn.Module):
     """Keeps what it is shown, and passes on a copy, so that what works in place leaves it as it was.
 
     Args:
-        to_maps: what turns the output of another library's layer into maps (B, C, t, h, w).
+        to_maps: What turns the output of another library's layer into maps (B, C, t, h, w).
     """
 
     output: Tensor | None = None
@@ -222,8 +222,8 @@ def overlay(sampled: SampledClip, found: ActivationMap) -> np.ndarray:
     """The frames in grey with their maps over them, the only colours: warmer is more, and grey is nothing.
 
     Args:
-        sampled: frames of the clip.
-        found: maps of the clip.
+        sampled: Frames of the clip.
+        found: Maps of the clip.
 
     Returns:
         uint8 (T, H, W, 3).
@@ -241,10 +241,10 @@ def draw_activation_map(sampled: SampledClip, found: ActivationMap, path: Path, 
     """Draws the frames of a clip, and below each its map over it.
 
     Args:
-        sampled: frames of the clip.
-        found: maps of the clip.
-        path: the PNG file.
-        title: text above the picture.
+        sampled: Frames of the clip.
+        found: Maps of the clip.
+        path: The PNG file.
+        title: Text above the picture.
     """
     from matplotlib.cm import ScalarMappable
 
@@ -268,10 +268,10 @@ def film_activation_map(sampled: SampledClip, found: ActivationMap, path: Path, 
     """Writes the frames beside the frames with their maps as a film.
 
     Args:
-        sampled: frames of the clip.
-        found: maps of the clip.
-        path: the .mp4 file.
-        fps: frames of the clip that are shown in a second.
+        sampled: Frames of the clip.
+        found: Maps of the clip.
+        path: The .mp4 file.
+        fps: Frames of the clip that are shown in a second.
     """
     height, width = sampled.frames.shape[1:3]
     factor = max(1.0, _SHOWN_PX / height)

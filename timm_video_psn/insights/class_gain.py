@@ -14,8 +14,8 @@ def most_changed(classes: Sequence[ClassChange], count: int = 10) -> list[ClassC
     """The classes that gained most and those that lost most, each at most `count`, all of them if they are few.
 
     Args:
-        classes: changes, the largest gain first.
-        count: number of classes at either end.
+        classes: Changes, the largest gain first.
+        count: Number of classes at either end.
     """
     return [*classes] if len(classes) <= 2 * count else [*classes[:count], *classes[-count:]]
 
@@ -24,10 +24,10 @@ def draw_class_gains(comparison: Comparison, path: Path, title: str = "", count:
     """Draws the most improved and the most worsened classes with their intervals.
 
     Args:
-        comparison: see `engine.evaluate.compare`.
-        path: the PNG file.
-        title: text above the picture.
-        count: number of classes at either end.
+        comparison: See `engine.evaluate.compare`.
+        path: The PNG file.
+        title: Text above the picture.
+        count: Number of classes at either end.
     """
     shown = most_changed(comparison.classes, count)
     names = [plain(f"{one.name} ({one.first:.0f} to {one.second:.0f} %, n={one.videos})") for one in shown]
@@ -51,8 +51,8 @@ def save_class_gains(comparison: Comparison, path: Path) -> Path:
     """Writes all classes, the largest gain first.
 
     Args:
-        comparison: see `engine.evaluate.compare`.
-        path: the CSV file.
+        comparison: See `engine.evaluate.compare`.
+        path: The CSV file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path, ("class", "videos", "before", "after", "gain", "low", "high"), class_rows(comparison))

@@ -34,8 +34,8 @@ def run_insights(options: argparse.Namespace, prog: str) -> int:
     """Makes an insight.
 
     Args:
-        options: see `command_line.insights`.
-        prog: name of the command, for the line that names failed sections.
+        options: See `command_line.insights`.
+        prog: Name of the command, for the line that names failed sections.
 
     Returns:
         The exit code: 0, or 1 where sections of a report failed.

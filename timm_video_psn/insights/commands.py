@@ -53,11 +53,11 @@ def make_interactions(models: Sequence[TrainedModel], out: Path) -> list[Artifac
     """Fig. 5 of one or more models, the numbers, and the epochs of those runs that kept them.
 
     Args:
-        models: the models.
-        out: folder for the files.
+        models: The models.
+        out: Folder for the files.
 
     Raises:
-        ValueError: a model has no synthesizer.
+        ValueError: A model has no synthesizer.
     """
     named = _named(models)
     plain = {name: kernel_maps(trained.model) for name, trained in named.items()}
@@ -102,9 +102,9 @@ def make_shapes(trained: TrainedModel, out: Path, video: Path | None = None) -> 
     """The distribution of kernel shapes of a model, and its effective receptive fields.
 
     Args:
-        trained: the model.
-        out: folder for the files.
-        video: video at whose features the fields are measured; None for random clips.
+        trained: The model.
+        out: Folder for the files.
+        video: Video at whose features the fields are measured; None for random clips.
     """
     maps, history = kernel_maps(trained.model), _history(trained)
     shapes = kernel_shapes(maps)
@@ -134,15 +134,15 @@ def make_cam(
     """The class activation maps of a video.
 
     Args:
-        trained: the model.
-        video: video file, or folder of frame images.
-        out: folder for the files.
-        label: name of the class; None for the most likely one.
-        layer: see `activation_map`.
-        method: see `activation_map`.
+        trained: The model.
+        video: Video file, or folder of frame images.
+        out: Folder for the files.
+        label: Name of the class; None for the most likely one.
+        layer: See `activation_map`.
+        method: See `activation_map`.
 
     Raises:
-        ValueError: an unknown class or layer.
+        ValueError: An unknown class or layer.
     """
     sampled = trained.read(video)
     clip = trained.precision.clip(sampled.frames[None])
@@ -166,11 +166,11 @@ def make_evolution(
     """Class probabilities as the frames of a video arrive.
 
     Args:
-        trained: the model.
-        video: video file, or folder of frame images.
-        out: folder for the files.
-        steps: number of times that the model is asked.
-        window: frames of the sliding window.
+        trained: The model.
+        video: Video file, or folder of frame images.
+        out: Folder for the files.
+        steps: Number of times that the model is asked.
+        window: Frames of the sliding window.
     """
     found = temporal_evolution(trained, video, steps, window)
     stem = f"evolution_{_as_file(video.stem)}"
@@ -196,13 +196,13 @@ def make_embedding(
     """The videos of a data set as points, for one or more models side by side.
 
     Args:
-        models: the models.
-        out: folder for the files.
-        dataset: name of the data set; None for the data set of the first run.
-        data_dir: folder of the data set; None for the folder where that run found it.
-        split: split of the data set.
-        limit: largest number of videos, spread evenly; None for all.
-        seed: seed of t-SNE.
+        models: The models.
+        out: Folder for the files.
+        dataset: Name of the data set; None for the data set of the first run.
+        data_dir: Folder of the data set; None for the folder where that run found it.
+        split: Split of the data set.
+        limit: Largest number of videos, spread evenly; None for all.
+        seed: Seed of t-SNE.
     """
     first, *others = models
     dataset, index = read_run_index(first, dataset, data_dir, split)
@@ -221,11 +221,11 @@ def draw_features(
     """Features of videos as points, with a page to look into.
 
     Args:
-        features: features by the name of the model.
-        index: the videos.
-        out: folder for the files.
-        what: the videos, in words.
-        seed: seed of t-SNE.
+        features: Features by the name of the model.
+        index: The videos.
+        out: Folder for the files.
+        what: The videos, in words.
+        seed: Seed of t-SNE.
     """
     found = {name: (one, embed(one, seed)) for name, one in features.items()}
     picture = draw_embedding(found, index.class_names, out / "embedding.png")
@@ -246,13 +246,13 @@ def make_gains(before: Path, after: Path, out: Path, count: int = 10) -> list[Ar
     """The classes that gained and lost most between two score files of the same videos.
 
     Args:
-        before: score file of one model.
-        after: score file of another model.
-        out: folder for the files.
-        count: number of classes at either end.
+        before: Score file of one model.
+        after: Score file of another model.
+        out: Folder for the files.
+        count: Number of classes at either end.
 
     Raises:
-        ValueError: the files are not of the same videos, labels and classes.
+        ValueError: The files are not of the same videos, labels and classes.
     """
     comparison = compare(load_scores(before), load_scores(after), (str(before), str(after)))
     first, second = _apart(before, after)

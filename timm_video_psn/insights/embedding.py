@@ -31,8 +31,8 @@ class Embedding:
 
     Attributes:
         points: (N, 2).
-        silhouette: mean over the videos, from -1 to 1; nan where it is not defined.
-        neighbour_accuracy: share of the videos that the vote of their 5 nearest others names rightly.
+        silhouette: Mean over the videos, from -1 to 1; nan where it is not defined.
+        neighbour_accuracy: Share of the videos that the vote of their 5 nearest others names rightly.
     """
 
     points: np.ndarray
@@ -44,11 +44,11 @@ def embed(features: Features, seed: int = 0) -> Embedding:
     """Lays the videos out in the plane, and scores the classes.
 
     Args:
-        features: see `extract_features`.
-        seed: seed of t-SNE.
+        features: See `extract_features`.
+        seed: Seed of t-SNE.
 
     Raises:
-        ValueError: fewer than 4 videos.
+        ValueError: Fewer than 4 videos.
     """
     from sklearn.manifold import TSNE
     from sklearn.preprocessing import StandardScaler
@@ -65,8 +65,8 @@ def cluster_scores(values: np.ndarray, labels: np.ndarray) -> tuple[float, float
     """Silhouette, and accuracy of the 5 nearest others (`Embedding`).
 
     Args:
-        values: features, (N, D).
-        labels: classes, (N,).
+        values: Features, (N, D).
+        labels: Classes, (N,).
     """
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import NearestNeighbors
@@ -97,9 +97,9 @@ def draw_embedding(models: Mapping[str, tuple[Features, Embedding]], class_names
     """Draws one or more models side by side; with a legend, unless there are more classes than colours.
 
     Args:
-        models: features and points by the name of the model.
-        class_names: names in label order.
-        path: the PNG file.
+        models: Features and points by the name of the model.
+        class_names: Names in label order.
+        path: The PNG file.
     """
     legend = [_in_legend(name) for name in class_names] if len(class_names) <= NUM_COLOURS else []
     lines = sum(text.count("\n") + 1 for text in legend)
@@ -128,9 +128,9 @@ def embedding_page(models: Mapping[str, tuple[Features, Embedding]], index: Vide
     Nothing is asked of any other host.
 
     Args:
-        models: features and points by the name of the model.
-        index: the videos.
-        page: a whole page, or just the part that goes into the body of one.
+        models: Features and points by the name of the model.
+        index: The videos.
+        page: A whole page, or just the part that goes into the body of one.
     """
     names = index.class_names
     data = {
@@ -151,9 +151,9 @@ def save_embedding_page(models: Mapping[str, tuple[Features, Embedding]], index:
     """Writes `embedding_page` to a file.
 
     Args:
-        models: features and points by the name of the model.
-        index: the videos.
-        path: the HTML file.
+        models: Features and points by the name of the model.
+        index: The videos.
+        path: The HTML file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, embedding_page(models, index))

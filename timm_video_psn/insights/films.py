@@ -16,8 +16,8 @@ def save_gif(pictures: Sequence[np.ndarray], path: Path, fps: float) -> Path:
 
     Args:
         pictures: uint8 (H, W, 3) each.
-        path: the file.
-        fps: pictures a second.
+        path: The file.
+        fps: Pictures a second.
     """
     from PIL import Image
 
@@ -36,8 +36,8 @@ def save_film(pictures: np.ndarray, path: Path, fps: float) -> Path:
 
     Args:
         pictures: uint8 (T, H, W, 3); odd sides lose their last row or column.
-        path: the .mp4 file.
-        fps: pictures a second.
+        path: The .mp4 file.
+        fps: Pictures a second.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = (side - side % 2 for side in pictures.shape[1:3])

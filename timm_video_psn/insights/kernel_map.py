@@ -38,11 +38,11 @@ def kernel_maps(model: nn.Module, per_element: bool = False) -> dict[str, Intera
     """The map of every site, rows and columns in the order of Fig. 5: convolutions, pool, identity.
 
     Args:
-        model: any module that holds synthesizers.
-        per_element: divide the norms by the elements of their blocks.
+        model: Any module that holds synthesizers.
+        per_element: Divide the norms by the elements of their blocks.
 
     Raises:
-        ValueError: there is no synthesizer in the model.
+        ValueError: There is no synthesizer in the model.
     """
     found = interaction_map(model)
     if not found:
@@ -78,10 +78,10 @@ def draw_kernel_maps(
     The maps of a column share one scale, from zero to the largest norm in it.
 
     Args:
-        maps: maps by the name of the model, see `kernel_maps`.
-        path: the PNG file.
-        title: text above the picture.
-        starts: maps from before training, for those models that have them; the cells then show the change since.
+        maps: Maps by the name of the model, see `kernel_maps`.
+        path: The PNG file.
+        title: Text above the picture.
+        starts: Maps from before training, for those models that have them; the cells then show the change since.
     """
     figure = new_figure(*_size(maps))
     _draw(figure, maps, title, starts=starts)
@@ -92,8 +92,8 @@ def save_kernel_maps(maps: Mapping[str, Maps], path: Path) -> Path:
     """Writes the numbers: a line for each block of each site of each model.
 
     Args:
-        maps: plain norms, by the name of the model.
-        path: the CSV file.
+        maps: Plain norms, by the name of the model.
+        path: The CSV file.
     """
     rows = [
         (name, site, temporal, spatial, f"{one.norms[i, j]:.6g}", int(one.sizes[i, j]))
@@ -111,8 +111,8 @@ def save_interaction_counts(models: Mapping[str, nn.Module], path: Path) -> Path
     """Writes ir-interactions and drop rates of Table 2: a line for each threshold and model.
 
     Args:
-        models: models with synthesizers, by name.
-        path: the CSV file.
+        models: Models with synthesizers, by name.
+        path: The CSV file.
     """
     rows = [
         (name, share, *ir_interactions(model, share), f"{drop_rate(model, share):.4g}")
@@ -171,13 +171,13 @@ def heat_map(
     """Draws a table of numbers as colours, "the deeper color, the denser", with the numbers in the cells.
 
     Args:
-        axis: axes of a figure.
+        axis: Axes of a figure.
         values: (rows, columns).
-        rows: names of the rows.
-        columns: names of the columns.
-        high: value of the deepest colour.
-        low: value of the palest one.
-        changes: second line of each cell, (rows, columns); None for no such line.
+        rows: Names of the rows.
+        columns: Names of the columns.
+        high: Value of the deepest colour.
+        low: Value of the palest one.
+        changes: Second line of each cell, (rows, columns); None for no such line.
     """
     image = axis.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
     axis.set_xticks(range(len(columns)), columns, fontsize=7)
@@ -195,7 +195,7 @@ def kernel_codes(maps: Maps) -> dict[str, str]:
     """The meaning of each row and column of the maps, as `S-C-3` -> `spatial convolution, 3 x 3`.
 
     Args:
-        maps: see `kernel_maps`.
+        maps: See `kernel_maps`.
     """
     labels = dict.fromkeys(label for one in maps.values() for label in (*one.spatial_labels, *one.temporal_labels))
     return {label: _meaning(label) for label in sorted(labels)}
@@ -223,8 +223,8 @@ def start_maps(history: History, maps: Maps) -> Maps:
     """The maps of a run from before training, in the form of its present ones.
 
     Args:
-        history: see `read_history`.
-        maps: maps of the trained model, see `kernel_maps`.
+        history: See `read_history`.
+        maps: Maps of the trained model, see `kernel_maps`.
 
     Returns:
         The sites that the history has from before training, with rows and columns as in `maps`.
@@ -245,11 +245,11 @@ def read_history(path: Path) -> History:
     """The maps that training left, `interactions.npz` of a run's folder.
 
     Args:
-        path: the file, or the run's folder.
+        path: The file, or the run's folder.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged, or holds no maps.
+        FileNotFoundError: There is none.
+        ValueError: It is damaged, or holds no maps.
     """
     file = path / "interactions.npz" if path.is_dir() else path
     if not file.is_file():
@@ -290,10 +290,10 @@ def animate_history(history: History, path: Path, fps: float = 2.0, title: str =
     """Draws the maps of a run as a GIF, a picture an epoch, on scales that stay the same.
 
     Args:
-        history: see `read_history`.
-        path: the GIF file.
-        fps: epochs a second.
-        title: text above the picture, followed by the epoch.
+        history: See `read_history`.
+        path: The GIF file.
+        fps: Epochs a second.
+        title: Text above the picture, followed by the epoch.
     """
     tops = {site: float(norms.max()) for site, norms in history.norms.items()}
     pictures = []

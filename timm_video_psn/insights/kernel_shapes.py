@@ -59,7 +59,7 @@ def kernel_shapes(maps: Mapping[str, InteractionMap]) -> dict[str, KernelShapes]
     """The distribution of shapes of every site.
 
     Args:
-        maps: maps by site, see `kernel_maps`.
+        maps: Maps by site, see `kernel_maps`.
     """
     return {site: _shapes(one) for site, one in maps.items()}
 
@@ -87,16 +87,16 @@ def receptive_field(function: Callable[[Tensor], Tensor], x: Tensor, draws: int 
     input's channels and averaged over the clips and the draws.
 
     Args:
-        function: function from maps to maps.
-        x: maps at which it is measured: with ReLUs and max-pools inside, the field depends on it.
-        draws: number of mixes of channels.
-        seed: seed of the mixes.
+        function: Function from maps to maps.
+        x: Maps at which it is measured: with ReLUs and max-pools inside, the field depends on it.
+        draws: Number of mixes of channels.
+        seed: Seed of the mixes.
 
     Shape:
         x: (B, C, T, H, W); function(x): (B, C', T', H', W')
 
     Raises:
-        ValueError: the centre depends on nothing.
+        ValueError: The centre depends on nothing.
     """
     x = x.detach().requires_grad_()
     generator = torch.Generator().manual_seed(seed)
@@ -117,9 +117,9 @@ def synthesizer_fields(model: nn.Module, clip: Tensor, draws: int = 8) -> dict[s
     """The effective receptive field of what each synthesizer adds, V of Eq. 1, in frames and pixels of its own map.
 
     Args:
-        model: a video model with synthesizers; it is put into evaluation mode.
-        clip: normalised clips, at whose feature maps the fields are measured.
-        draws: number of mixes of channels.
+        model: A video model with synthesizers; it is put into evaluation mode.
+        clip: Normalised clips, at whose feature maps the fields are measured.
+        draws: Number of mixes of channels.
 
     Shape:
         clip: (B, C, T, H, W)
@@ -167,11 +167,11 @@ def draw_kernel_shapes(
     """Draws for each site the shares of the shapes, and the effective receptive field in time and in space.
 
     Args:
-        shapes: see `kernel_shapes`.
-        fields: see `synthesizer_fields`; sites may be missing.
-        path: the PNG file.
-        title: text above the picture.
-        starts: shapes from before training; the cells then show the change since, in points.
+        shapes: See `kernel_shapes`.
+        fields: See `synthesizer_fields`; sites may be missing.
+        path: The PNG file.
+        title: Text above the picture.
+        starts: Shapes from before training; the cells then show the change since, in points.
     """
     figure = new_figure(0.6 + 2.4 * len(shapes), 6.6)
     axes = figure.subplots(3, len(shapes), squeeze=False)
@@ -213,9 +213,9 @@ def save_kernel_shapes(shapes: Mapping[str, KernelShapes], fields: Mapping[str, 
     """Writes the numbers: a line for each shape of each site, with the extent of the site's receptive field.
 
     Args:
-        shapes: see `kernel_shapes`.
-        fields: see `synthesizer_fields`; cells of sites that are missing stay empty.
-        path: the CSV file.
+        shapes: See `kernel_shapes`.
+        fields: See `synthesizer_fields`; cells of sites that are missing stay empty.
+        path: The CSV file.
     """
     rows = []
     for site, one in shapes.items():

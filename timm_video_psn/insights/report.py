@@ -80,13 +80,13 @@ def make_report(
     not have are left out. A section that fails says why on the page, and is logged.
 
     Args:
-        trained: the model.
-        out: folder for the files.
-        videos: videos for activation maps and predictions over time; none for the one that the model is surest of.
-        dataset: name of the data set; None for the data set of the run.
-        data_dir: folder of the data set; None for the folder where the run found it.
-        limit: largest number of videos of the data set, spread evenly; None for all.
-        scores: two files of scores, before and after, for the gains.
+        trained: The model.
+        out: Folder for the files.
+        videos: Videos for activation maps and predictions over time; none for the one that the model is surest of.
+        dataset: Name of the data set; None for the data set of the run.
+        data_dir: Folder of the data set; None for the folder where the run found it.
+        limit: Largest number of videos of the data set, spread evenly; None for all.
+        scores: Two files of scores, before and after, for the gains.
     """
     files, sections = out / "files", _Sections()
     files.mkdir(parents=True, exist_ok=True)

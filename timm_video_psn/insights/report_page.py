@@ -51,12 +51,12 @@ class Section:
 
     Attributes:
         title: heading.
-        text: a paragraph below it.
-        numbers: large numbers, each with its name and what stands below it.
-        artifacts: pictures, films, pages and tables.
-        grid: show the pictures small, in a grid.
-        table: a table.
-        problem: why there is nothing to show, or "".
+        text: A paragraph below it.
+        numbers: Large numbers, each with its name and what stands below it.
+        artifacts: Pictures, films, pages and tables.
+        grid: Show the pictures small, in a grid.
+        table: A table.
+        problem: Why there is nothing to show, or "".
     """
 
     title: str
@@ -72,10 +72,10 @@ def render_page(title: str, subtitle: str, facts: dict[str, str], sections: Sequ
     """The page.
 
     Args:
-        title: heading of the page.
-        subtitle: line below it.
-        facts: lines about the model.
-        sections: parts, in their order.
+        title: Heading of the page.
+        subtitle: Line below it.
+        facts: Lines about the model.
+        sections: Parts, in their order.
     """
     rows = "".join(f"<tr><td class=soft>{_text(key)}</td><td>{_text(value)}</td></tr>" for key, value in facts.items())
     links = "".join(f'<a href="#s{number}">{_text(one.title)}</a>' for number, one in enumerate(sections))

@@ -24,12 +24,12 @@ class Features:
     """What a model makes of videos.
 
     Attributes:
-        values: pooled features, (N, D).
-        logits: scores of the classes, (N, K).
-        labels: classes of the videos, (N,).
-        index: numbers of the videos in their data set, (N,).
-        num_unreadable: number of the videos that could not be read.
-        activation: what makes probabilities of the scores, `softmax` or `sigmoid`.
+        values: Pooled features, (N, D).
+        logits: Scores of the classes, (N, K).
+        labels: Classes of the videos, (N,).
+        index: Numbers of the videos in their data set, (N,).
+        num_unreadable: Number of the videos that could not be read.
+        activation: What makes probabilities of the scores, `softmax` or `sigmoid`.
     """
 
     values: np.ndarray
@@ -55,12 +55,12 @@ class HardVideo:
     """A video that a model names wrongly, and how sure it is.
 
     Attributes:
-        path: path of the video in its data set.
-        label: class of the video.
-        predicted: class that the model says.
-        probability: probability of what the model says.
-        own_probability: probability of the video's class.
-        strip: frames side by side, uint8 (S, W, 3).
+        path: Path of the video in its data set.
+        label: Class of the video.
+        predicted: Class that the model says.
+        probability: Probability of what the model says.
+        own_probability: Probability of the video's class.
+        strip: Frames side by side, uint8 (S, W, 3).
     """
 
     path: str
@@ -77,10 +77,10 @@ def create_feature_loader(
     """A loader of the clips that validation sees.
 
     Args:
-        trained: the model.
-        index: the videos.
-        limit: largest number of videos, spread evenly over the data set; None for all.
-        workers: processes that decode.
+        trained: The model.
+        index: The videos.
+        limit: Largest number of videos, spread evenly over the data set; None for all.
+        workers: Processes that decode.
     """
     dataset = _dataset(trained, index)
     part = None
@@ -122,11 +122,11 @@ def extract_features(trained: TrainedModel, batches: Iterable[Batch]) -> Feature
     """The pooled features of videos, what the classifier sees, averaged over the frames; and what it makes of them.
 
     Args:
-        trained: the model.
-        batches: batches of clips.
+        trained: The model.
+        batches: Batches of clips.
 
     Raises:
-        ValueError: not one video could be read, or the split does not tell the labels.
+        ValueError: Not one video could be read, or the split does not tell the labels.
     """
     model, parts, unreadable = trained.model, [], 0
     for batch in batches:
@@ -151,9 +151,9 @@ def scores_of(trained: TrainedModel, index: VideoIndex, features: Features) -> S
     """The scores of the videos, as a test with the model's own protocol gives them.
 
     Args:
-        trained: the model.
-        index: the videos.
-        features: see `extract_features`.
+        trained: The model.
+        index: The videos.
+        features: See `extract_features`.
     """
     return Scores(
         features.logits,
@@ -173,10 +173,10 @@ def hardest_videos(trained: TrainedModel, index: VideoIndex, features: Features,
     """The videos whose own class is least likely to the model, the least likely first.
 
     Args:
-        trained: the model.
-        index: the videos; videos in shards cannot be read again, and none is shown.
-        features: see `extract_features`.
-        count: largest number of videos.
+        trained: The model.
+        index: The videos; videos in shards cannot be read again, and none is shown.
+        features: See `extract_features`.
+        count: Largest number of videos.
     """
     if isinstance(index, ShardedIndex):
         return []
@@ -199,8 +199,8 @@ def surest_video(index: VideoIndex, features: Features) -> Path | None:
     """The video that the model names rightly with the highest probability, or the first one where all are wrong.
 
     Args:
-        index: the videos.
-        features: see `extract_features`.
+        index: The videos.
+        features: See `extract_features`.
 
     Returns:
         None where the videos lie in shards, or are later parts of files.

@@ -24,11 +24,11 @@ class Evolution:
     """Probabilities over time.
 
     Attributes:
-        arrived: frames so far at each step, (K,).
-        growing: probabilities of the classes, from all frames so far, (K, num_classes).
-        sliding: probabilities from the latest `window` frames, (K, num_classes).
-        window: length of the sliding window in frames.
-        num_frames: length of the video.
+        arrived: Frames so far at each step, (K,).
+        growing: Probabilities of the classes, from all frames so far, (K, num_classes).
+        sliding: Probabilities from the latest `window` frames, (K, num_classes).
+        window: Length of the sliding window in frames.
+        num_frames: Length of the video.
         frames: uint8 (K, S, S, 3), the latest frame at each step.
     """
 
@@ -49,13 +49,13 @@ def temporal_evolution(trained: TrainedModel, path: Path, steps: int = 24, windo
     """Lets the frames of a video arrive, and asks the model at every step.
 
     Args:
-        trained: the model.
-        path: video file, or folder of frame images.
-        steps: number of times that it is asked; at most once a frame.
-        window: frames of the sliding window; None for a third of the video, at least a clip's.
+        trained: The model.
+        path: Video file, or folder of frame images.
+        steps: Number of times that it is asked; at most once a frame.
+        window: Frames of the sliding window; None for a third of the video, at least a clip's.
 
     Raises:
-        DecodeError: the video cannot be read.
+        DecodeError: The video cannot be read.
         ValueError: `steps` or `window` is below 1.
     """
     if steps < 1 or (window is not None and window < 1):
@@ -86,10 +86,10 @@ def draw_evolution(found: Evolution, names: tuple[str, ...], path: Path, title: 
     """Draws the frames, and below them the curves of the leading classes.
 
     Args:
-        found: see `temporal_evolution`.
-        names: names of the classes.
-        path: the PNG file.
-        title: text above the picture.
+        found: See `temporal_evolution`.
+        names: Names of the classes.
+        path: The PNG file.
+        title: Text above the picture.
     """
     return save_figure(_Picture(found, names, title).figure, path)
 
@@ -98,11 +98,11 @@ def film_evolution(found: Evolution, names: tuple[str, ...], path: Path, fps: fl
     """Writes a film in which the frames arrive and the curves grow.
 
     Args:
-        found: see `temporal_evolution`.
-        names: names of the classes.
-        path: the .mp4 file.
-        fps: steps a second.
-        title: text above the picture.
+        found: See `temporal_evolution`.
+        names: Names of the classes.
+        path: The .mp4 file.
+        fps: Steps a second.
+        title: Text above the picture.
     """
     picture = _Picture(found, names, title)
     return save_film(np.stack([picture.at(step) for step in range(1, len(found.arrived) + 1)]), path, fps)

@@ -25,14 +25,14 @@ def group_widths(channels: int, groups: int) -> tuple[int, ...]:
     convolution kernels of every library prefer.
 
     Args:
-        channels: channels to split.
-        groups: number of groups G.
+        channels: Channels to split.
+        groups: Number of groups G.
 
     Returns:
         G widths that add up to `channels`.
 
     Raises:
-        ValueError: a group would have no channel.
+        ValueError: A group would have no channel.
 
     Example:
         >>> group_widths(64, 5)
@@ -83,8 +83,8 @@ class CausalConv2d(nn.Conv2d):
     """A temporal convolution that reaches back only: its last tap lies on the frame itself.
 
     Args:
-        channels: channels, in and out.
-        size: frames that it spans.
+        channels: Channels, in and out.
+        size: Frames that it spans.
         dilated: 3 taps beyond 3 frames, else all taps.
 
     Shape:
@@ -97,7 +97,7 @@ class CausalConv2d(nn.Conv2d):
         self.past = Past(size - 1, dim=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve the past and the frames at hand."""
+        """Convolves the past and the frames at hand."""
         return self._conv_forward(self.past(x), self.weight, self.bias)
 
 
@@ -153,13 +153,13 @@ class SpatialBank(nn.Module):
     "Only spatial convolutions are followed by the batch normalization and ReLU": identity and pool are bare.
 
     Args:
-        channels: channels C, in and out.
+        channels: Channels C, in and out.
         sizes: (height, width) of each kernel.
-        pool: a further branch, a `max` or `avg` pool over 3x3 or an `identity` that bypasses the kernels, or `none`.
-        dilated: kernels beyond 3 are 3 dilated taps; else they have all their taps.
+        pool: A further branch, a `max` or `avg` pool over 3x3 or an `identity` that bypasses the kernels, or `none`.
+        dilated: Kernels beyond 3 are 3 dilated taps; else they have all their taps.
         spatial_conv: `2d` kernels, or `1+1d`: k x 1 and then 1 x k, each with its norm and ReLU.
-        inter_act: the ReLU after each spatial convolution.
-        unit: the kernel of size (1, 1), an `identity`, or a `conv` with norm and ReLU as the others.
+        inter_act: The ReLU after each spatial convolution.
+        unit: The kernel of size (1, 1), an `identity`, or a `conv` with norm and ReLU as the others.
 
     Shape:
         x: (B*T, C, H, W) -> same
@@ -200,11 +200,11 @@ class TemporalBank(nn.Module):
     No norm and no activation follows. The clip's ends are padded with zeros.
 
     Args:
-        channels: channels C, in and out.
-        sizes: length in frames of each kernel; 1 is the identity.
-        pool: a further branch, a `max` or `avg` pool over 3 frames or an `identity`, or `none`.
-        dilated: kernels beyond 3 are 3 dilated taps; else they have all their taps.
-        causal: kernels and pool reach back only, as far as they span.
+        channels: Channels C, in and out.
+        sizes: Length in frames of each kernel; 1 is the identity.
+        pool: A further branch, a `max` or `avg` pool over 3 frames or an `identity`, or `none`.
+        dilated: Kernels beyond 3 are 3 dilated taps; else they have all their taps.
+        causal: Kernels and pool reach back only, as far as they span.
 
     Shape:
         x: (B*T, C, H, W) and num_frames T -> (B*T, C, H, W)

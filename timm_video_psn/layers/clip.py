@@ -49,7 +49,7 @@ def frames_to_rows(x: Tensor, num_frames: int) -> Tensor:
 
 
 def rows_to_frames(x: Tensor, height: int, width: int) -> Tensor:
-    """Undo `frames_to_rows`.
+    """Undoes `frames_to_rows`.
 
     Shape:
         x: (B, C, T, H*W) -> (B*T, C, H, W)

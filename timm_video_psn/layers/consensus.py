@@ -23,12 +23,12 @@ class MultiScaleRelation(nn.Module):
     repeats itself.
 
     Args:
-        num_features: features of each frame.
-        num_frames: frames T of every clip.
-        num_classes: classes K.
+        num_features: Features of each frame.
+        num_frames: Frames T of every clip.
+        num_classes: Classes K.
 
     Raises:
-        ValueError: a clip of one frame has no relations.
+        ValueError: A clip of one frame has no relations.
     """
 
     bottleneck = 256
@@ -56,10 +56,10 @@ class MultiScaleRelation(nn.Module):
         return tuple(f"relations.{i}.3" for i in range(len(self.scales)))
 
     def check_length(self, num_frames: int) -> None:
-        """Raise for clips of another length.
+        """Raises for clips of another length.
 
         Args:
-            num_frames: frames of the clips at hand.
+            num_frames: Frames of the clips at hand.
         """
         if num_frames != self.num_frames:
             raise ValueError(
@@ -71,7 +71,7 @@ class MultiScaleRelation(nn.Module):
         """New layers for other classes.
 
         Args:
-            num_classes: classes K.
+            num_classes: Classes K.
         """
         self.num_classes = num_classes
         relation: Any
@@ -86,7 +86,7 @@ class MultiScaleRelation(nn.Module):
             x: (B, T, num_features) -> (B, K)
 
         Raises:
-            ValueError: clips of another length.
+            ValueError: Clips of another length.
         """
         self.check_length(x.shape[1])
         total = None
@@ -113,13 +113,13 @@ def create_consensus(name: str, num_features: int, num_frames: int, num_classes:
     """The consensus of a name, or None for the average of logits.
 
     Args:
-        name: a key of `CONSENSUSES`.
-        num_features: features that it gets of each frame.
-        num_frames: frames T of a clip.
-        num_classes: classes K.
+        name: A key of `CONSENSUSES`.
+        num_features: Features that it gets of each frame.
+        num_frames: Frames T of a clip.
+        num_classes: Classes K.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: The name is unknown.
     """
     if name not in CONSENSUSES:
         near = difflib.get_close_matches(name, CONSENSUSES, n=1, cutoff=0.0)

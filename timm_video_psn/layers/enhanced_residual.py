@@ -17,17 +17,17 @@ class EnhancedResidual(TemporalModule):
     through them.
 
     Args:
-        channels: channels C_in of the feature map U.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        proportion: share of the channels that is enhanced, C = floor(C_in * proportion).
-        branches: groups that the channels are split into. If the proportion leaves fewer channels than branches, as in
+        channels: Channels C_in of the feature map U.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        proportion: Share of the channels that is enhanced, C = floor(C_in * proportion).
+        branches: Groups that the channels are split into. If the proportion leaves fewer channels than branches, as in
             the first levels of narrow backbones, each branch gets four channels, and `note` says so.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
 
     Raises:
-        ValueError: the proportion is not in (0, 1].
+        ValueError: The proportion is not in (0, 1].
     """
 
     note = ""
@@ -43,10 +43,10 @@ class EnhancedResidual(TemporalModule):
         self.reduce = nn.Conv2d(channels, width, 1, bias=False)
 
     def add_expand(self, expand_init: float) -> None:
-        """Register the last layer, and initialise all of them.
+        """Registers the last layer, and initialise all of them.
 
         Args:
-            expand_init: see `init_weights`.
+            expand_init: See `init_weights`.
         """
         self.expand = nn.Conv2d(self.reduce.out_channels, self.reduce.in_channels, 1, bias=False)
         self.init_weights(expand_init)
@@ -59,7 +59,7 @@ class EnhancedResidual(TemporalModule):
         add up to zero, so that it sees what changes and not what stays: from scratch that, too, saves epochs.
 
         Args:
-            expand_init: gain of `expand`. At 0 V = 0, and a pretrained backbone is untouched at the start.
+            expand_init: Gain of `expand`. At 0 V = 0, and a pretrained backbone is untouched at the start.
         """
         spatial = _convolutions(self, SpatialBank)
         for module in self.modules():
@@ -102,10 +102,10 @@ class EnhancedResidual(TemporalModule):
 
 
 def check_choices(**settings: tuple[str, Any]) -> None:
-    """Raise for the first setting whose value is not among its choices.
+    """Raises for the first setting whose value is not among its choices.
 
     Args:
-        **settings: name -> value, and its choices as a dict's keys or a `Literal`.
+        **settings: Name -> value, and its choices as a dict's keys or a `Literal`.
     """
     for name, (value, choices) in settings.items():
         known = list(choices if isinstance(choices, dict) else choices.__args__)

@@ -16,8 +16,8 @@ class Fusion(nn.Module):
     """What the fusion layers share: a routing T, applied at every pixel.
 
     Args:
-        in_widths: channels of the spatial groups X_j.
-        out_widths: channels of the temporal groups Y_i.
+        in_widths: Channels of the spatial groups X_j.
+        out_widths: Channels of the temporal groups Y_i.
 
     Shape:
         x: (B*T, C, H, W) -> same
@@ -44,8 +44,8 @@ class DenseFusion(Fusion):
     """Every T_ij a full matrix: "simply implemented as a fully connected layer" without bias (Fig. 3).
 
     Args:
-        in_widths: channels of the spatial groups X_j.
-        out_widths: channels of the temporal groups Y_i.
+        in_widths: Channels of the spatial groups X_j.
+        out_widths: Channels of the temporal groups Y_i.
 
     Shape:
         x: (B*T, C, H, W) -> same
@@ -70,8 +70,8 @@ class ChannelwiseFusion(Fusion):
     """Every T_ij a vector of c elements, applied channel by channel, as Fig. 2 draws it.
 
     Args:
-        in_widths: channels of the spatial groups X_j, all equal.
-        out_widths: channels of the temporal groups Y_i, all equal to those.
+        in_widths: Channels of the spatial groups X_j, all equal.
+        out_widths: Channels of the temporal groups Y_i, all equal to those.
     """
 
     def __init__(self, in_widths: tuple[int, ...], out_widths: tuple[int, ...]):
@@ -160,8 +160,8 @@ def block_norms(routing: Tensor, in_widths: tuple[int, ...], out_widths: tuple[i
 
     Args:
         routing: T, (C_out, C_in).
-        in_widths: channels of the spatial groups, j.
-        out_widths: channels of the temporal groups, i.
+        in_widths: Channels of the spatial groups, j.
+        out_widths: Channels of the temporal groups, i.
 
     Returns:
         (G_t, G_s).

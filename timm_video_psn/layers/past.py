@@ -11,9 +11,9 @@ class Past(nn.Module):
     module in its place that keeps the last frames, and the rest of the network runs as it is.
 
     Args:
-        length: frames to put in front.
-        dim: dimension of the frames.
-        value: value of the padding.
+        length: Frames to put in front.
+        dim: Dimension of the frames.
+        value: Value of the padding.
 
     Shape:
         x: (B, T, ., .) with dim=1, (B, ., T, .) with dim=2 -> the same with length + T frames

@@ -15,8 +15,8 @@ def record(keep: Callable[[Tensor], None], x: Tensor) -> None:
     """Call `keep(x)` in the first forward of a step, and not in the forward that checkpointing repeats in backward.
 
     Args:
-        keep: stores what it needs of `x` on a module.
-        x: a tensor of the forward.
+        keep: Stores what it needs of `x` on a module.
+        x: A tensor of the forward.
     """
     if torch.compiler.is_compiling():
         allowed = getattr(torch._dynamo.utils, "_disable_side_effect_safety_checks_for_current_subtracer", None)

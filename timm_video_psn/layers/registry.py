@@ -64,10 +64,10 @@ def temporal_modules(name: str) -> tuple[type[TemporalModule], ...]:
     """The classes that a system puts into a backbone, none for `tsn`.
 
     Args:
-        name: a key of `TEMPORAL_MODULES`.
+        name: A key of `TEMPORAL_MODULES`.
 
     Raises:
-        ValueError: the name is unknown; the message lists the known ones, nearest first.
+        ValueError: The name is unknown; the message lists the known ones, nearest first.
     """
     if name in TEMPORAL_MODULES:
         return TEMPORAL_MODULES[name]
@@ -80,7 +80,7 @@ def temporal_settings(name: str) -> tuple[str, ...]:
     """The keyword arguments that a system's modules take beside `channels` and `num_frames`.
 
     Args:
-        name: a key of `TEMPORAL_MODULES`.
+        name: A key of `TEMPORAL_MODULES`.
     """
     return tuple(_parameters(name))
 
@@ -89,21 +89,21 @@ def settings_of(module: type[TemporalModule], settings: dict[str, Any]) -> dict[
     """The settings that one of a system's modules takes.
 
     Args:
-        module: class of the module.
-        settings: keyword arguments of the whole system.
+        module: Class of the module.
+        settings: Keyword arguments of the whole system.
     """
     return {key: value for key, value in settings.items() if key in inspect.signature(module).parameters}
 
 
 def check_settings(name: str, settings: dict[str, Any]) -> None:
-    """Raise for a setting of another type than the temporal module declares: `dilated="no"` would count as true.
+    """Raises for a setting of another type than the temporal module declares: `dilated="no"` would count as true.
 
     Args:
-        name: a key of `TEMPORAL_MODULES`.
-        settings: keyword arguments of its modules.
+        name: A key of `TEMPORAL_MODULES`.
+        settings: Keyword arguments of its modules.
 
     Raises:
-        ValueError: the settings of a wrong type, all of them, with what they take.
+        ValueError: The settings of a wrong type, all of them, with what they take.
     """
     parameters = _parameters(name)
     wrong = [

@@ -19,29 +19,29 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
     reduce (1x1) -> spatial bank X -> fusion Y = T x X -> temporal bank -> expand (1x1) -> + U.
 
     Args:
-        channels: channels C_in of the feature map U.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        proportion: share of the channels that is enhanced, C = floor(C_in * proportion).
+        channels: Channels C_in of the feature map U.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        proportion: Share of the channels that is enhanced, C = floor(C_in * proportion).
         receptive_field: (T, H, W), odd; the paper writes W x H x T, and 5x5x7 for its best, our (7, 5, 5).
         fusion: `dense`, `channelwise`, `grouping`, `shuffle` or `dropout` (Table 2).
-        pool: the pooling branch of both banks, `max` or `avg` (Table 3). `identity` keeps the branch as a bypass
+        pool: The pooling branch of both banks, `max` or `avg` (Table 3). `identity` keeps the branch as a bypass
             without a pool, `none` shares its channels among the others.
-        inter_act: the ReLU after each spatial convolution (Table 3).
-        dilated: kernels beyond 3 as 3 dilated taps, else with all their taps (Table 3).
+        inter_act: The ReLU after each spatial convolution (Table 3).
+        dilated: Kernels beyond 3 as 3 dilated taps, else with all their taps (Table 3).
         spatial_conv: `2d`, or `1+1d` for k x 1 and then 1 x k (Table 3).
-        expand_init: gain of the random initialisation of `expand`. At 0, the default, V = 0 and the
+        expand_init: Gain of the random initialisation of `expand`. At 0, the default, V = 0 and the
             pretrained backbone is untouched at the start; 1 learns faster from scratch.
-        causal: temporal kernels and pool reach back only, so that no frame sees a later one.
-        fusion_init: gain of the random initialisation of T. At 0, the paper's example ("W in Eq. (1) is initialized as
+        causal: Temporal kernels and pool reach back only, so that no frame sees a later one.
+        fusion_init: Gain of the random initialisation of T. At 0, the paper's example ("W in Eq. (1) is initialized as
             zero"), V = 0 too; combined with `expand_init=1`, all weights learn from the second step on.
-        unit: the spatial branch of size 1. `identity` is what Fig. 5 names it ("S-I-1"), `conv` with norm and ReLU is
+        unit: The spatial branch of size 1. `identity` is what Fig. 5 names it ("S-I-1"), `conv` with norm and ReLU is
             the 1x1x1 kernel of Eq. 1, with which the parameter counts come closer to Table 3.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
 
     Raises:
-        ValueError: a setting is unknown, even where it must be odd, or leaves a group without a channel.
+        ValueError: A setting is unknown, even where it must be odd, or leaves a group without a channel.
 
     Example:
         >>> synthesizer = ActionPerceptronSynthesizer(256, num_frames=8)
@@ -84,7 +84,7 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         self.add_expand(expand_init)
 
     def _scale_routing(self, fusion: str, gain: float) -> None:
-        """Multiply the random T by the gain."""
+        """Multiplies the random T by the gain."""
         learned = list(self.fusion.parameters())
         if gain != 1 and not learned:
             raise ValueError(
@@ -109,18 +109,18 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         record(self._keep, fused)
 
     def _keep(self, fused: Tensor) -> None:
-        """Keep avg(Y), in float32 or better."""
+        """Keeps avg(Y), in float32 or better."""
         dtype = torch.promote_types(fused.dtype, torch.float32)
         means = fused.mean((2, 3), dtype=dtype)  # (B*T, C)
         self.fused_mean = split_frames(means, self.num_frames).mean(1)  # (B, C)
 
     def train(self, mode: bool = True) -> "ActionPerceptronSynthesizer":
-        """Switch mode, and forget the record of an earlier forward; a frozen one stays in evaluation mode."""
+        """Switches mode, and forget the record of an earlier forward; a frozen one stays in evaluation mode."""
         self.fused_mean = None
         return super().train(mode and not self.frozen)
 
     def freeze(self) -> None:
-        """Fix the parameters and the norm statistics, for good or until `unfreeze`."""
+        """Fixes the parameters and the norm statistics, for good or until `unfreeze`."""
         if self.frozen:
             return
         self.frozen = True
@@ -131,7 +131,7 @@ class ActionPerceptronSynthesizer(EnhancedResidual):
         self.train(False)
 
     def unfreeze(self) -> None:
-        """Undo `freeze`, but for the mode: that is the caller's to choose."""
+        """Undoes `freeze`, but for the mode: that is the caller's to choose."""
         if not self.frozen:
             return
         self.frozen = False

@@ -11,9 +11,9 @@ def add_shifted(out: Tensor, x: Tensor, offset: int) -> None:
     """out[t] += x[t + offset] in place, wherever that frame exists.
 
     Args:
-        out: frames to add to.
-        x: frames to add.
-        offset: frames ahead, or behind if negative.
+        out: Frames to add to.
+        x: Frames to add.
+        offset: Frames ahead, or behind if negative.
 
     Shape:
         out, x: (B, T, ...)
@@ -34,7 +34,7 @@ def add_taps(taps: list[Tensor]) -> Tensor:
     the clip count as zero.
 
     Args:
-        taps: products of the frames with the kernel of each tap, the tap of the earliest frame first.
+        taps: Products of the frames with the kernel of each tap, the tap of the earliest frame first.
 
     Shape:
         taps: each (B, T, ...) -> same
@@ -51,7 +51,7 @@ def weigh_taps(x: Tensor, weights: Tensor) -> Tensor:
     """A channelwise temporal convolution: out[t] = sum_k weights[..., k] * x[t + k - K // 2], K odd.
 
     Args:
-        x: frames of clips.
+        x: Frames of clips.
         weights: K weights for each channel, the same for all clips (B' = 1) or one set for each (B' = B).
 
     Shape:

@@ -28,9 +28,9 @@ class Position:
     """Which block of a backbone a place is in.
 
     Attributes:
-        stage: number of the stage, from 0 on.
-        block: number of the block in its stage, from 0 on.
-        depths: blocks in each stage.
+        stage: Number of the stage, from 0 on.
+        block: Number of the block in its stage, from 0 on.
+        depths: Blocks in each stage.
     """
 
     stage: int
@@ -65,7 +65,7 @@ class TemporalModule(nn.Module):
     - `after_last_conv`: after the last convolution of each residual branch, before its norm.
 
     Args:
-        num_frames: frames T of a clip; any later value may be assigned to the attribute, unless the class refuses.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute, unless the class refuses.
     """
 
     placement: ClassVar[Placement] = "level"
@@ -85,7 +85,7 @@ class TemporalModule(nn.Module):
         """Whether a system has this module in a block; it is asked for all blocks with the place.
 
         Args:
-            position: the block.
+            position: The block.
         """
         return True
 
@@ -94,13 +94,13 @@ class TemporalModule(nn.Module):
         """The module that takes the place of others, with what it can use of their weights.
 
         Args:
-            old: the convolution, and for `replace_conv2_norm_act` the norm and the activation after it.
-            num_frames: frames T of a clip.
-            position: position of their block.
-            **settings: settings of the class.
+            old: The convolution, and for `replace_conv2_norm_act` the norm and the activation after it.
+            num_frames: Frames T of a clip.
+            position: Position of their block.
+            **settings: Settings of the class.
 
         Raises:
-            ValueError: the module cannot do what the old ones do.
+            ValueError: The module cannot do what the old ones do.
         """
         raise NotImplementedError(f"{cls.__name__} has placement={cls.placement!r} and must implement replacing()")
 

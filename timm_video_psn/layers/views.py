@@ -22,10 +22,10 @@ class MapView(nn.Module):
     of rows are the same with H and W in one dimension. Prefix tokens (class, registers) pass by.
 
     Args:
-        module: takes and returns (B*T, C, H, W).
+        module: Takes and returns (B*T, C, H, W).
         kind: `NHWC` or `NLC`.
-        prefix: number of class and register tokens before the map's tokens.
-        order: the token at each place of the map, (H, W), if tokens do not run by rows.
+        prefix: Number of class and register tokens before the map's tokens.
+        order: The token at each place of the map, (H, W), if tokens do not run by rows.
 
     Shape:
         x: (B*T, H, W, C), or (B*T, prefix + H * W, C) -> same
@@ -92,8 +92,8 @@ class EachItem(nn.Module):
     """Temporal modules for items of a tuple or list that a backbone passes on; the other items pass by.
 
     Args:
-        modules: one module for each of the items.
-        items: positions of the items in the tuple.
+        modules: One module for each of the items.
+        items: Positions of the items in the tuple.
 
     Shape:
         x: a tuple or list of tensors, as each of the modules takes them -> same
@@ -120,8 +120,8 @@ class TailView(nn.Module):
     """A temporal module for the last channels of a map; the others pass by.
 
     Args:
-        module: takes and returns (B*T, width, H, W).
-        width: number of the channels.
+        module: Takes and returns (B*T, width, H, W).
+        width: Number of the channels.
 
     Shape:
         x: (B*T, C, H, W) -> same
@@ -147,10 +147,10 @@ class View:
 
     Attributes:
         kind: `NCHW` maps, `NHWC` maps or `NLC` tokens.
-        prefix: number of class and register tokens before the map's tokens.
-        order: the token at each place of the map, (H, W), if tokens do not run by rows.
+        prefix: Number of class and register tokens before the map's tokens.
+        order: The token at each place of the map, (H, W), if tokens do not run by rows.
         items: (index, channels) of the items that get a module, if a tuple or list is passed on.
-        tail: number of the last channels, if the module is for them alone.
+        tail: Number of the last channels, if the module is for them alone.
     """
 
     kind: Kind = "NCHW"
@@ -163,8 +163,8 @@ class View:
         """The temporal module for this place: as created, or inside of what this file has for the layout.
 
         Args:
-            create: channels -> temporal module.
-            channels: channels of the map, where there are no items.
+            create: Channels -> temporal module.
+            channels: Channels of the map, where there are no items.
         """
         if self.items is not None:
             return EachItem([self._show(create(c)) for _, c in self.items], [item for item, _ in self.items])

@@ -20,20 +20,20 @@ _logger = logging.getLogger(__name__)
 def add_temporal_modules(
     backbone: nn.Module, temporal: str, num_frames: int, sites: tuple[str, ...] | None, settings: dict[str, Any]
 ) -> dict[str, str]:
-    """Attach the temporal modules of a system at their injection points, or put them in the place of layers.
+    """Attaches the temporal modules of a system at their injection points, or put them in the place of layers.
 
     Args:
-        backbone: a timm model; changed in place.
-        temporal: name of the system.
-        num_frames: frames T of a clip.
-        sites: names of levels or stages; None for the modules' own choice.
-        settings: keyword arguments of the modules.
+        backbone: A timm model; changed in place.
+        temporal: Name of the system.
+        num_frames: Frames T of a clip.
+        sites: Names of levels or stages; None for the modules' own choice.
+        settings: Keyword arguments of the modules.
 
     Returns:
         Site -> the child that carries the module, for modules that follow levels; empty for all others.
 
     Raises:
-        ValueError: a site or a setting is unknown, or does not fit the backbone.
+        ValueError: A site or a setting is unknown, or does not fit the backbone.
     """
     modules = temporal_modules(_current_name(temporal, backbone))
     if not modules and sites is not None:
@@ -76,7 +76,7 @@ def _choose(
 
 
 def _count_time_strides(backbone: nn.Module) -> None:
-    """Tell every temporal module by what the frames are divided where it is.
+    """Tells every temporal module by what the frames are divided where it is.
 
     Modules are in the order of the network, but for a shortcut, which comes after the branch beside it.
     """

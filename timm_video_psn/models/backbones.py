@@ -27,10 +27,10 @@ def feature_levels(backbone: nn.Module) -> list[InjectionPoint]:
     "the synthesizers are inserted after the conv1-4", which is all of them but the last.
 
     Args:
-        backbone: a timm model.
+        backbone: A timm model.
 
     Raises:
-        ValueError: the backbone names no feature levels, or levels that are none of its modules.
+        ValueError: The backbone names no feature levels, or levels that are none of its modules.
     """
     patch_drop = getattr(backbone, "patch_drop", None)
     if patch_drop is not None and not isinstance(patch_drop, nn.Identity):
@@ -46,7 +46,7 @@ def gives_tokens(backbone: nn.Module) -> bool:
     """Whether `forward_features` of the backbone returns tokens (B, N, C) instead of maps.
 
     Args:
-        backbone: a timm model.
+        backbone: A timm model.
     """
     known: bool | None = _of_family(_ENDS_IN_TOKENS, backbone)
     if known is not None:
@@ -60,11 +60,11 @@ def injection_points(backbone: nn.Module, placement: Placement) -> list[Injectio
     """The injection points for a kind of temporal module, in the order of the network.
 
     Args:
-        backbone: a timm model.
-        placement: the class attribute of the temporal module.
+        backbone: A timm model.
+        placement: The class attribute of the temporal module.
 
     Raises:
-        ValueError: the backbone has no such points.
+        ValueError: The backbone has no such points.
     """
     if placement == "level":
         return feature_levels(backbone)

@@ -50,7 +50,7 @@ def video_cfg(backbone: str, **kwargs: Any) -> dict[str, Any]:
 
     Args:
         backbone: timm name, with or without a tag.
-        **kwargs: entries that replace the backbone's.
+        **kwargs: Entries that replace the backbone's.
     """
     cfg = get_pretrained_cfg(backbone)
     if cfg is None:
@@ -77,7 +77,7 @@ def create_video_net(
     cache_dir: str | None = None,
     **kwargs: Any,
 ) -> VideoNet:
-    """Build a registered video model, as timm's `create_model` asks its entrypoints to.
+    """Builds a registered video model, as timm's `create_model` asks its entrypoints to.
 
     `pretrained=True` loads the video weights that the cfg names (`local-dir:`, `hf-hub:`, a file). A name without
     video weights of its own gets timm's image weights in its backbone, and its temporal modules keep their
@@ -85,18 +85,18 @@ def create_video_net(
     They must be a safetensors file with the sha256 that was published with it (see `models.published_weights`).
 
     Args:
-        variant: name of the registered model.
-        pretrained: load weights.
+        variant: Name of the registered model.
+        pretrained: Load weights.
         backbone: timm name of the backbone, with or without a tag.
-        backbone_pretrained: load timm's image weights into the backbone, where no video weights are loaded.
-        backbone_checkpoint: local file of image weights for the backbone; every name must fit, but for a classifier
+        backbone_pretrained: Load timm's image weights into the backbone, where no video weights are loaded.
+        backbone_checkpoint: Local file of image weights for the backbone; every name must fit, but for a classifier
             of other classes.
-        pretrained_cfg: cfg, or its tag, that replaces the registered one.
-        pretrained_cfg_overlay: entries that replace entries of the cfg.
-        pretrained_model_args: the arguments that a saved model was built with, as timm found them beside its weights.
-        weights_sha256: checksum of the video weights; None for the one in the `config.json` beside them.
+        pretrained_cfg: Cfg, or its tag, that replaces the registered one.
+        pretrained_cfg_overlay: Entries that replace entries of the cfg.
+        pretrained_model_args: The arguments that a saved model was built with, as timm found them beside its weights.
+        weights_sha256: Checksum of the video weights; None for the one in the `config.json` beside them.
         cache_dir: timm's download folder.
-        **kwargs: arguments of `VideoNet`, and timm's for features: `features_only`, `out_indices` and `feature_cls`,
+        **kwargs: Arguments of `VideoNet`, and timm's for features: `features_only`, `out_indices` and `feature_cls`,
             which is `getter` (the default) or `list` for a list of maps (B, C_i, T, h_i, w_i), `dict` for a dict of
             them by level, and `fx` or `hook` for what timm finds in the graph or by hooks, the maps of folded frames.
     """
@@ -158,11 +158,11 @@ def check_saved_arguments(saved: Mapping[str, Any], backbone: str, temporal: str
     Args:
         saved: `model_args` of a config.json, or arguments in a checkpoint.
         backbone: timm name of the backbone.
-        temporal: name of the temporal module.
-        place: file that the arguments come from, for the message.
+        temporal: Name of the temporal module.
+        place: File that the arguments come from, for the message.
 
     Raises:
-        ValueError: an argument is not permitted, or its value is out of range.
+        ValueError: An argument is not permitted, or its value is out of range.
     """
     if not saved:
         return
@@ -199,11 +199,11 @@ def check_size(build: Callable[[], nn.Module], weights: Path | None) -> None:
     """Raises where saved arguments describe a network that the weights could not fill: it may not fit into memory.
 
     Args:
-        build: builds the network.
-        weights: safetensors file of its weights; None for other weights, which are not looked at.
+        build: Builds the network.
+        weights: Safetensors file of its weights; None for other weights, which are not looked at.
 
     Raises:
-        ValueError: the network is far larger than the file.
+        ValueError: The network is far larger than the file.
     """
     if weights is None:
         return
@@ -243,7 +243,7 @@ def has_weights(cfg: PretrainedCfg) -> bool:
     """Whether a cfg says where weights are.
 
     Args:
-        cfg: a resolved cfg.
+        cfg: A resolved cfg.
     """
     return bool(cfg.has_weights or cfg.state_dict)
 
@@ -275,17 +275,17 @@ def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def create_named(variant: str, pretrained: bool, backbone: str, temporal: str, kwargs: dict[str, Any]) -> VideoNet:
-    """Build a model whose name fixes its backbone and temporal module; the backbone's tag may be chosen.
+    """Builds a model whose name fixes its backbone and temporal module; the backbone's tag may be chosen.
 
     Args:
-        variant: name of the registered model, `<temporal>_<backbone>`.
-        pretrained: load weights.
+        variant: Name of the registered model, `<temporal>_<backbone>`.
+        pretrained: Load weights.
         backbone: timm name with its default tag.
-        temporal: name of the temporal module.
-        kwargs: arguments of `create_video_net`.
+        temporal: Name of the temporal module.
+        kwargs: Arguments of `create_video_net`.
 
     Raises:
-        ValueError: another architecture or temporal module was asked for than the name says.
+        ValueError: Another architecture or temporal module was asked for than the name says.
     """
     architecture = split_model_name_tag(backbone)[0]
     backbone = kwargs.pop("backbone", backbone)
@@ -303,14 +303,14 @@ def video_models() -> list[str]:
 
 
 def check_model_name(name: str) -> None:
-    """Raise for a name that timm does not know, or knows as an image model, and for a model folder that is damaged.
+    """Raises for a name that timm does not know, or knows as an image model, and for a model folder that is damaged.
 
     Args:
-        name: name as given to `timm.create_model`.
+        name: Name as given to `timm.create_model`.
 
     Raises:
-        ValueError: there is no such model, or its config.json does not describe one.
-        HubError: the Hub does not give it.
+        ValueError: There is no such model, or its config.json does not describe one.
+        HubError: The Hub does not give it.
     """
     source, _, place = name.partition(":")
     if source.lower() in ("hf-hub", "hf_hub"):
@@ -340,12 +340,12 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> VideoNet
     timm looks a name up before it asks anybody, so that its own function can only say that the name is unknown.
 
     Args:
-        name: name of a video model, `local-dir:FOLDER` or `hf-hub:REPO`.
-        pretrained: load weights; see `create_video_net`.
-        **kwargs: arguments of the model.
+        name: Name of a video model, `local-dir:FOLDER` or `hf-hub:REPO`.
+        pretrained: Load weights; see `create_video_net`.
+        **kwargs: Arguments of the model.
 
     Raises:
-        ValueError: there is no such video model.
+        ValueError: There is no such video model.
 
     Example:
         >>> timm_video_psn.create_model("psn_resnet5")

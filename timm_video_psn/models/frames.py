@@ -21,15 +21,15 @@ for _module in (TemporalModule, MapView, EachItem, MultiScaleRelation):
 
 
 def set_length(backbone: nn.Module, num_frames: int, image_size: tuple[int, int] | None = None) -> None:
-    """Tell every temporal module how many frames the clip at hand has, and every view of tokens their size.
+    """Tells every temporal module how many frames the clip at hand has, and every view of tokens their size.
 
     Args:
-        backbone: holds the modules.
+        backbone: Holds the modules.
         num_frames: T.
-        image_size: height and width of the frames.
+        image_size: Height and width of the frames.
 
     Raises:
-        ValueError: a temporal module is made for another number of frames.
+        ValueError: A temporal module is made for another number of frames.
     """
     for module in backbone.modules():
         if isinstance(module, TemporalModule):
@@ -44,15 +44,15 @@ def fold(backbone: nn.Module, x: Tensor) -> Tensor:
     """Clips or images to a batch of frames; the temporal modules of the backbone learn T.
 
     Args:
-        backbone: holds the modules.
-        x: clips or images.
+        backbone: Holds the modules.
+        x: Clips or images.
 
     Shape:
         x: (B, C, T, H, W) -> (B*T, C, H, W); (B, C, H, W) -> same
 
     Raises:
-        TypeError: x holds integers.
-        ValueError: x is neither, or its channels are elsewhere.
+        TypeError: X holds integers.
+        ValueError: X is neither, or its channels are elsewhere.
     """
     if torch.jit.is_tracing():  # shapes are tensors then, and what is traced has constants for them
         num_frames = int(x.shape[2]) if x.ndim == 5 else 1
@@ -65,17 +65,17 @@ def fold(backbone: nn.Module, x: Tensor) -> Tensor:
 
 
 def check_input(backbone: nn.Module, x: Tensor) -> None:
-    """Raise for a batch that the backbone cannot take, with what it looks like and what to do.
+    """Raises for a batch that the backbone cannot take, with what it looks like and what to do.
 
     Only types and sizes are compared, which leaves nothing in compiled and exported graphs.
 
     Args:
         backbone: timm model.
-        x: clips or images.
+        x: Clips or images.
 
     Raises:
-        TypeError: x holds integers.
-        ValueError: its channels are not where the backbone's are.
+        TypeError: X holds integers.
+        ValueError: Its channels are not where the backbone's are.
     """
     if not x.dtype.is_floating_point:
         raise TypeError(
@@ -111,14 +111,14 @@ def fold_fixed(x: Tensor, num_frames: int) -> Tensor:
     """Clips of one length, or images, to a batch of frames.
 
     Args:
-        x: clips or images, each of these a clip of one frame.
+        x: Clips or images, each of these a clip of one frame.
         num_frames: T; 0 for any length.
 
     Shape:
         x: (B, C, T, H, W) -> (B*T, C, H, W); (B, C, H, W) -> same
 
     Raises:
-        ValueError: x is neither, or its clips have another length.
+        ValueError: X is neither, or its clips have another length.
     """
     if x.ndim != 4 and x.ndim != 5:
         raise ValueError(
@@ -135,13 +135,13 @@ def fold_fixed(x: Tensor, num_frames: int) -> Tensor:
 
 
 def check_scriptable(backbone: nn.Module) -> None:
-    """Raise for a backbone whose temporal modules cannot be compiled by TorchScript.
+    """Raises for a backbone whose temporal modules cannot be compiled by TorchScript.
 
     Args:
-        backbone: holds the modules.
+        backbone: Holds the modules.
 
     Raises:
-        NotImplementedError: it passes on something else than maps (B*T, C, H, W) where they are, or one of the modules
+        NotImplementedError: It passes on something else than maps (B*T, C, H, W) where they are, or one of the modules
             cannot be compiled.
     """
     for module in backbone.modules():
@@ -161,7 +161,7 @@ class TracedFold(nn.Module):
     """What `torch.fx` records for the folding of clips: a step that tells the temporal modules the length of each.
 
     Args:
-        backbone: holds the temporal modules; it does not become a child.
+        backbone: Holds the temporal modules; it does not become a child.
 
     Shape:
         x: (B, C, T, H, W) -> (B*T, C, H, W); (B, C, H, W) -> same
@@ -179,18 +179,18 @@ class TracedFold(nn.Module):
 
 @register_notrace_function
 def unfold(features: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
-    """Give the backbone's maps or tokens the form of the clips or images that it was given.
+    """Gives the backbone's maps or tokens the form of the clips or images that it was given.
 
     Args:
-        features: the backbone's output for folded frames.
-        x: the clips or images.
+        features: The backbone's output for folded frames.
+        x: The clips or images.
         output_fmt: `NHWC` for maps with their channels last.
 
     Shape:
         features: (B*T, C', h, w) -> (B, C', T, h, w), or (B*T, N, C') -> (B, T, N, C'); of images -> same
 
     Raises:
-        ValueError: features of another rank.
+        ValueError: Features of another rank.
     """
     if x.ndim == 4:
         return features
@@ -206,7 +206,7 @@ def unfold(features: Tensor, x: Tensor, output_fmt: str = "NCHW") -> Tensor:
 
 
 def _frames_left(features: Tensor, x: Tensor) -> int:
-    """Frames of each clip in features of folded frames: those of x, or fewer after strides in time."""
+    """Frames of each clip in features of folded frames: as many as x has, or fewer after strides in time."""
     if features.shape[0] == x.shape[0] * x.shape[2]:  # no division where shapes may be symbols
         return x.shape[2]
     return features.shape[0] // x.shape[0]
@@ -216,8 +216,8 @@ def unfold_all(features: Any, x: Tensor, output_fmt: str = "NCHW") -> Any:
     """The same for each tensor of a list or tuple, whatever is inside of it.
 
     Args:
-        features: a tensor, a list or a tuple.
-        x: the clips or images.
+        features: A tensor, a list or a tuple.
+        x: The clips or images.
         output_fmt: `NHWC` for maps with their channels last.
     """
     if isinstance(features, (list, tuple)):
@@ -230,10 +230,10 @@ def average(frames: Tensor, x: Tensor, output_fmt: str = "NCHW", causal: bool = 
     """Predictions for frames, averaged over each clip; what is not pooled is not averaged either.
 
     Args:
-        frames: output of the backbone's head for folded frames.
-        x: the clips or images.
+        frames: Output of the backbone's head for folded frames.
+        x: The clips or images.
         output_fmt: `NHWC` for maps with their channels last.
-        causal: add up frame by frame, as a stream of them does, to the last bit.
+        causal: Add up frame by frame, as a stream of them does, to the last bit.
 
     Shape:
         frames: (B*T, K) -> (B, K)

@@ -30,19 +30,19 @@ def create_backbone(
     cache_dir: str | None = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """Build the image model that temporal modules go into.
+    """Builds the image model that temporal modules go into.
 
     Args:
         name: timm name, with or without a tag.
-        temporal: name of the temporal module, whose settings an error lists.
-        pretrained: load timm's weights.
-        checkpoint: local file of image weights, loaded after the others; see `load_image_weights`.
+        temporal: Name of the temporal module, whose settings an error lists.
+        pretrained: Load timm's weights.
+        checkpoint: Local file of image weights, loaded after the others; see `load_image_weights`.
         cache_dir: timm's download folder.
-        **kwargs: arguments of the image model.
+        **kwargs: Arguments of the image model.
 
     Raises:
         ValueError: timm does not know the name, or the file does not fit.
-        TypeError: neither the temporal module nor the image model takes one of the arguments.
+        TypeError: Neither the temporal module nor the image model takes one of the arguments.
     """
     bare = name.partition(".")[0]
     if ":" not in name and not timm.is_model(bare):
@@ -69,18 +69,18 @@ def create_backbone(
 
 
 def load_image_weights(backbone: nn.Module, file: str) -> None:
-    """Load a file of image weights with the names of timm's model; torchvision's ResNets have the same names.
+    """Loads a file of image weights with the names of timm's model; torchvision's ResNets have the same names.
 
     Every name of the file and of the model must have its counterpart, but for the classifier: one of other classes
     keeps its random weights, and the log says so.
 
     Args:
         backbone: timm model without temporal modules.
-        file: safetensors file or PyTorch checkpoint; a pickle is read without executing code.
+        file: Safetensors file or PyTorch checkpoint; a pickle is read without executing code.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds no weights, or weights of another model.
+        FileNotFoundError: There is no such file.
+        ValueError: The file holds no weights, or weights of another model.
     """
     names = classifier_name(backbone)
     loaded = load_weights_file(
@@ -94,7 +94,7 @@ def load_image_weights(backbone: nn.Module, file: str) -> None:
 
 
 def load_weights_file(model: nn.Module, file: str, classifiers: Sequence[str], asked: str, remedy: str) -> str:
-    """Load a safetensors file or a PyTorch checkpoint; a pickle is read without executing code.
+    """Loads a safetensors file or a PyTorch checkpoint; a pickle is read without executing code.
 
     Every name of the file and of the model must have its counterpart. Only a classifier of other classes may differ:
     it keeps its random weights.
@@ -137,7 +137,7 @@ def classifier_name(backbone: Any) -> str | tuple[str, ...]:
     """The dotted name of the classifier, or of each of several.
 
     Args:
-        backbone: a timm model.
+        backbone: A timm model.
     """
     classifier = backbone.get_classifier()
     several = isinstance(classifier, (tuple, list))
@@ -149,14 +149,14 @@ def classifier_name(backbone: Any) -> str | tuple[str, ...]:
 
 
 def init_classifier(backbone: Any, std: float) -> None:
-    """Start the classifier from N(0, std) and a bias of zero, as the official codes of TSM, GST, GSM, TEA and TAM do.
+    """Starts the classifier from N(0, std) and a bias of zero, as the official codes of TSM, GST, GSM, TEA and TAM do.
 
     Args:
-        backbone: a timm model.
-        std: standard deviation; the official 0.001.
+        backbone: A timm model.
+        std: Standard deviation; the official 0.001.
 
     Raises:
-        ValueError: the model has no classifier, or the deviation is negative.
+        ValueError: The model has no classifier, or the deviation is negative.
     """
     if std < 0:
         raise ValueError(f"classifier_std={std} is negative; the official codes use 0.001")
@@ -175,21 +175,21 @@ def drop_rate(backbone: Any) -> float:
     """The dropout before the classifier: a module's rate, or the number that the model's forward reads.
 
     Args:
-        backbone: a timm model.
+        backbone: A timm model.
     """
     dropouts = _dropouts(backbone)
     return dropouts[0].p if dropouts else getattr(backbone, "drop_rate", 0.0)
 
 
 def set_drop_rate(backbone: Any, value: float) -> None:
-    """Change the dropout before the classifier.
+    """Changes the dropout before the classifier.
 
     Args:
-        backbone: a timm model.
-        value: the rate, in [0, 1).
+        backbone: A timm model.
+        value: The rate, in [0, 1).
 
     Raises:
-        ValueError: the rate is out of range, or the head has no dropout that could be changed.
+        ValueError: The rate is out of range, or the head has no dropout that could be changed.
     """
     if not 0 <= value < 1:
         raise ValueError(f"drop_rate={value} is not in [0, 1)")

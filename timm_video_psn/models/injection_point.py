@@ -14,14 +14,14 @@ class InjectionPoint:
     """A place for a temporal module.
 
     Attributes:
-        site: the name that users know it by, as `stem` or `layer1`.
-        target: the child of the backbone that the module joins or replaces.
-        channels: channels of the map there.
-        view: the layout of what the target passes on.
-        mode: whether the module comes before, after or instead of its target.
-        further: children right after the target that a replacing module takes the place of too.
-        position: the block that it is in; None between blocks.
-        activated: whether the module sees the map after a ReLU that the backbone applies later. It must then give no
+        site: The name that users know it by, as `stem` or `layer1`.
+        target: The child of the backbone that the module joins or replaces.
+        channels: Channels of the map there.
+        view: The layout of what the target passes on.
+        mode: Whether the module comes before, after or instead of its target.
+        further: Children right after the target that a replacing module takes the place of too.
+        position: The block that it is in; None between blocks.
+        activated: Whether the module sees the map after a ReLU that the backbone applies later. It must then give no
             negative values, so that the backbone's own ReLU changes nothing.
     """
 

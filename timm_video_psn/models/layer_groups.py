@@ -18,9 +18,9 @@ def group_by_layers(backbone: nn.Module, prefix: str, coarse: bool = False) -> C
     """The layer group of every parameter, as timm's `group_parameters` takes it.
 
     Args:
-        backbone: a timm model, with temporal modules attached or not.
-        prefix: prefix of all names, as `backbone.`.
-        coarse: stages instead of blocks, where the backbone knows both.
+        backbone: A timm model, with temporal modules attached or not.
+        prefix: Prefix of all names, as `backbone.`.
+        coarse: Stages instead of blocks, where the backbone knows both.
 
     Returns:
         Name with prefix -> number of its group, from the input on; infinity, timm's last group, for other names.

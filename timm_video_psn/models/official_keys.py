@@ -28,9 +28,9 @@ class ConvertedKeys:
     """A state dict under our names, and where each entry is from.
 
     Args:
-        state_dict: tensors for `model.load_state_dict`, with nothing missing.
-        taken: our name -> name in the file; every name of the file is here.
-        kept: our name that the file has nothing for -> why the model's own value stays.
+        state_dict: Tensors for `model.load_state_dict`, with nothing missing.
+        taken: Our name -> name in the file; every name of the file is here.
+        kept: Our name that the file has nothing for -> why the model's own value stays.
     """
 
     state_dict: dict[str, Tensor]
@@ -42,13 +42,13 @@ def convert_keys(model: VideoNet, state_dict: Mapping[str, Tensor], source: str)
     """Translate a state dict of other code, and account for every name.
 
     Args:
-        model: the model that shall load it, as `tsm_resnet50`, with the checkpoint's number of classes.
-        state_dict: the weights.
+        model: The model that shall load it, as `tsm_resnet50`, with the checkpoint's number of classes.
+        state_dict: The weights.
         source: `tsm`, `gst`, `tea` or `tam`, the official codes; `torchvision` or `timm`, an image model like
             the backbone.
 
     Raises:
-        ValueError: names are missing or unknown, or shapes differ; the message lists them.
+        ValueError: Names are missing or unknown, or shapes differ; the message lists them.
 
     Example:
         >>> model = timm.create_model("tsm_resnet50", num_classes=174)  # doctest: +SKIP

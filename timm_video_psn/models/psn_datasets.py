@@ -59,7 +59,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> VideoNet:
-    """Build a model whose name is psn_<backbone>_<data set>."""
+    """Builds a model whose name is psn_<backbone>_<data set>."""
     _, architecture, name = variant.split("_")
     dataset, backbone = _DATASETS[name], f"{architecture}.tv_in1k"
     overlay = kwargs.get("pretrained_cfg_overlay") or {}
@@ -83,7 +83,7 @@ _SOURCES = {"file", "url", "state_dict", "hf_hub_id"}  # entries of a cfg that s
 
 
 def _create_published(variant: str, published: Published, backbone: str, kwargs: dict[str, Any]) -> VideoNet:
-    """Build a model as its published weights need it, and load them."""
+    """Builds a model as its published weights need it, and load them."""
     cfg, model_args = saved_settings(variant, published, kwargs.get("cache_dir"))
     kwargs.update(pretrained_cfg=cfg, pretrained_model_args=model_args, weights_sha256=published.sha256)
     model = create_named(variant, True, backbone, "psn", {**model_args, **kwargs})

@@ -50,11 +50,11 @@ def find_published(name: str, manifest: Path | None = None) -> Published | None:
     """Where the weights of a name are, or None if none are published.
 
     Args:
-        name: name of a registered model.
-        manifest: path of a manifest; None for the package's.
+        name: Name of a registered model.
+        manifest: Path of a manifest; None for the package's.
 
     Raises:
-        ValueError: the environment names no namespace, or the manifest's entry is not in its form.
+        ValueError: The environment names no namespace, or the manifest's entry is not in its form.
     """
     entry = read_manifest(manifest).get(name)
     namespace = os.environ.get(NAMESPACE_VARIABLE)
@@ -71,10 +71,10 @@ def read_manifest(manifest: Path | None = None) -> dict[str, Published | None]:
     """All names that stand for video weights; None are those that nobody has published.
 
     Args:
-        manifest: path of a manifest; None for the package's.
+        manifest: Path of a manifest; None for the package's.
 
     Raises:
-        ValueError: an entry is not in its form.
+        ValueError: An entry is not in its form.
     """
     manifest = manifest or MANIFEST
     entries: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
@@ -98,16 +98,16 @@ def saved_settings(name: str, published: Published, cache_dir: str | None) -> tu
     """What the `config.json` of published weights says.
 
     Args:
-        name: the model that was asked for.
-        published: location of the weights.
+        name: The model that was asked for.
+        published: Location of the weights.
         cache_dir: timm's download folder.
 
     Returns:
         The cfg, with the class names, and the arguments that the model was built with.
 
     Raises:
-        ValueError: it is the config of another model, or damaged.
-        HubError: the Hub does not give it.
+        ValueError: It is the config of another model, or damaged.
+        HubError: The Hub does not give it.
     """
     hub_config(published.hub_id, cache_dir)
     cfg, architecture, model_args = load_model_config_from_hf(published.hub_id, cache_dir=cache_dir)
@@ -123,7 +123,7 @@ def shipped_folder(name: str) -> Path | None:
     """The model folder that comes with the package for a name, or None.
 
     Args:
-        name: a model with a tag, as `psn_test_resnet.motion`.
+        name: A model with a tag, as `psn_test_resnet.motion`.
     """
     folder = SHIPPED / name
     return folder if re.fullmatch(r"\w+\.\w+", name) and folder.is_dir() else None
@@ -133,7 +133,7 @@ def shipped_cfg(name: str) -> dict[str, Any]:
     """The cfg of weights that come with the package.
 
     Args:
-        name: a model with a tag.
+        name: A model with a tag.
     """
     cfg, _, _ = load_model_config_from_path(SHIPPED / name)
     return dict(cfg)
@@ -143,8 +143,8 @@ def shipped_settings(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Arguments of a model whose weights come with the package: the saved ones, and those that replace them.
 
     Args:
-        name: a model with a tag.
-        kwargs: arguments of the caller.
+        name: A model with a tag.
+        kwargs: Arguments of the caller.
     """
     cfg, _, model_args = load_model_config_from_path(SHIPPED / name)
     return {**model_args, **kwargs, "pretrained_cfg": cfg, "pretrained_model_args": model_args}
@@ -156,22 +156,22 @@ def pin_weights(
     cache_dir: str | None = None,
     sha256: str | None = None,
 ) -> dict[str, Any]:
-    """Check the weights that a cfg names, downloading them if they are on the Hub.
+    """Checks the weights that a cfg names, downloading them if they are on the Hub.
 
     The sha256 to expect is `sha256`, else that in the `config.json` beside the weights, entry `weights`.
 
     Args:
-        cfg: a resolved cfg that has weights.
-        overlay: entries of the cfg that the caller of `create_model` set; a pickle is accepted only if named there.
+        cfg: A resolved cfg that has weights.
+        overlay: Entries of the cfg that the caller of `create_model` set; a pickle is accepted only if named there.
         cache_dir: timm's download folder.
-        sha256: checksum of the weights, as the manifest lists it.
+        sha256: Checksum of the weights, as the manifest lists it.
 
     Returns:
         Entries that replace entries of the cfg: a model from the Hub is pinned to the commit that was checked.
 
     Raises:
-        ValueError: the file is not the one that was published, or would be a pickle that nobody asked for.
-        FileNotFoundError: a folder has no weights.
+        ValueError: The file is not the one that was published, or would be a pickle that nobody asked for.
+        FileNotFoundError: A folder has no weights.
     """
     if cfg.source == "local-dir":
         _check_folder(Path(cfg.file or ""), sha256)
@@ -185,7 +185,7 @@ def weights_file(cfg: PretrainedCfg, cache_dir: str | None) -> Path | None:
     """The safetensors file that a pinned cfg names, or None for other weights.
 
     Args:
-        cfg: a resolved cfg with what `pin_weights` has returned.
+        cfg: A resolved cfg with what `pin_weights` has returned.
         cache_dir: timm's download folder.
     """
     if cfg.source == "local-dir":
@@ -199,7 +199,7 @@ def weights_file(cfg: PretrainedCfg, cache_dir: str | None) -> Path | None:
 
 
 def _check_folder(folder: Path, sha256: str | None) -> None:
-    """Check the weights of a model folder."""
+    """Checks the weights of a model folder."""
     weights = folder / WEIGHTS_NAME
     if not weights.is_file():
         pickles = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pth", ".pt"))
@@ -260,7 +260,7 @@ def _stated_sha256(config: dict[str, Any]) -> str | None:
 
 
 def _check_sha256(path: Path, expected: str | None, remedy: str) -> None:
-    """Raise if a file is not the one that is expected."""
+    """Raises if a file is not the one that is expected."""
     if expected is None:
         return
     found = file_sha256(path)

@@ -22,17 +22,17 @@ class _Block:
     """A residual branch, or a branch of an Inception block, by the dotted names of its convolutions.
 
     Attributes:
-        site: name of the stage.
-        kind: class name of the block, for messages.
-        first: the first convolution.
-        spatial: the convolutions that mix space, side by side; none where a family has no plain ones.
-        last: the last convolution, or the module that ends with it.
-        further: norm and activation after the spatial convolution, if a module may take their place too.
-        last_view: the layout of what `last` passes on.
-        split: the norm after the first convolution, if the channels are then split into one more subset than there
+        site: Name of the stage.
+        kind: Class name of the block, for messages.
+        first: The first convolution.
+        spatial: The convolutions that mix space, side by side; none where a family has no plain ones.
+        last: The last convolution, or the module that ends with it.
+        further: Norm and activation after the spatial convolution, if a module may take their place too.
+        last_view: The layout of what `last` passes on.
+        split: The norm after the first convolution, if the channels are then split into one more subset than there
             are spatial convolutions.
-        whole: the whole block, with its shortcut.
-        shortcut: the first of the shortcut's layers, if it has some.
+        whole: The whole block, with its shortcut.
+        shortcut: The first of the shortcut's layers, if it has some.
     """
 
     site: str
@@ -54,11 +54,11 @@ def block_points(backbone: nn.Module, placement: Placement) -> list[InjectionPoi
     count.
 
     Args:
-        backbone: a timm model of one of the families below.
-        placement: the kind of place.
+        backbone: A timm model of one of the families below.
+        placement: The kind of place.
 
     Raises:
-        ValueError: the backbone is of another family, or its blocks lack this place.
+        ValueError: The backbone is of another family, or its blocks lack this place.
     """
     family = next((_FAMILIES[cls.__name__] for cls in type(backbone).__mro__ if cls.__name__ in _FAMILIES), None)
     if family is None:

@@ -50,24 +50,24 @@ class VideoNet(nn.Module):
     Args:
         backbone: timm name, with or without a tag; its parameters keep timm's names under the prefix `backbone.`.
         temporal: `psn`, `tsm`, `tsn`, `gst`, `rf_s` or another (see `layers.registry`).
-        num_frames: frames T that the model is meant for. Clips of any other length work too, unless with `tam`.
-        sites: levels that get a temporal module, as `("layer2", "layer3")`; None for the module's own choice.
-        backbone_pretrained: load timm's weights into the backbone.
-        backbone_checkpoint: local file of image weights for the backbone, every name of which must fit.
-        classifier_std: start the classifier from N(0, classifier_std), as TSM's and GST's official codes do with 0.001;
+        num_frames: Frames T that the model is meant for. Clips of any other length work too, unless with `tam`.
+        sites: Levels that get a temporal module, as `("layer2", "layer3")`; None for the module's own choice.
+        backbone_pretrained: Load timm's weights into the backbone.
+        backbone_checkpoint: Local file of image weights for the backbone, every name of which must fit.
+        classifier_std: Start the classifier from N(0, classifier_std), as TSM's and GST's official codes do with 0.001;
             None for timm's initialisation.
-        consensus: how frames come to one prediction, `average` or `trn` (see `layers.consensus`).
-        consensus_features: features of each frame that a consensus other than the average gets.
+        consensus: How frames come to one prediction, `average` or `trn` (see `layers.consensus`).
+        consensus_features: Features of each frame that a consensus other than the average gets.
         cache_dir: timm's download folder.
-        **kwargs: settings of the temporal module; all others go to the backbone (`num_classes`, `in_chans`,
+        **kwargs: Settings of the temporal module; all others go to the backbone (`num_classes`, `in_chans`,
             `global_pool`, `drop_rate`, `drop_path_rate`, ...).
 
     Shape:
         x: (B, C, T, H, W), normalised clips, or (B, C, H, W), still images as clips of one frame -> (B, num_classes)
 
     Raises:
-        TypeError: neither the temporal module nor the backbone takes one of the arguments.
-        ValueError: an unknown temporal module, site or setting.
+        TypeError: Neither the temporal module nor the backbone takes one of the arguments.
+        ValueError: An unknown temporal module, site or setting.
     """
 
     sites: dict[str, str]
@@ -120,13 +120,13 @@ class VideoNet(nn.Module):
         self.feature_info = [dict(info, module=_PREFIX + info["module"]) for info in self.backbone.feature_info]
 
     def set_num_frames(self, num_frames: int) -> None:
-        """Set the number of frames that the model is meant for.
+        """Sets the number of frames that the model is meant for.
 
         Args:
             num_frames: T, at least 1.
 
         Raises:
-            ValueError: it is below 1, or the model is made for one number of frames (`tam`, `trn`).
+            ValueError: It is below 1, or the model is made for one number of frames (`tam`, `trn`).
         """
         _check_num_frames(num_frames)
         if self.consensus is not None:
@@ -168,8 +168,8 @@ class VideoNet(nn.Module):
         """Pool and classify every frame, and average over time.
 
         Args:
-            x: features as `forward_features` returns them.
-            pre_logits: return the pooled features instead of the logits.
+            x: Features as `forward_features` returns them.
+            pre_logits: Return the pooled features instead of the logits.
 
         Shape:
             x: (B, C', T, h, w), (B, T, N, C') or features of images -> (B, num_classes), or (B, num_features) without a
@@ -210,13 +210,13 @@ class VideoNet(nn.Module):
         """Features of several levels, as timm's method of this name returns them.
 
         Args:
-            x: clips or images.
-            indices: the last n levels if int, all if None, else these levels.
-            norm: apply the backbone's norm to the intermediates it fits.
-            stop_early: stop after the last level that is wanted.
-            output_fmt: a format that the backbone supports, read per frame.
-            intermediates_only: leave out the final features.
-            **kwargs: further arguments of the backbone's method, as `return_prefix_tokens` and `output_dict` of a
+            x: Clips or images.
+            indices: The last n levels if int, all if None, else these levels.
+            norm: Apply the backbone's norm to the intermediates it fits.
+            stop_early: Stop after the last level that is wanted.
+            output_fmt: A format that the backbone supports, read per frame.
+            intermediates_only: Leave out the final features.
+            **kwargs: Further arguments of the backbone's method, as `return_prefix_tokens` and `output_dict` of a
                 VisionTransformer; what they add to the result is in the form of clips too.
 
         Shape:
@@ -224,7 +224,7 @@ class VideoNet(nn.Module):
                 (B, C, H, W) -> each (B, C_i, h_i, w_i)
 
         Raises:
-            TypeError: the backbone's method does not take one of the further arguments.
+            TypeError: The backbone's method does not take one of the further arguments.
         """
         known = inspect.signature(self.backbone.forward_intermediates).parameters
         unknown = [name for name in kwargs if name not in known]
@@ -257,9 +257,9 @@ class VideoNet(nn.Module):
         """Drop what the given levels do not need; synthesizers go with the layers that they follow.
 
         Args:
-            indices: levels to keep, as in `forward_intermediates`.
-            prune_norm: drop the final norm.
-            prune_head: drop the classifier.
+            indices: Levels to keep, as in `forward_intermediates`.
+            prune_norm: Drop the final norm.
+            prune_head: Drop the classifier.
 
         Returns:
             The indices as numbers from the first level on.
@@ -270,11 +270,11 @@ class VideoNet(nn.Module):
         return kept
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier, and the pooling if it is given.
+        """Replaces the classifier, and the pooling if it is given.
 
         Args:
-            num_classes: classes of the new classifier; 0 for none.
-            global_pool: a pooling that the backbone knows.
+            num_classes: Classes of the new classifier; 0 for none.
+            global_pool: A pooling that the backbone knows.
         """
         pool = {} if global_pool is None else {"global_pool": global_pool}
         if self.consensus is None:
@@ -287,7 +287,7 @@ class VideoNet(nn.Module):
         """The classifier, or its name; of a backbone that has several, all of them.
 
         Args:
-            name_only: return the name.
+            name_only: Return the name.
         """
         if self.consensus is not None:
             last = tuple(f"consensus.{name}" for name in self.consensus.classifiers())
@@ -302,7 +302,7 @@ class VideoNet(nn.Module):
         """Trade computation for memory in the backbone's blocks, synthesizers included.
 
         Args:
-            enable: whether gradient checkpointing is on.
+            enable: Whether gradient checkpointing is on.
         """
         self.backbone.set_grad_checkpointing(enable)
 
@@ -311,7 +311,7 @@ class VideoNet(nn.Module):
         """The layer group of a parameter by its name: the backbone's own, and a temporal module is with its target.
 
         Args:
-            coarse: stages instead of blocks.
+            coarse: Stages instead of blocks.
         """
         return group_by_layers(self.backbone, _PREFIX, coarse)
 

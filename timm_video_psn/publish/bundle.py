@@ -50,19 +50,19 @@ def build_bundle(
     """Makes the folder to publish from what training left.
 
     Args:
-        best: folder with `model.safetensors` and `config.json`; what else is published of it is looked for in it, and
+        best: Folder with `model.safetensors` and `config.json`; what else is published of it is looked for in it, and
             if it is the `best/` of a run, in the run's folder above it, too.
-        folder: folder of the files; it exists and is empty.
+        folder: Folder of the files; it exists and is empty.
         repo_id: `user/name` on the Hub, for the card.
-        license_id: licence of the weights as the Hub abbreviates it, None if none is stated.
-        results: files `results.json` of a validation, whose numbers go into the config and the card.
+        license_id: Licence of the weights as the Hub abbreviates it, None if none is stated.
+        results: Files `results.json` of a validation, whose numbers go into the config and the card.
 
     Returns:
         The example in `test_io.safetensors`.
 
     Raises:
         FileNotFoundError: `best` is not a model folder.
-        ValueError: its files do not fit each other, or it is not a video model.
+        ValueError: Its files do not fit each other, or it is not a video model.
     """
     config = _read_config(best)
     try:
@@ -112,11 +112,11 @@ def check_bundle(folder: Path, example: Example) -> None:
     """Loads the folder from the disk, as its users will, and compares its logits bit for bit.
 
     Args:
-        folder: folder that `build_bundle` made.
-        example: example that it returned.
+        folder: Folder that `build_bundle` made.
+        example: Example that it returned.
 
     Raises:
-        ValueError: other logits came out.
+        ValueError: Other logits came out.
     """
     saved = load_file(folder / EXAMPLE)
     if not (torch.equal(saved["clip"], example.clip) and torch.equal(saved["logits"], example.logits)):
@@ -129,11 +129,11 @@ def check_model(source: str, example: Example, cache_dir: Path | None = None) ->
 
     Args:
         source: `local-dir:` or `hf-hub:` as `timm.create_model` takes it.
-        example: clip and the logits that the model must give.
-        cache_dir: folder of the files of the Hub's client.
+        example: Clip and the logits that the model must give.
+        cache_dir: Folder of the files of the Hub's client.
 
     Raises:
-        ValueError: other logits came out.
+        ValueError: Other logits came out.
     """
     model = timm.create_model(source, pretrained=True, cache_dir=cache_dir).eval()
     with torch.inference_mode():
@@ -147,7 +147,7 @@ def run_example(model: VideoNet) -> Example:
     """One clip of noise, the same for every model of this size, and its logits.
 
     Args:
-        model: model in evaluation mode.
+        model: Model in evaluation mode.
     """
     channels, height, width = model.pretrained_cfg["input_size"]
     generator = torch.Generator().manual_seed(0)
@@ -160,9 +160,9 @@ def draw_interactions(model: torch.nn.Module, name: str, path: Path) -> None:
     """Draws the interaction map of every synthesizer (Fig. 5), as insights do; nothing for a model without any.
 
     Args:
-        model: a model with synthesizers.
-        name: name of the model, beside the maps.
-        path: the PNG file.
+        model: A model with synthesizers.
+        name: Name of the model, beside the maps.
+        path: The PNG file.
     """
     if interaction_map(model):
         draw_kernel_maps({name: kernel_maps(model)}, path)

@@ -28,12 +28,12 @@ def read_weights(path: Path, entry: str | None = None) -> Weights:
     """The tensors of a checkpoint, read without running its code.
 
     Args:
-        path: a .safetensors file, or one of `torch.save` in either of its formats.
-        entry: key of the file that holds the weights; None for the usual places.
+        path: A .safetensors file, or one of `torch.save` in either of its formats.
+        entry: Key of the file that holds the weights; None for the usual places.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, holds objects that are not weights, or holds no weights at that entry.
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, holds objects that are not weights, or holds no weights at that entry.
     """
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} not found")

@@ -26,12 +26,12 @@ def publish(options: argparse.Namespace) -> None:
     """Builds, checks, uploads and compares; no error that comes out of it shows the token.
 
     Args:
-        options: see `command_line.publish`.
+        options: See `command_line.publish`.
 
     Raises:
-        ValueError: the model, its files or the options do not fit, files cannot be read or written, or something failed
+        ValueError: The model, its files or the options do not fit, files cannot be read or written, or something failed
             after the Hub was first spoken to; the message says what is on the Hub.
-        CommandEnded: the user has interrupted it.
+        CommandEnded: The user has interrupted it.
     """
     options.token = (options.token or get_token() or "").strip() or None
     if options.register is True:
@@ -115,7 +115,7 @@ def _told(error: BaseException) -> str:
 
 
 def _check_target(target: Path, best: Path) -> None:
-    """Raise unless the folder of a dry run is empty, or holds an earlier one alone."""
+    """Raises unless the folder of a dry run is empty, or holds an earlier one alone."""
     if target.resolve() == best.resolve():
         raise ValueError(f"--dry-run {target} is the folder to publish; name another one")
     if target.exists() and not target.is_dir():
@@ -127,7 +127,7 @@ def _check_target(target: Path, best: Path) -> None:
 
 
 def _keep(folder: Path, target: Path) -> None:
-    """Put what was built into the folder of a dry run."""
+    """Puts what was built into the folder of a dry run."""
     target.mkdir(parents=True, exist_ok=True)
     for name in (*REQUIRED, *OPTIONAL):
         (target / name).unlink(missing_ok=True)

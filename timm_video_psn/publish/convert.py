@@ -53,11 +53,11 @@ def convert(options: argparse.Namespace) -> None:
     """Reads, renames, checks, writes, and loads what was written.
 
     Args:
-        options: see `command_line.convert`.
+        options: See `command_line.convert`.
 
     Raises:
-        ValueError: the file, the model, the class names and the data set do not fit one another.
-        FileNotFoundError: there is no such file.
+        ValueError: The file, the model, the class names and the data set do not fit one another.
+        FileNotFoundError: There is no such file.
     """
     if options.output.exists() and (not options.output.is_dir() or any(options.output.iterdir())):
         raise ValueError(f"{options.output} is not empty; name another folder with --output, or remove that one")
@@ -86,11 +86,11 @@ def read_class_names(path: Path, dataset: str) -> list[str]:
     """Class names in label order.
 
     Args:
-        path: a name a line, or JSON: a list of names, or an object of name: label.
-        dataset: the data set that they are of.
+        path: A name a line, or JSON: a list of names, or an object of name: label.
+        dataset: The data set that they are of.
 
     Raises:
-        ValueError: names are there twice, or not in the order in which the official codes number them.
+        ValueError: Names are there twice, or not in the order in which the official codes number them.
     """
     names = [name.replace("[", "").replace("]", "") if dataset in SORTED else name for name in read_names(path)]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -106,12 +106,12 @@ def read_class_names(path: Path, dataset: str) -> list[str]:
 
 
 def check_class_count(classes: int, dataset: str, names: Sequence[str] | None) -> None:
-    """Raise where the classifier, the data set and the class names disagree.
+    """Raises where the classifier, the data set and the class names disagree.
 
     Args:
-        classes: outputs of the checkpoint's classifier.
-        dataset: name of the data set; the number of classes of those that the package reads is known.
-        names: class names, if there are any.
+        classes: Outputs of the checkpoint's classifier.
+        dataset: Name of the data set; the number of classes of those that the package reads is known.
+        names: Class names, if there are any.
     """
     expected = NUM_CLASSES.get(dataset, classes)
     if classes != expected:
@@ -124,8 +124,8 @@ def report(converted: ConvertedKeys, weights: Weights) -> list[tuple[str, str, s
     """What became of every name: (in the file, ours, shape in the file, what).
 
     Args:
-        converted: the weights under our names.
-        weights: the file.
+        converted: The weights under our names.
+        weights: The file.
     """
     rows = []
     for ours, theirs in converted.taken.items():

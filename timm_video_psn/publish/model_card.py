@@ -26,13 +26,13 @@ class CardFacts:
 
     Args:
         repo_id: `user/name` on the Hub.
-        config: the published config.json.
-        parameters: number of parameters.
-        multiply_adds: multiply-adds of convolutions and linear layers, for one clip.
-        clip_shape: shape of that clip, (1, C, T, H, W).
-        backbone_weights: the Hub's name of the image weights that the backbone could start from.
-        license_id: licence of the weights, None if none is stated.
-        files: names of the published files.
+        config: The published config.json.
+        parameters: Number of parameters.
+        multiply_adds: Multiply-adds of convolutions and linear layers, for one clip.
+        clip_shape: Shape of that clip, (1, C, T, H, W).
+        backbone_weights: The Hub's name of the image weights that the backbone could start from.
+        license_id: Licence of the weights, None if none is stated.
+        files: Names of the published files.
     """
 
     repo_id: str
@@ -100,11 +100,11 @@ def write_card(facts: CardFacts, path: Path) -> None:
     """Writes the card, and checks it.
 
     Args:
-        facts: contents of the card.
-        path: the README.md.
+        facts: Contents of the card.
+        path: The README.md.
 
     Raises:
-        ValueError: its metadata are not what the Hub accepts.
+        ValueError: Its metadata are not what the Hub accepts.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -165,10 +165,10 @@ def check_card(path: Path) -> None:
     """Checks a card's metadata as far as that is possible without the Hub.
 
     Args:
-        path: the README.md.
+        path: The README.md.
 
     Raises:
-        ValueError: what is wrong with it.
+        ValueError: What is wrong with it.
     """
     from huggingface_hub import ModelCard
 

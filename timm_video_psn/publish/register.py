@@ -16,11 +16,11 @@ def check_registrable(folder: Path, manifest: Path) -> None:
     """Raises unless the manifest has the model's name, and the weights have the shapes that the name stands for.
 
     Args:
-        folder: folder to publish.
-        manifest: manifest of published weights.
+        folder: Folder to publish.
+        manifest: Manifest of published weights.
 
     Raises:
-        ValueError: why not.
+        ValueError: Why not.
     """
     name, names = _name(folder), read_manifest(manifest)
     if name not in names:
@@ -43,9 +43,9 @@ def register(folder: Path, where: Published, manifest: Path) -> str:
     """Writes an entry.
 
     Args:
-        folder: folder that was published.
-        where: entry to write.
-        manifest: manifest of published weights; the new one takes its place in one step.
+        folder: Folder that was published.
+        where: Entry to write.
+        manifest: Manifest of published weights; the new one takes its place in one step.
 
     Returns:
         The name that now stands for these weights.

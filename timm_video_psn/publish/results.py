@@ -48,7 +48,7 @@ def dataset_of(entries: dict[str, Any]) -> Dataset:
     """The data set that a config.json or a results.json names.
 
     Args:
-        entries: contents of the file.
+        entries: Contents of the file.
     """
     name = entries.get("dataset")
     own = name is None or name in OWN
@@ -62,12 +62,12 @@ def read_results(path: Path, class_names: list[str], weights_sha256: str) -> lis
     """The tests in a `results.json` of a validation, without the places of the machine.
 
     Args:
-        path: the file.
-        class_names: names of the model, in label order.
-        weights_sha256: checksum of the model's file of weights.
+        path: The file.
+        class_names: Names of the model, in label order.
+        weights_sha256: Checksum of the model's file of weights.
 
     Raises:
-        ValueError: it is no such file, or of other classes or other weights than the model's.
+        ValueError: It is no such file, or of other classes or other weights than the model's.
     """
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -91,7 +91,7 @@ def measured(config: dict[str, Any]) -> list[Measured]:
     """All numbers of a published config.json, first the numbers of the training.
 
     Args:
-        config: config with the `metrics` of training and the `results` of tests.
+        config: Config with the `metrics` of training and the `results` of tests.
     """
     metrics, video, dataset = config.get("metrics") or {}, config.get("video") or {}, dataset_of(config)
     protocol = str(metrics.get("protocol") or video.get("protocol") or "not recorded")

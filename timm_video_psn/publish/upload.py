@@ -27,8 +27,8 @@ class HubRepository:
 
     Args:
         repo_id: `user/name`.
-        revision: name of the branch.
-        token: token of the Hub; None for the one of `hf auth login` or `HF_TOKEN`.
+        revision: Name of the branch.
+        token: Token of the Hub; None for the one of `hf auth login` or `HF_TOKEN`.
     """
 
     def __init__(self, repo_id: str, revision: str = "main", token: str | None = None):
@@ -44,12 +44,12 @@ class HubRepository:
         """Makes sure of the login, the repository and the branch; create what is not there.
 
         Args:
-            private: only its owner may see the repository.
-            tag: a name that is to be given to the commit; it must be free, or mean this branch's commit.
+            private: Only its owner may see the repository.
+            tag: A name that is to be given to the commit; it must be free, or mean this branch's commit.
 
         Raises:
-            PermissionError: the Hub does not accept the token.
-            ValueError: the repository is public, but a private one was asked for; or the tag is taken.
+            PermissionError: The Hub does not accept the token.
+            ValueError: The repository is public, but a private one was asked for; or the tag is taken.
         """
         limit_waiting()
         self._check_login()
@@ -99,8 +99,8 @@ class HubRepository:
         """Names of the files that differ between a folder and the branch, or exist in only one of them.
 
         Args:
-            folder: folder that is to be there.
-            optional: files that are deleted where the folder lacks them; what else is there stays.
+            folder: Folder that is to be there.
+            optional: Files that are deleted where the folder lacks them; what else is there stays.
         """
         there = {
             item.path: item
@@ -115,16 +115,16 @@ class HubRepository:
         """Makes the branch hold the folder, in one commit; none if it does already.
 
         Args:
-            folder: the files.
-            optional: see `changes`.
-            message: message of the commit.
-            tag: a name for the commit, which must be free if there is a commit to make.
+            folder: The files.
+            optional: See `changes`.
+            message: Message of the commit.
+            tag: A name for the commit, which must be free if there is a commit to make.
 
         Returns:
             Names of the files that changed. `after` is the commit.
 
         Raises:
-            ValueError: the tag is taken.
+            ValueError: The tag is taken.
         """
         changed = self.changes(folder, optional)
         if changed and tag in self._tags:
@@ -165,7 +165,7 @@ class HubRepository:
         """Names the commit.
 
         Args:
-            tag: the name; no harm if the commit has it already.
+            tag: The name; no harm if the commit has it already.
         """
         if self._tags.get(tag) != self.after:
             retry(lambda: self.api.create_tag(self.repo_id, tag=tag, revision=self.after, exist_ok=True))
@@ -174,7 +174,7 @@ class HubRepository:
         """Downloads the files of our commit.
 
         Args:
-            cache_dir: an empty folder, where timm then finds them.
+            cache_dir: An empty folder, where timm then finds them.
 
         Returns:
             The folder with the files.
@@ -214,7 +214,7 @@ def retry(action: Callable[[], Result]) -> Result:
     """Calls a repeatable function, again if the connection or the server failed temporarily.
 
     Args:
-        action: function to call.
+        action: Function to call.
     """
     for attempt in range(1, ATTEMPTS):
         try:

@@ -25,22 +25,22 @@ def inject(
     build: Callable[[str, nn.Module], nn.Module],
     where: Where = "after",
 ) -> Injection:
-    """Attach a new module to every child that the patterns name.
+    """Attaches a new module to every child that the patterns name.
 
     All targets are matched, all modules built and all of them checked before the model is touched.
 
     Args:
-        model: any module; changed in place.
-        patterns: dotted names, wildcards allowed (see `match`); for a Sequential its last or first step is taken.
-        build: called with the name and the module of each target, returns the module to attach to it.
+        model: Any module; changed in place.
+        patterns: Dotted names, wildcards allowed (see `match`); for a Sequential its last or first step is taken.
+        build: Called with the name and the module of each target, returns the module to attach to it.
         where: `after` feeds the target's output through the module, `before` its first input.
 
     Returns:
         What was attached where.
 
     Raises:
-        NoTargetError: a pattern fits nothing.
-        ValueError: a target carries an attached module already, has a child of that name itself, or is a container
+        NoTargetError: A pattern fits nothing.
+        ValueError: A target carries an attached module already, has a child of that name itself, or is a container
             that is never called.
         TypeError: `build` returned something that is not a module.
 
@@ -68,15 +68,15 @@ def resolve(target: nn.Module, name: str, where: Where) -> tuple[str, nn.Module]
     without it. So what comes after it goes after its last step, and what comes before it before its first.
 
     Args:
-        target: the module named.
-        name: dotted name of the module.
+        target: The module named.
+        name: Dotted name of the module.
         where: `before` or `after`.
 
     Returns:
         Dotted name and module.
 
     Raises:
-        ValueError: the target has no steps or no forward, so that nothing would ever be called.
+        ValueError: The target has no steps or no forward, so that nothing would ever be called.
     """
     while type(target).forward is nn.Sequential.forward and target._modules:
         step = list(target._modules)[-1 if where == "after" else 0]
@@ -89,10 +89,10 @@ def resolve(target: nn.Module, name: str, where: Where) -> tuple[str, nn.Module]
 
 
 def detach(model: nn.Module) -> Injection:
-    """Take every attached module off a model, found by looking at the model itself: copies and reloads too.
+    """Takes every attached module off a model, found by looking at the model itself: copies and reloads too.
 
     Args:
-        model: the model; changed in place. Its outputs and parameter names are again what they were before the
+        model: The model; changed in place. Its outputs and parameter names are again what they were before the
             injection.
 
     Returns:
@@ -118,7 +118,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
     """Within this context the model runs as if nothing were attached.
 
     Args:
-        model: a model with attached modules.
+        model: A model with attached modules.
     """
     items = list(injected(model))
     for item in items:
@@ -181,7 +181,7 @@ def _where(target: nn.Module) -> Where | None:
 
 
 def _unregister(target: nn.Module) -> None:
-    """Remove our hook from a target."""
+    """Removes our hook from a target."""
     for where, function in _FUNCTIONS.items():
         hooks = _hooks(target, where)
         for handle_id in [key for key, hook in hooks.items() if hook is function]:
@@ -189,7 +189,7 @@ def _unregister(target: nn.Module) -> None:
 
 
 def _check(targets: list[tuple[str, nn.Module]], additions: list[nn.Module]) -> None:
-    """Collect what forbids the injection, and raise it at once."""
+    """Collects what forbids the injection, and raise it at once."""
     wrong_type = [
         f"{name}: build returned {type(addition).__name__}"
         for (name, _), addition in zip(targets, additions, strict=True)

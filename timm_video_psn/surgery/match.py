@@ -18,14 +18,14 @@ def match(model: nn.Module, patterns: str | Sequence[str]) -> list[tuple[str, nn
     `layer?.0` is the first block of every stage and `layer1.*` every block of the first.
 
     Args:
-        model: any module.
-        patterns: one pattern or several; each must fit something.
+        model: Any module.
+        patterns: One pattern or several; each must fit something.
 
     Returns:
         Pairs of dotted name and module, without repeats.
 
     Raises:
-        NoTargetError: a pattern fits nothing; the message shows the names nearest to it.
+        NoTargetError: A pattern fits nothing; the message shows the names nearest to it.
 
     Example:
         >>> [name for name, _ in match(nn.Sequential(nn.ReLU(), nn.ReLU()), "*")]

@@ -25,23 +25,23 @@ _HOOKS: dict[str, tuple[str, ...]] = {
 def replace(
     model: nn.Module, patterns: str | Sequence[str], build: Callable[[str, nn.Module], nn.Module]
 ) -> Replacement:
-    """Put a new module in the place of every child that the patterns name.
+    """Puts a new module in the place of every child that the patterns name.
 
     All children are matched, all modules built and all of them checked before the model is touched. Hooks on calls and
     gradients, and a module attached by `inject`, move to the new module. A module that several parents share is
     replaced in all of them.
 
     Args:
-        model: any module; changed in place.
-        patterns: dotted names, wildcards allowed (see `match`).
-        build: called with the name and the old module, returns one that takes and gives what the old one does.
+        model: Any module; changed in place.
+        patterns: Dotted names, wildcards allowed (see `match`).
+        build: Called with the name and the old module, returns one that takes and gives what the old one does.
 
     Returns:
         What took the place of what; `put_back` undoes it.
 
     Raises:
-        NoTargetError: a pattern fits nothing.
-        ValueError: one child to be replaced is inside another, `build` returned one module for several, or both old
+        NoTargetError: A pattern fits nothing.
+        ValueError: One child to be replaced is inside another, `build` returned one module for several, or both old
             and new module carry hooks of one kind or an attached module.
         TypeError: `build` returned something that is not a module.
 
@@ -60,14 +60,14 @@ def replace(
 
 
 def put_back(model: nn.Module, replacement: Replacement) -> None:
-    """Undo `replace` on the model that it was called for, hooks and attached modules included.
+    """Undoes `replace` on the model that it was called for, hooks and attached modules included.
 
     Args:
-        model: the model; changed in place.
-        replacement: the report that `replace` returned.
+        model: The model; changed in place.
+        replacement: The report that `replace` returned.
 
     Raises:
-        ValueError: a module that it put in is no longer there, as in a copy of the model.
+        ValueError: A module that it put in is no longer there, as in a copy of the model.
     """
     inside = dict(model.named_modules())
     gone = [item.name for item in replacement.items if inside.get(item.name) is not item.new]
@@ -81,7 +81,7 @@ def put_back(model: nn.Module, replacement: Replacement) -> None:
 
 
 def _swap(parents: list[nn.Module], item: ReplacedModule) -> None:
-    """Put the new module wherever the old one is, in its mode, with its hooks and what is attached to it."""
+    """Puts the new module wherever the old one is, in its mode, with its hooks and what is attached to it."""
     for parent in parents:
         for key, child in parent._modules.items():
             if child is item.old:
@@ -111,7 +111,7 @@ def _carries_attached(module: nn.Module) -> bool:
 
 
 def _check(items: tuple[ReplacedModule, ...]) -> None:
-    """Collect what forbids the replacement, and raise it at once."""
+    """Collects what forbids the replacement, and raise it at once."""
     wrong_type = [
         f"{item.name}: build returned {type(item.new).__name__}" for item in items if not _is_module(item.new)
     ]

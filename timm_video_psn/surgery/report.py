@@ -11,10 +11,10 @@ class InjectedModule:
     """One attached module.
 
     Attributes:
-        name: dotted name of the target.
-        where: whether the module is called before or after its target.
-        target: module that carries the attached one.
-        module: the attached module.
+        name: Dotted name of the target.
+        where: Whether the module is called before or after its target.
+        target: Module that carries the attached one.
+        module: The attached module.
     """
 
     name: str

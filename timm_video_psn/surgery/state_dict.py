@@ -13,9 +13,9 @@ class Mismatch:
     """The names in which a state dict and a model differ; false where it fits, and printable.
 
     Attributes:
-        missing: names that the model has and the state dict lacks.
-        unknown: names that the state dict has and the model lacks.
-        reshaped: names of both, whose tensors differ in shape, with both shapes.
+        missing: Names that the model has and the state dict lacks.
+        unknown: Names that the state dict has and the model lacks.
+        reshaped: Names of both, whose tensors differ in shape, with both shapes.
     """
 
     missing: tuple[str, ...]
@@ -33,14 +33,14 @@ class Mismatch:
 def find_mismatch(
     own: Mapping[str, Tensor], found: Mapping[str, Tensor], optional: Callable[[str], bool] = lambda name: False
 ) -> Mismatch:
-    """Compare a state dict with the state dict of the model that should load it.
+    """Compares a state dict with the state dict of the model that should load it.
 
     Batch counters of norms may be missing: PyTorch before 0.4.1 wrote none, and evaluation reads none.
 
     Args:
-        own: state dict of the model.
-        found: state dict to load.
-        optional: tells of a name whether it may be missing, unknown or of another shape, as in a classifier of
+        own: State dict of the model.
+        found: State dict to load.
+        optional: Tells of a name whether it may be missing, unknown or of another shape, as in a classifier of
             other classes.
 
     Returns:

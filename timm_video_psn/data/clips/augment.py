@@ -31,7 +31,7 @@ class ColorJitter:
     As timm's `--color-jitter`: factors from 1 - strength to 1 + strength, no change of hue.
 
     Args:
-        strength: strength of the change, above 0; timm trains images with 0.4.
+        strength: Strength of the change, above 0; timm trains images with 0.4.
     """
 
     def __init__(self, strength: float) -> None:
@@ -54,8 +54,8 @@ class RandomErasing:
     The rectangle covers 1/50 to 1/3 of the frame, with sides in a ratio from 3/10 to 10/3, as in torchvision and timm.
 
     Args:
-        prob: probability of a rectangle, timm's `--reprob`.
-        mean: mean of the normalisation, in units of the full range.
+        prob: Probability of a rectangle, timm's `--reprob`.
+        mean: Mean of the normalisation, in units of the full range.
     """
 
     def __init__(self, prob: float, mean: Sequence[float] = (0.485, 0.456, 0.406)) -> None:
@@ -79,11 +79,11 @@ class AutoAugment:
     they are. What is moved in from outside the frame has the mean colour.
 
     Args:
-        policy: name of a policy, as in timm's `--aa`: `rand-m9-mstd0.5-inc1`, `augmix-m5-w4-d2`, `original`,
+        policy: Name of a policy, as in timm's `--aa`: `rand-m9-mstd0.5-inc1`, `augmix-m5-w4-d2`, `original`,
             `originalr`, `v0`, `v0r` or `3a`.
-        img_size: side of the frames.
-        mean: mean of the normalisation, in units of the full range.
-        interpolation: name of a resize filter.
+        img_size: Side of the frames.
+        mean: Mean of the normalisation, in units of the full range.
+        interpolation: Name of a resize filter.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ def seeded_rng(rng: np.random.Generator) -> Iterator[Callable[[], None]]:
     """The global generators of Python, numpy and torch (CPU) at a place that `rng` chooses; after the block, as before.
 
     Args:
-        rng: random generator of the sample.
+        rng: Random generator of the sample.
 
     Yields:
         A function that takes the generators back to that place.

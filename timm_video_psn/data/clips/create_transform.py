@@ -20,13 +20,13 @@ def create_transform(model_or_config: Any, is_training: bool = False, **kwargs: 
     """Creates the transform for the clips of a model.
 
     Args:
-        model_or_config: a `TrainedModel`, a network with a `pretrained_cfg`, or that config itself: a dict with
+        model_or_config: A `TrainedModel`, a network with a `pretrained_cfg`, or that config itself: a dict with
             `input_size`, and as far as they are not the defaults `crop_pct` (0.875) and `interpolation` (bilinear).
-        is_training: create the random transform of training clips instead of the fixed one of validation.
-        **kwargs: further arguments of `TrainTransform`, such as `crop`, `hflip` and `augment`.
+        is_training: Create the random transform of training clips instead of the fixed one of validation.
+        **kwargs: Further arguments of `TrainTransform`, such as `crop`, `hflip` and `augment`.
 
     Raises:
-        TypeError: neither a model nor a config was given.
+        TypeError: Neither a model nor a config was given.
 
     Example:
         >>> create_transform({"input_size": (3, 224, 224)}).resize_size

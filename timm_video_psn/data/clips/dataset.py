@@ -26,14 +26,14 @@ class VideoDataset(Dataset[Sample | UnreadableVideo]):
     epoch. The random choices of a training clip depend only on the seed and the key, not on the worker.
 
     Args:
-        index: the videos.
-        num_frames: frames T of a clip.
-        transform: function from (T, H, W, 3) to (T, S, S, 3) uint8. Training calls `transform(clip, rng)`, which
+        index: The videos.
+        num_frames: Frames T of a clip.
+        transform: Function from (T, H, W, 3) to (T, S, S, 3) uint8. Training calls `transform(clip, rng)`, which
             returns (clip, mirrored); testing calls `transform(clip)`.
-        training: whether frames and transform are random, as in training, or fixed, as in testing.
-        seed: seed of the random choices.
-        sampling: function that chooses the frames; by default one from each of T equal parts of the video.
-        decoder: decoder of video files, as `VideoReader` takes it.
+        training: Whether frames and transform are random, as in training, or fixed, as in testing.
+        seed: Seed of the random choices.
+        sampling: Function that chooses the frames; by default one from each of T equal parts of the video.
+        decoder: Decoder of video files, as `VideoReader` takes it.
     """
 
     collate = staticmethod(collate)

@@ -24,8 +24,8 @@ class EpochPosition:
         """Chooses what the next passes go through.
 
         Args:
-            epoch: epoch that determines the order and the random choices.
-            start: number of batches to skip at the beginning of the epoch, for a run that resumes within it. The length
+            epoch: Epoch that determines the order and the random choices.
+            start: Number of batches to skip at the beginning of the epoch, for a run that resumes within it. The length
                 stays the length of the whole epoch.
         """
         if not 0 <= start <= len(self):
@@ -44,14 +44,14 @@ class EpochSampler(EpochPosition, Sampler[list[Key]]):
     and every video once: nothing is repeated to fill up a last batch, which may be smaller, or empty, for some ranks.
 
     Args:
-        num_videos: length of the data set.
-        batch_size: keys in a batch of one process.
-        shuffle: a new order in each epoch, drawn from (seed, epoch); else the order of the data set.
-        seed: seed of the order.
-        drop_last: leave out a last batch that is not full.
-        rank: number of this process.
-        world_size: number of processes.
-        balanced_labels: class of each video, for epochs with equally many turns of each class (`balanced_order`); None
+        num_videos: Length of the data set.
+        batch_size: Keys in a batch of one process.
+        shuffle: A new order in each epoch, drawn from (seed, epoch); else the order of the data set.
+        seed: Seed of the order.
+        drop_last: Leave out a last batch that is not full.
+        rank: Number of this process.
+        world_size: Number of processes.
+        balanced_labels: Class of each video, for epochs with equally many turns of each class (`balanced_order`); None
             for epochs with every video once.
     """
 
@@ -109,11 +109,11 @@ class EpochSampler(EpochPosition, Sampler[list[Key]]):
 def balanced_order(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Draws as many videos as there are, so that the numbers of turns of any two classes differ by at most one.
 
-    The videos of a class, too, have equally many turns, but for one: those of a large class not all get one.
+    The videos of a class, too, have equally many turns, but for one: not all videos of a large class get one.
 
     Args:
-        labels: class of each video, (n,).
-        rng: random generator.
+        labels: Class of each video, (n,).
+        rng: Random generator.
 
     Returns:
         Numbers of videos, (n,).

@@ -16,14 +16,14 @@ class ClipMixup(Mixup):
     CutMix have no limits on the box and no switch. Label smoothing is left to the loss.
 
     Args:
-        num_classes: number K of classes.
-        img_size: side of the frames.
-        mixup: alpha of the Beta distribution of a blend; 0 for none.
-        cutmix: alpha of the Beta distribution of a box; 0 for none.
-        cutmix_minmax: smallest and largest side of the box, as shares of the frame, instead of `cutmix`.
-        prob: share of the batches that are mixed.
-        switch_prob: share of cutmix among them, where both are asked for.
-        seed: seed of all draws.
+        num_classes: Number K of classes.
+        img_size: Side of the frames.
+        mixup: Alpha of the Beta distribution of a blend; 0 for none.
+        cutmix: Alpha of the Beta distribution of a box; 0 for none.
+        cutmix_minmax: Smallest and largest side of the box, as shares of the frame, instead of `cutmix`.
+        prob: Share of the batches that are mixed.
+        switch_prob: Share of cutmix among them, where both are asked for.
+        seed: Seed of all draws.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class ClipMixup(Mixup):
         """Mixes the clips with the clips of the reversed batch, in place; returns them and their mixed labels.
 
         Args:
-            clip: normalised clips.
-            label: labels of the clips, or 1 for each class of clips of several.
-            epoch: epoch of the batch.
-            first: number of its first video.
+            clip: Normalised clips.
+            label: Labels of the clips, or 1 for each class of clips of several.
+            epoch: Epoch of the batch.
+            first: Number of its first video.
 
         Shape:
             clip: (B, C, T, H, W) -> the same; label: (B,) or (B, K) -> (B, K)

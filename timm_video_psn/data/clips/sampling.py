@@ -33,9 +33,9 @@ def segment_indices(num_frames: int, num_segments: int, rng: np.random.Generator
     A video shorter than T repeats frames.
 
     Args:
-        num_frames: length N of the video, at least 1.
-        num_segments: frames T to choose, at least 1.
-        rng: source of the random positions; None for the fixed ones.
+        num_frames: Length N of the video, at least 1.
+        num_segments: Frames T to choose, at least 1.
+        rng: Source of the random positions; None for the fixed ones.
 
     Returns:
         Increasing (repeats possible) frame indices, (num_segments,).
@@ -67,9 +67,9 @@ def tsm_indices(num_frames: int, num_segments: int, rng: np.random.Generator | N
     mode is `segment_indices` without `rng` for every N.
 
     Args:
-        num_frames: length N of the video, at least 1.
-        num_segments: frames T to choose, at least 1.
-        rng: source of the random positions; None for validation.
+        num_frames: Length N of the video, at least 1.
+        num_segments: Frames T to choose, at least 1.
+        rng: Source of the random positions; None for validation.
     """
     _check(num_frames, num_segments)
     if rng is None:
@@ -88,9 +88,9 @@ def uniform_indices(num_frames: int, num_segments: int, rng: np.random.Generator
     between them (neighbours can repeat), validation takes the one in the middle, rounded down.
 
     Args:
-        num_frames: length N of the video, at least 1.
-        num_segments: frames T to choose, at least 1.
-        rng: source of the random positions; None for the fixed ones.
+        num_frames: Length N of the video, at least 1.
+        num_segments: Frames T to choose, at least 1.
+        rng: Source of the random positions; None for the fixed ones.
     """
     _check(num_frames, num_segments)
     bounds = np.round((num_frames - 1) / num_segments * np.arange(num_segments + 1)).astype(np.int64)  # (T + 1,)
@@ -107,9 +107,9 @@ def dense_indices(num_frames: int, num_segments: int, rng: np.random.Generator |
     at random; here validation takes the middle one, so that its numbers can be compared.
 
     Args:
-        num_frames: length N of the video, at least 1.
-        num_segments: frames T to choose, at least 1.
-        rng: source of the random start; None for the middle window.
+        num_frames: Length N of the video, at least 1.
+        num_segments: Frames T to choose, at least 1.
+        rng: Source of the random start; None for the middle window.
     """
     _check(num_frames, num_segments)
     last = max(0, num_frames - WINDOW)
@@ -123,8 +123,8 @@ def twice_sample_indices(num_frames: int, num_segments: int) -> Indices:
     """Two clips for a test: the middles of the segments, and their starts int(i * N/T), in TSM's order.
 
     Args:
-        num_frames: length N of the video, at least 1.
-        num_segments: frames T of a clip, at least 1.
+        num_frames: Length N of the video, at least 1.
+        num_segments: Frames T of a clip, at least 1.
 
     Returns:
         (2, num_segments).
@@ -137,9 +137,9 @@ def dense_clip_indices(num_frames: int, num_segments: int, num_clips: int = 10) 
     """Dense windows for a test, their starts spread evenly from the first window to the last, as in TSM.
 
     Args:
-        num_frames: length N of the video, at least 1. Up to 64 frames, all clips are the same.
-        num_segments: frames T of a clip, at least 1.
-        num_clips: number of windows.
+        num_frames: Length N of the video, at least 1. Up to 64 frames, all clips are the same.
+        num_segments: Frames T of a clip, at least 1.
+        num_clips: Number of windows.
 
     Returns:
         (num_clips, num_segments).
@@ -158,8 +158,8 @@ def segment_clip_indices(num_frames: int, num_segments: int, num_clips: int = 1)
     `segment_indices`. More clips replace the random draws of TEA's "10 clips" by frames that are the same every time.
 
     Args:
-        num_frames: length N of the video, at least 1.
-        num_segments: frames T of a clip, at least 1.
+        num_frames: Length N of the video, at least 1.
+        num_segments: Frames T of a clip, at least 1.
         num_clips: clips.
 
     Returns:
@@ -176,7 +176,7 @@ def sampling_name(text: str) -> str:
     """The name of a sampling in `SAMPLINGS` and `TEST_SAMPLINGS`; `tsn` is an alias of `segments`.
 
     Args:
-        text: name as the user writes it.
+        text: Name as the user writes it.
     """
     return "segments" if text == "tsn" else text
 
@@ -185,11 +185,11 @@ def check_test_sampling(sampling: str, num_clips: int | None = None) -> int:
     """The number of clips of a test: the given number if the sampling supports it, or else its usual one.
 
     Args:
-        sampling: a name in `TEST_SAMPLINGS`.
-        num_clips: number asked for, or None.
+        sampling: A name in `TEST_SAMPLINGS`.
+        num_clips: Number asked for, or None.
 
     Raises:
-        ValueError: there is no such sampling, or it has no such number of clips.
+        ValueError: There is no such sampling, or it has no such number of clips.
     """
     if sampling not in TEST_SAMPLINGS:
         raise ValueError(f"sampling {sampling!r} is unknown; for a test there are {', '.join(TEST_SAMPLINGS)}")
@@ -208,9 +208,9 @@ def clip_indices(sampling: str, num_frames: int, num_segments: int, num_clips: i
     """The clips of a test.
 
     Args:
-        sampling: a name in `TEST_SAMPLINGS`.
-        num_frames: length N of the video, at least 1.
-        num_segments: frames T of a clip, at least 1.
+        sampling: A name in `TEST_SAMPLINGS`.
+        num_frames: Length N of the video, at least 1.
+        num_segments: Frames T of a clip, at least 1.
         num_clips: clips.
 
     Returns:

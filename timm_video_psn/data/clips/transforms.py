@@ -47,15 +47,15 @@ class TrainTransform:
     whose area is a share of the frame in `scale` and whose width / height lies in `ratio`, resized to img_size.
 
     Args:
-        img_size: side S of the square output.
-        crop_pct: share of the short side that a plain crop covers.
-        crop: kind of crop.
-        hflip: probability of mirroring the clip. The data set adjusts the label.
-        interpolation: name of a torchvision interpolation mode.
-        scales: sides of the multi-scale crop, relative to the short side.
-        scale: smallest and largest share of the area, for the resized crop alone; None for 0.08 to 1.
-        ratio: smallest and largest width / height, for the resized crop alone; None for 3/4 to 4/3.
-        augment: further steps in order: from `data.clips.augment`, or functions of (clip, rng) that keep the shape.
+        img_size: Side S of the square output.
+        crop_pct: Share of the short side that a plain crop covers.
+        crop: Kind of crop.
+        hflip: Probability of mirroring the clip. The data set adjusts the label.
+        interpolation: Name of a torchvision interpolation mode.
+        scales: Sides of the multi-scale crop, relative to the short side.
+        scale: Smallest and largest share of the area, for the resized crop alone; None for 0.08 to 1.
+        ratio: Smallest and largest width / height, for the resized crop alone; None for 3/4 to 4/3.
+        augment: Further steps in order: from `data.clips.augment`, or functions of (clip, rng) that keep the shape.
 
     Shape:
         clip: (T, H, W, 3) uint8 -> (T, S, S, 3) uint8, contiguous.
@@ -112,9 +112,9 @@ class EvalTransform:
     """Short side resized to img_size / crop_pct, then the centre crop of img_size.
 
     Args:
-        img_size: side S of the square output.
+        img_size: Side S of the square output.
         crop_pct: img_size as a share of the resized short side.
-        interpolation: name of a torchvision interpolation mode.
+        interpolation: Name of a torchvision interpolation mode.
 
     Shape:
         clip: (T, H, W, 3) uint8 -> (T, S, S, 3) uint8, contiguous.
@@ -141,9 +141,9 @@ class ThreeCropTransform:
     right also in upright frames, where that is three times the same; SlowFast does as is done here.
 
     Args:
-        img_size: side S of the square outputs.
+        img_size: Side S of the square outputs.
         crop_pct: img_size as a share of the resized short side.
-        interpolation: name of a torchvision interpolation mode.
+        interpolation: Name of a torchvision interpolation mode.
 
     Shape:
         clip: (T, H, W, 3) uint8 -> (3, T, S, S, 3) uint8, contiguous.
@@ -208,10 +208,10 @@ def normalize_clip(
     """Bytes to a normalised model input, (clip / 255 - mean) / std, on the device where the clip is.
 
     Args:
-        clip: batch of uint8 clips.
-        mean: mean of each channel, in units of the full range.
-        std: standard deviation of each channel.
-        dtype: type of the result; the arithmetic is float32.
+        clip: Batch of uint8 clips.
+        mean: Mean of each channel, in units of the full range.
+        std: Standard deviation of each channel.
+        dtype: Type of the result; the arithmetic is float32.
 
     Shape:
         clip: (B, T, H, W, C) -> (B, C, T, H, W), a permuted view of a contiguous (B, T, H, W, C) tensor: folding frames

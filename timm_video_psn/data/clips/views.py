@@ -83,13 +83,13 @@ class MultiViewDataset(Dataset[VideoViews | UnreadableVideo]):
     """The views of each video that several plans want, from one decode.
 
     Args:
-        index: the videos.
-        plans: plans of the views that each protocol wants.
-        interpolation: name of a torchvision interpolation mode.
-        decoder: decoder of video files, as `VideoReader` takes it.
+        index: The videos.
+        plans: Plans of the views that each protocol wants.
+        interpolation: Name of a torchvision interpolation mode.
+        decoder: Decoder of video files, as `VideoReader` takes it.
 
     Raises:
-        ValueError: there is no plan, or one has a sampling or a number of crops that does not exist.
+        ValueError: There is no plan, or one has a sampling or a number of crops that does not exist.
     """
 
     def __init__(

@@ -47,13 +47,13 @@ def read_diving48(data_dir: Path | None, split: str, files: Mapping[str, Path]) 
     a class name has the four parts of a dive ("Back 15som 05Twis FREE").
 
     Args:
-        data_dir: folder of the data set.
+        data_dir: Folder of the data set.
         split: "train" or "val".
-        files: annotation files of splits that lie elsewhere.
+        files: Annotation files of splits that lie elsewhere.
 
     Raises:
-        ValueError: malformed annotations, or name and number of videos tell different versions.
-        FileNotFoundError: annotations, vocabulary or all videos are missing.
+        ValueError: Malformed annotations, or name and number of videos tell different versions.
+        FileNotFoundError: Annotations, vocabulary or all videos are missing.
     """
     what = "Diving48"
     if split not in _OFFICIAL_SPLIT:

@@ -25,8 +25,8 @@ class PathTable(Sequence[str]):
     their memory into each of them. Here they are one bytes object and one array.
 
     Args:
-        buffer: all paths one after the other, as the file system encodes them.
-        offsets: beginning of each path in the buffer, and the end of the last one; (n + 1,).
+        buffer: All paths one after the other, as the file system encodes them.
+        offsets: Beginning of each path in the buffer, and the end of the last one; (n + 1,).
     """
 
     def __init__(self, buffer: bytes, offsets: npt.NDArray[np.int64]) -> None:
@@ -60,8 +60,8 @@ class LabelSets:
     """The labels of videos that have several, each set sorted.
 
     Args:
-        values: labels of all videos, one video after the other, (m,).
-        ends: end of each video's labels in `values`, (n,).
+        values: Labels of all videos, one video after the other, (m,).
+        ends: End of each video's labels in `values`, (n,).
     """
 
     values: npt.NDArray[np.int64]
@@ -93,22 +93,22 @@ class VideoIndex:
     """The videos of one split, as columns: video `i` is `root / paths[i]` and shows `class_names[labels[i]]`.
 
     Args:
-        paths: paths of the videos, relative to `root`; files or frame folders.
-        labels: class of each video, (n,); -1 if unknown, as in test splits; of several classes the first.
-        class_names: class names in label order.
-        root: folder of the data set.
-        shared_split: whether training and validation use the same videos, because the data set does not separate them.
-        reversal_pairs: pairs of labels that only the order of the frames distinguishes.
-        images: names of the images in frame folders; None if every image of a folder is a frame, or all videos are
+        paths: Paths of the videos, relative to `root`; files or frame folders.
+        labels: Class of each video, (n,); -1 if unknown, as in test splits; of several classes the first.
+        class_names: Class names in label order.
+        root: Folder of the data set.
+        shared_split: Whether training and validation use the same videos, because the data set does not separate them.
+        reversal_pairs: Pairs of labels that only the order of the frames distinguishes.
+        images: Names of the images in frame folders; None if every image of a folder is a frame, or all videos are
             files.
-        first_frames: number of frames before the video in each folder or file, (n,); None for 0 in all.
-        lengths: number of frames that the annotation of each video states, (n,), 0 if it states none; None for 0 in
+        first_frames: Number of frames before the video in each folder or file, (n,); None for 0 in all.
+        lengths: Number of frames that the annotation of each video states, (n,), 0 if it states none; None for 0 in
             all.
-        named: whether the classes have names and not only numbers.
-        version: version of the annotations, if there are several; it belongs beside every result.
-        notes: remarks on the data for the user, one line each.
-        label_sets: all classes of each video, for data sets whose videos may have several; else None.
-        max_pixels: most pixels that the frames of one clip may have together, as `VideoReader` takes it.
+        named: Whether the classes have names and not only numbers.
+        version: Version of the annotations, if there are several; it belongs beside every result.
+        notes: Remarks on the data for the user, one line each.
+        label_sets: All classes of each video, for data sets whose videos may have several; else None.
+        max_pixels: Most pixels that the frames of one clip may have together, as `VideoReader` takes it.
     """
 
     paths: PathTable
@@ -133,7 +133,7 @@ class VideoIndex:
         """All classes of a video, sorted; none for a video without a label.
 
         Args:
-            number: number of the video.
+            number: Number of the video.
         """
         if self.label_sets is not None:
             return self.label_sets.of(number)
@@ -149,7 +149,7 @@ class VideoIndex:
         """Which classes videos show, (len(numbers), K).
 
         Args:
-            numbers: numbers of the videos.
+            numbers: Numbers of the videos.
         """
         chosen = list(numbers)
         found = np.zeros((len(chosen), len(self.class_names)), dtype=np.bool_)
@@ -181,15 +181,15 @@ class VideoIndex:
         """Decodes frames of a video.
 
         Args:
-            number: number of the video.
-            choose: function from the number of frames to the indices of the wanted ones.
-            decoder: decoder of video files, as `VideoReader` takes it.
+            number: Number of the video.
+            choose: Function from the number of frames to the indices of the wanted ones.
+            decoder: Decoder of video files, as `VideoReader` takes it.
 
         Returns:
             RGB frames (number of indices, H, W, 3).
 
         Raises:
-            DecodeError: the video is missing or damaged, or lacks frames that its annotation states.
+            DecodeError: The video is missing or damaged, or lacks frames that its annotation states.
         """
         path, (first, length) = self.root / self.paths[number], self.part(number)
         if self.images is not None:
@@ -205,7 +205,7 @@ class VideoIndex:
         """Frames that precede a video in its folder or file, and its length, 0 for all that follow.
 
         Args:
-            number: number of the video.
+            number: Number of the video.
         """
         first = 0 if self.first_frames is None else int(self.first_frames[number])
         return first, 0 if self.lengths is None else int(self.lengths[number])
@@ -215,8 +215,8 @@ def videos_of_both(train: VideoIndex, val: VideoIndex) -> list[str]:
     """Paths of the validation videos that are also training videos; parts of one file count as separate videos.
 
     Args:
-        train: the training videos.
-        val: the validation videos.
+        train: The training videos.
+        val: The validation videos.
     """
 
     def places(index: VideoIndex) -> Iterator[tuple[str, str, int, int]]:
@@ -231,10 +231,10 @@ def check_part(path: Path, num_frames: int, first: int, length: int) -> None:
     """Raises a DecodeError for a file that ends before the part of it that is the video.
 
     Args:
-        path: the file.
-        num_frames: number of frames in the file.
-        first: frames before the part.
-        length: length of the part; 0 for all frames that follow.
+        path: The file.
+        num_frames: Number of frames in the file.
+        first: Frames before the part.
+        length: Length of the part; 0 for all frames that follow.
     """
     if first + max(length, 1) > num_frames:
         raise DecodeError(

@@ -73,13 +73,13 @@ def read_k400(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     with underscores are taken for the classes of the csv.
 
     Args:
-        data_dir: folder of the data set.
+        data_dir: Folder of the data set.
         split: "train", "val" or "test".
-        files: annotation files of splits that lie elsewhere.
+        files: Annotation files of splits that lie elsewhere.
 
     Raises:
-        ValueError: malformed annotations, or lists without names for the classes.
-        FileNotFoundError: annotations, or all videos, are missing.
+        ValueError: Malformed annotations, or lists without names for the classes.
+        FileNotFoundError: Annotations, or all videos, are missing.
     """
     root = data_folder(data_dir, files, _WHAT)
     path = _annotation(root, split, files)
@@ -241,7 +241,7 @@ def _read_path_list(root: Path, path: Path, split: str, files: Mapping[str, Path
         )
     check_labels(rows, len(names))
     if rows.more_labels:
-        raise ValueError(f"{path} has videos of several classes, and those of {_WHAT} have one; use --dataset list")
+        raise ValueError(f"{path} has videos of several classes, but in {_WHAT} each video has one; use --dataset list")
     names = [name.replace("_", " ") for name in names]  # folders often have underscores; the csv's classes have none
     order = sorted(names)
     canonical = np.array([*(order.index(name) for name in names), -1], dtype=np.int64)  # the last one is for label -1

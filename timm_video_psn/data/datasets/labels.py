@@ -48,7 +48,7 @@ def flip_label_map(class_names: Sequence[str]) -> np.ndarray:
     it says "right" only as in "right out", which is no side.
 
     Args:
-        class_names: names in label order.
+        class_names: Names in label order.
 
     Returns:
         int64 array (number of classes,); the identity where no name speaks of left or right.
@@ -70,7 +70,7 @@ def label_fingerprint(class_names: Sequence[str]) -> str:
     """A digest that identifies class names in their order; models, results and shards carry it.
 
     Args:
-        class_names: class names in label order.
+        class_names: Class names in label order.
     """
     return hashlib.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -79,13 +79,13 @@ def check_class_names(expected: Sequence[str], found: Sequence[str], expected_of
     """Raises if two lists of class names differ, because the same label would mean different classes.
 
     Args:
-        expected: names in label order.
-        found: names in label order.
-        expected_of: owner of the first list, for the message.
-        found_of: owner of the second list, for the message.
+        expected: Names in label order.
+        found: Names in label order.
+        expected_of: Owner of the first list, for the message.
+        found_of: Owner of the second list, for the message.
 
     Raises:
-        ValueError: the names or their order differ; the message shows how.
+        ValueError: The names or their order differ; the message shows how.
     """
     expected, found = (tuple(map(plain_name, names)) for names in (expected, found))
     if expected == found:

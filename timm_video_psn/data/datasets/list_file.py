@@ -78,13 +78,13 @@ def read_list(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> V
     a model on it alone.
 
     Args:
-        data_dir: folder of the data set.
+        data_dir: Folder of the data set.
         split: "train", "val" or "test".
-        files: list files of splits that lie elsewhere.
+        files: List files of splits that lie elsewhere.
 
     Raises:
-        ValueError: malformed lines, or labels beyond the classes.
-        FileNotFoundError: the list, or every video of it, is missing.
+        ValueError: Malformed lines, or labels beyond the classes.
+        FileNotFoundError: The list, or every video of it, is missing.
     """
     what = "the list data set"
     root = data_folder(data_dir, files, what)
@@ -121,8 +121,8 @@ def find_list(root: Path, split: str, files: Mapping[str, Path], folders: Sequen
     """The list file of a split.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: there are several of the same form.
+        FileNotFoundError: There is none.
+        ValueError: There are several of the same form.
     """
     names = list_names(split)
     if split not in files:
@@ -148,12 +148,12 @@ def training_rows(
     """The training list, which tells the classes; where there is none, a validation list has to tell its own.
 
     Args:
-        root: folder of the data set.
-        split: split that is read, "val" or "test".
-        files: list files that lie elsewhere.
-        folders: folders in which lists may lie.
-        what: name of the data set, for messages.
-        rows: parsed lines of the split.
+        root: Folder of the data set.
+        split: Split that is read, "val" or "test".
+        files: List files that lie elsewhere.
+        folders: Folders in which lists may lie.
+        what: Name of the data set, for messages.
+        rows: Parsed lines of the split.
     """
     try:
         return parse_list(find_list(root, "train", files, folders, what), labelled=True)
@@ -167,8 +167,8 @@ def count_from_0(rows: Rows, listed: NamesFile) -> list[str]:
     """Takes 1 from the labels where the file of class names counts from 1 and no label is 0; returns a note of it.
 
     Args:
-        rows: lines of the list.
-        listed: class names and the number of the first.
+        rows: Lines of the list.
+        listed: Class names and the number of the first.
     """
     all_labels = (label for labels in (rows.labels, *rows.more_labels.values()) for label in labels)
     if listed.first != 1 or min((label for label in all_labels if label >= 0), default=0) < 1:
@@ -297,9 +297,9 @@ def named_by_file(root: Path, path: Path, folders: Sequence[str]) -> NamesFile |
     """Class names from a file beside the list or in the data folder, if there is one.
 
     Args:
-        root: the data folder.
-        path: path of the list.
-        folders: folders to search in, below the data folder.
+        root: The data folder.
+        path: Path of the list.
+        folders: Folders to search in, below the data folder.
     """
     found = find_file(path.parent, ("",), NAME_FILES) or find_file(root, folders, NAME_FILES)
     return read_names_file(found) if found else None
@@ -309,8 +309,8 @@ def names_by_folder(paths: Iterable[str], labels: Iterable[int]) -> list[str] | 
     """Class names from the folders of the videos, if each label has a folder of its own, and each folder a label.
 
     Args:
-        paths: paths of the videos.
-        labels: labels of the videos.
+        paths: Paths of the videos.
+        labels: Labels of the videos.
     """
     folder_of: dict[int, str] = {}
     for path, label in zip(map(_with_slashes, paths), labels, strict=True):

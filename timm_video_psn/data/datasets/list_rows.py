@@ -50,11 +50,11 @@ def parse_list(path: Path, labelled: bool) -> Rows:
     """Returns the columns of a list file or table.
 
     Args:
-        path: list file.
-        labelled: whether a video without a label is an error.
+        path: List file.
+        labelled: Whether a video without a label is an error.
 
     Raises:
-        ValueError: malformed lines, by number.
+        ValueError: Malformed lines, by number.
     """
     rows, errors = Rows(path), ParseErrors(path)
     with path.open(encoding=text_encoding(path), errors="surrogateescape", newline=None) as file:
@@ -160,7 +160,7 @@ class _PlainLines:
     """Splits lines of a path and numbers after it, parted by blanks, tabs or commas; the path may hold blanks.
 
     Args:
-        first: first line, whose separator the others most likely have.
+        first: First line, whose separator the others most likely have.
     """
 
     def __init__(self, first: str) -> None:
@@ -196,8 +196,8 @@ class _Table:
     """Splits lines of a table as pandas and Excel write them: one delimiter, quoted fields, and mostly a header.
 
     Args:
-        delimiter: character between the fields.
-        header: names of the columns; None for a table without, whose columns are the path and its numbers.
+        delimiter: Character between the fields.
+        header: Names of the columns; None for a table without, whose columns are the path and its numbers.
     """
 
     def __init__(self, delimiter: str, header: list[str] | None) -> None:

@@ -155,17 +155,17 @@ def locate_videos(root: Path, names: Sequence[str], folders: Sequence[str], offi
     """Finds the folder in which the videos of a list lie, and what their names end in.
 
     Args:
-        root: folder of the data set.
-        names: names of the videos, without folder and ending.
-        folders: folders to try first, below `root`, the official one first; all folders in `root` follow.
-        official: ending of the official videos, tried before others; an empty one stands for frame folders.
-        what: the data set.
+        root: Folder of the data set.
+        names: Names of the videos, without folder and ending.
+        folders: Folders to try first, below `root`, the official one first; all folders in `root` follow.
+        official: Ending of the official videos, tried before others; an empty one stands for frame folders.
+        what: The data set.
 
     Returns:
         The place where most of some videos are, the first of equals.
 
     Raises:
-        FileNotFoundError: not one of the videos is there.
+        FileNotFoundError: Not one of the videos is there.
     """
     suffixes = tuple(dict.fromkeys((official, *ENDINGS)))
     candidates = [folder for folder in dict.fromkeys([*folders, *list_folder(root)[0]]) if (root / folder).is_dir()]

@@ -59,8 +59,8 @@ def motion_clip(label: int, rng: np.random.Generator) -> np.ndarray:
     """Draws a clip of a class.
 
     Args:
-        label: index into `MOTION_CLASSES`.
-        rng: source of everything that the class leaves open.
+        label: Index into `MOTION_CLASSES`.
+        rng: Source of everything that the class leaves open.
 
     Returns:
         uint8 RGB frames (24, 72, 72, 3).
@@ -84,12 +84,12 @@ def prepare_motion(
     generation leaves nothing that could be taken for the data set, and of two at once the first to finish counts.
 
     Args:
-        data_dir: folder for the data set, new or empty; None for one in the user's cache folder.
-        seed: seed of all clips. Training and validation clips never share one.
-        workers: processes; None for one for each CPU that this process may use.
-        progress: show a progress bar in a terminal.
-        train_per_class: training clips of each of the 12 classes.
-        val_per_class: validation clips of each class.
+        data_dir: Folder for the data set, new or empty; None for one in the user's cache folder.
+        seed: Seed of all clips. Training and validation clips never share one.
+        workers: Processes; None for one for each CPU that this process may use.
+        progress: Show a progress bar in a terminal.
+        train_per_class: Training clips of each of the 12 classes.
+        val_per_class: Validation clips of each class.
 
     Returns:
         The folder.
@@ -123,13 +123,13 @@ def check_motion_folder(folder: Path, split: str, class_names: tuple[str, ...], 
     """Raises unless a generated folder still holds what this version generated into it.
 
     Args:
-        folder: a folder with a marker.
+        folder: A folder with a marker.
         split: "train" or "val".
-        class_names: names of the class folders found.
-        num_videos: videos found in the split.
+        class_names: Names of the class folders found.
+        num_videos: Videos found in the split.
 
     Raises:
-        ValueError: videos or classes are missing or too many, or the clips are of another version.
+        ValueError: Videos or classes are missing or too many, or the clips are of another version.
     """
     marker = json.loads((folder / _MARKER).read_text())
     expected = marker.get(f"{split}_per_class", 0) * len(MOTION_CLASSES)

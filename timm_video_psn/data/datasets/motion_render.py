@@ -36,9 +36,9 @@ def render(
     """Draws a clip; shape, angle, colours, textures, camera sway and noise come from `rng`.
 
     Args:
-        trajectory: position and size of the shape.
-        rng: source of everything else.
-        colour: mean colour of the shape, grey levels of red, green and blue; None for any.
+        trajectory: Position and size of the shape.
+        rng: Source of everything else.
+        colour: Mean colour of the shape, grey levels of red, green and blue; None for any.
 
     Returns:
         uint8 RGB frames (T, S, S, 3).

@@ -26,7 +26,7 @@ class ParseErrors:
     """Gathers what is wrong in an annotation file, to say it all at once.
 
     Args:
-        path: the file.
+        path: The file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,8 +55,8 @@ def data_folder(data_dir: Path | None, files: Mapping[str, Path], what: str) -> 
     """The folder of the data set; without one, the folder of the first annotation file.
 
     Raises:
-        ValueError: neither was given.
-        FileNotFoundError: there is no such folder.
+        ValueError: Neither was given.
+        FileNotFoundError: There is no such folder.
     """
     if data_dir is None and files:
         data_dir = next(iter(files.values())).absolute().parent
@@ -78,8 +78,8 @@ def annotation_of(
     """The annotation file of a split: the one that was given, else the first of its official names that is there.
 
     Raises:
-        NoAnnotationsError: there is none; the message lists what was looked for.
-        FileNotFoundError: the file that was given is not there.
+        NoAnnotationsError: There is none; the message lists what was looked for.
+        FileNotFoundError: The file that was given is not there.
     """
     if split in files:
         if not files[split].is_file():
@@ -106,10 +106,10 @@ def text_encoding(path: Path) -> str:
     """Returns the encoding of a text file: UTF-16 where it says so at its beginning, as Excel's "Unicode text" does.
 
     Args:
-        path: text file.
+        path: Text file.
 
     Raises:
-        ValueError: it is neither UTF-8 nor marked as UTF-16.
+        ValueError: It is neither UTF-8 nor marked as UTF-16.
     """
     with path.open("rb") as file:
         start = file.read(256)
@@ -124,7 +124,7 @@ def read_text(path: Path) -> str:
     """Content of a text file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
     Raises:
-        ValueError: it is not text.
+        ValueError: It is not text.
     """
     encoding = text_encoding(path)
     try:

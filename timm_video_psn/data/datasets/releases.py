@@ -41,9 +41,9 @@ def matching_releases(dataset: str, split: str, count: int) -> list[str]:
     """Releases of a data set whose split has that many videos.
 
     Args:
-        dataset: name of the data set; an unknown one has no releases.
+        dataset: Name of the data set; an unknown one has no releases.
         split: "train", "val" or "test".
-        count: number of videos.
+        count: Number of videos.
     """
     return [release for release, sizes in SPLIT_SIZES.get(dataset, {}).items() if sizes.get(split) == count]
 
@@ -52,7 +52,7 @@ def label_order_digest(class_names: Sequence[str]) -> str:
     """A digest that identifies class names in their order; blanks and underscores count as the same.
 
     Args:
-        class_names: class names in label order.
+        class_names: Class names in label order.
     """
     text = "\n".join(name.replace("_", " ") for name in class_names)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
@@ -62,7 +62,7 @@ def known_label_order(class_names: Sequence[str]) -> str | None:
     """The known data set and order that the class names follow; None if there is none.
 
     Args:
-        class_names: class names in label order.
+        class_names: Class names in label order.
     """
     known = _LABEL_ORDERS.get(label_order_digest(class_names))
     return known[1] if known else None
@@ -72,8 +72,8 @@ def is_canonical_order(dataset: str, class_names: Sequence[str]) -> bool | None:
     """Whether the class names are in the order of the data set's reader; None for a data set without such an order.
 
     Args:
-        dataset: name of the data set.
-        class_names: class names in label order.
+        dataset: Name of the data set.
+        class_names: Class names in label order.
     """
     if dataset not in NUM_CLASSES:
         return None

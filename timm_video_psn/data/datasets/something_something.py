@@ -55,9 +55,9 @@ def read_sthv1(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> 
     Labels follow the sorted class names, in whatever order the files list them.
 
     Args:
-        data_dir: folder of the data set.
+        data_dir: Folder of the data set.
         split: "train", "val" or "test".
-        files: annotation files of splits that lie elsewhere.
+        files: Annotation files of splits that lie elsewhere.
     """
     what = "Something-Something V1"
     folders = ("20bn-something-something-v1", "rawframes", "frames", "img", "videos", "")
@@ -79,9 +79,9 @@ def read_sthv2(data_dir: Path | None, split: str, files: Mapping[str, Path]) -> 
     Labels follow the sorted class names, in whatever order the files list them.
 
     Args:
-        data_dir: folder of the data set.
+        data_dir: Folder of the data set.
         split: "train", "val" or "test".
-        files: annotation files of splits that lie elsewhere.
+        files: Annotation files of splits that lie elsewhere.
     """
     what = "Something-Something V2"
     folders = ("20bn-something-something-v2", "videos", "rawframes", "frames", "")

@@ -53,10 +53,10 @@ class ShardedIndex(VideoIndex):
     """The videos of one split that lie in shards; `root` is empty, since nothing lies at their paths.
 
     Args:
-        dataset: name of the data set that was packed.
-        location: folder or URL of the shards.
-        shards: shards that hold the videos.
-        held: videos that have come out of a shard and wait to be decoded, by number.
+        dataset: Name of the data set that was packed.
+        location: Folder or URL of the shards.
+        shards: Shards that hold the videos.
+        held: Videos that have come out of a shard and wait to be decoded, by number.
     """
 
     dataset: str = ""
@@ -84,7 +84,7 @@ def is_url(location: str | os.PathLike[str]) -> bool:
     """Whether shards lie on a web server.
 
     Args:
-        location: folder or URL.
+        location: Folder or URL.
     """
     return isinstance(location, str) and location.lower().startswith(("http://", "https://"))
 
@@ -93,12 +93,12 @@ def read_shards(location: str | os.PathLike[str] | None, split: str) -> ShardedI
     """Reads which videos of a split lie in the shards of a folder.
 
     Args:
-        location: folder, or its http(s):// URL, or either with the name of the index at the end.
+        location: Folder, or its http(s):// URL, or either with the name of the index at the end.
         split: "train", "val" or "test".
 
     Raises:
-        FileNotFoundError: no index, or shards are missing in the folder.
-        ValueError: no such split, or the index is damaged, or shards in the folder are cut short.
+        FileNotFoundError: No index, or shards are missing in the folder.
+        ValueError: No such split, or the index is damaged, or shards in the folder are cut short.
     """
     if location is None:
         raise ValueError(
@@ -128,7 +128,7 @@ def holds_shards(location: str | os.PathLike[str]) -> bool:
     """Whether `read_shards` is the one to read a location: a URL, or a folder with the index of shards.
 
     Args:
-        location: folder or URL, as for `read_shards`.
+        location: Folder or URL, as for `read_shards`.
     """
     place = os.fspath(location).removesuffix(INDEX_NAME) or "."
     return is_url(place) or (Path(place) / INDEX_NAME).is_file()

@@ -135,9 +135,9 @@ class ShardLoader:
     deal the batches to its workers in turn.
 
     Args:
-        batches: batches of all epochs.
-        workers: processes that read and decode; 0 does so in this one.
-        pin_memory: page-locked batches, for faster copies to a GPU.
+        batches: Batches of all epochs.
+        workers: Processes that read and decode; 0 does so in this one.
+        pin_memory: Page-locked batches, for faster copies to a GPU.
     """
 
     def __init__(self, batches: ShardBatches, workers: int, pin_memory: bool = False) -> None:

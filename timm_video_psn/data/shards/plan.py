@@ -29,18 +29,18 @@ class ShardPlan:
     """The plan of all epochs of one rank. A position counts the videos of all shards, in the order of the index.
 
     Args:
-        sizes: videos of each shard.
-        batch_size: videos of a batch.
-        shuffle: a new order in each epoch; every rank then has the same number of videos, and up to `world_size - 1`
+        sizes: Videos of each shard.
+        batch_size: Videos of a batch.
+        shuffle: A new order in each epoch; every rank then has the same number of videos, and up to `world_size - 1`
             are left out. Else the order of the shards, and every video once.
-        seed: seed of the order.
-        drop_last: leave out a last batch of a rank that is not full.
-        rank: rank of this process.
-        world_size: number of ranks.
-        buffer: videos that a rank mixes, over all its lanes.
+        seed: Seed of the order.
+        drop_last: Leave out a last batch of a rank that is not full.
+        rank: Rank of this process.
+        world_size: Number of ranks.
+        buffer: Videos that a rank mixes, over all its lanes.
 
     Raises:
-        ValueError: the settings make no batches.
+        ValueError: The settings make no batches.
     """
 
     sizes: Sequence[int]
@@ -82,8 +82,8 @@ class ShardPlan:
         """The videos of one lane in an epoch.
 
         Args:
-            epoch: epoch that determines the order.
-            lane: number of the lane, from 0 to `lanes - 1`.
+            epoch: Epoch that determines the order.
+            lane: Number of the lane, from 0 to `lanes - 1`.
 
         Returns:
             Positions in the order in which they are read, and in the order in which they fill batches.
@@ -127,9 +127,9 @@ def mixed_order(count: int, buffer: int, rng: np.random.Generator) -> Positions:
     """A random order that a buffer of some videos can give to videos that arrive in order.
 
     Args:
-        count: number of videos.
-        buffer: number of items held at any time; the next one to leave is drawn from these.
-        rng: random generator.
+        count: Number of videos.
+        buffer: Number of items held at any time; the next one to leave is drawn from these.
+        rng: Random generator.
 
     Returns:
         The order; entry `i` is less than `i + buffer`.

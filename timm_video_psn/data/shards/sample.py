@@ -46,7 +46,7 @@ def sample_key(number: int) -> str:
     """Key of a video's members.
 
     Args:
-        number: number of the video in its data set.
+        number: Number of the video in its data set.
     """
     return f"{number:09d}"
 
@@ -55,8 +55,8 @@ def pack(index: VideoIndex, number: int) -> tuple[list[Member], str | None]:
     """The members of a video, its description first.
 
     Args:
-        index: index of the data set.
-        number: number of the video.
+        index: Index of the data set.
+        number: Number of the video.
 
     Returns:
         The members, and why the video is not among them, None if it is.
@@ -144,12 +144,12 @@ class PackedVideo:
     """A video out of a shard, still encoded.
 
     Args:
-        path: path of the video in its data set; the file need not exist.
-        video: content of a video file; None for frames.
-        frames: images by frame number.
-        num_frames: expected number of frames.
-        part: frames that precede the video, and its length, 0 for all that follow.
-        reason: why there is no video; None if there is one.
+        path: Path of the video in its data set; the file need not exist.
+        video: Content of a video file; None for frames.
+        frames: Images by frame number.
+        num_frames: Expected number of frames.
+        part: Frames that precede the video, and its length, 0 for all that follow.
+        reason: Why there is no video; None if there is one.
     """
 
     path: Path
@@ -164,9 +164,9 @@ class PackedVideo:
         """The video of a sample, or the reason why it is none; nothing that a sample says is taken unchecked.
 
         Args:
-            members: content by what follows the key in a member's name.
-            number: number of the expected video.
-            path: path of the expected video.
+            members: Content by what follows the key in a member's name.
+            number: Number of the expected video.
+            path: Path of the expected video.
         """
         contents = {name: content for name, content in members.items() if name != "json"}
         try:
@@ -193,14 +193,14 @@ class PackedVideo:
         """Decodes frames, the same ones as from the file or folder that was packed.
 
         Args:
-            choose: function from the number of frames to the indices of the wanted ones.
-            max_pixels: as `VideoReader` takes it.
+            choose: Function from the number of frames to the indices of the wanted ones.
+            max_pixels: As `VideoReader` takes it.
 
         Returns:
             RGB frames (number of indices, H, W, 3).
 
         Raises:
-            DecodeError: there is no video, or it is damaged.
+            DecodeError: There is no video, or it is damaged.
         """
         if self.reason is not None:
             raise DecodeError(self.path, self.reason)
@@ -223,10 +223,10 @@ class PackedFrames:
     """Frames of a video as encoded images in memory.
 
     Args:
-        path: path of the frame folder that they come from.
-        images: images by frame number.
-        num_frames: expected number of frames.
-        max_pixels: as `VideoReader` takes it.
+        path: Path of the frame folder that they come from.
+        images: Images by frame number.
+        num_frames: Expected number of frames.
+        max_pixels: As `VideoReader` takes it.
     """
 
     def __init__(self, path: Path, images: Mapping[int, bytes], num_frames: int, max_pixels: int = MAX_PIXELS) -> None:

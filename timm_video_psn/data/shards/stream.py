@@ -40,8 +40,8 @@ def read_videos(index: ShardedIndex, positions: npt.NDArray[np.int64]) -> Iterat
     """Reads videos from the shards.
 
     Args:
-        index: index of the videos and their shards.
-        positions: positions of the videos, counted over all shards; increasing within a shard, one shard after the
+        index: Index of the videos and their shards.
+        positions: Positions of the videos, counted over all shards; increasing within a shard, one shard after the
             other.
 
     Yields:
@@ -62,9 +62,9 @@ def read_shard(index: ShardedIndex, shard: Shard, places: Sequence[int]) -> Iter
     """Reads videos of one shard.
 
     Args:
-        index: index that the shard belongs to.
-        shard: the tar file.
-        places: positions of the videos in the shard, increasing.
+        index: Index that the shard belongs to.
+        shard: The tar file.
+        places: Positions of the videos in the shard, increasing.
 
     Yields:
         Each place, with its video or the reason why there is none.

@@ -51,17 +51,17 @@ def write_shards(dataset: str, splits: Mapping[str, VideoIndex], out: Path, limi
     """Writes the shards of a data set and their index.
 
     Args:
-        dataset: name of the data set.
-        splits: videos of each split; all splits have the same classes.
-        out: folder to write to, created if necessary.
-        limits: size limits of a shard.
+        dataset: Name of the data set.
+        splits: Videos of each split; all splits have the same classes.
+        out: Folder to write to, created if necessary.
+        limits: Size limits of a shard.
 
     Returns:
         How much was written, and which videos were missing: their places in the shards say so.
 
     Raises:
-        ValueError: the limits leave no room, or `out` lies among the originals, or holds other shards.
-        OSError: a shard cannot be written; those before it are kept.
+        ValueError: The limits leave no room, or `out` lies among the originals, or holds other shards.
+        OSError: A shard cannot be written; those before it are kept.
     """
     if min(limits) < 1:
         raise ValueError(f"shards of {limits.videos} videos and {limits.num_bytes} bytes hold nothing; use 1 or more")

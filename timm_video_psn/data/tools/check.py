@@ -61,9 +61,9 @@ def check_video(video: ListedVideo, thorough: bool = False, max_pixels: int = MA
     """Opens a video and decodes its first, middle and last frame, or all of them.
 
     Args:
-        video: file or frame folder.
-        thorough: decode every frame.
-        max_pixels: as `VideoReader` takes it.
+        video: File or frame folder.
+        thorough: Decode every frame.
+        max_pixels: As `VideoReader` takes it.
     """
     path = video.path
     try:
@@ -115,10 +115,10 @@ def summarize(dataset: str, split: str, index: VideoIndex, results: Sequence[Che
     """The report of a split, ready for JSON.
 
     Args:
-        dataset: name of the data set, which selects the official counts.
-        split: split of the data set.
-        index: the videos.
-        results: results of all videos.
+        dataset: Name of the data set, which selects the official counts.
+        split: Split of the data set.
+        index: The videos.
+        results: Results of all videos.
     """
     good = [result for result in results if result.reason is None]
     lengths = [result.num_frames for result in good] or [0]
@@ -156,10 +156,10 @@ def advise(dataset: str, split: str, report: Mapping[str, Any], class_names: tup
     """Sentences, each with a remedy; none if everything is in order.
 
     Args:
-        dataset: name of the data set.
-        split: split of the data set.
-        report: report on the split, from `summarize`.
-        class_names: class names in label order.
+        dataset: Name of the data set.
+        split: Split of the data set.
+        report: Report on the split, from `summarize`.
+        class_names: Class names in label order.
     """
     return [
         *_on_counts(split, report),

@@ -30,18 +30,18 @@ def contact_sheet(
     A line below each row stands for the whole video, with a dot for each frame of the row.
 
     Args:
-        path: video file or frame folder.
-        num_frames: frames of a clip.
-        draws: number of training clips.
-        seed: seed of the training clips.
-        sampling: sampling of training and validation, a name in `SAMPLINGS`.
-        test_sampling: sampling of the test, a name in `TEST_SAMPLINGS`; None for the training sampling.
-        test_clips: clips of the test; None for the usual number.
-        max_pixels: as `VideoReader` takes it.
+        path: Video file or frame folder.
+        num_frames: Frames of a clip.
+        draws: Number of training clips.
+        seed: Seed of the training clips.
+        sampling: Sampling of training and validation, a name in `SAMPLINGS`.
+        test_sampling: Sampling of the test, a name in `TEST_SAMPLINGS`; None for the training sampling.
+        test_clips: Clips of the test; None for the usual number.
+        max_pixels: As `VideoReader` takes it.
 
     Raises:
-        DecodeError: the video cannot be read.
-        ValueError: there is no such sampling, or it does not support this number of clips.
+        DecodeError: The video cannot be read.
+        ValueError: There is no such sampling, or it does not support this number of clips.
     """
     test_sampling = test_sampling or sampling
     test_clips = check_test_sampling(test_sampling, test_clips)

@@ -76,7 +76,7 @@ def resize_video(
         short_side: Short side of the copy in pixels, rounded to an even number.
         crf: Constant rate factor of x264.
         key_frame_interval: Frames from one key frame to the next, at most.
-        max_pixels: as `VideoReader` takes it.
+        max_pixels: As `VideoReader` takes it.
     """
     source, target = pair
     if target.exists():
@@ -97,7 +97,7 @@ def extract_frames(pair: tuple[Path, Path], short_side: int, quality: int, max_p
         pair: Video and its folder.
         short_side: Short side of the images in pixels, at most.
         quality: Quality of JPEG.
-        max_pixels: as `VideoReader` takes it.
+        max_pixels: As `VideoReader` takes it.
     """
     source, target = pair
     if target.exists():

@@ -61,9 +61,9 @@ def open_video(path: Path, content: bytes | None = None, max_pixels: int = 0) ->
     """Opens the video stream of a file that FFmpeg's rule for the best stream chooses.
 
     Args:
-        path: video file.
-        content: bytes of the file, if it lies in memory and not at `path`.
-        max_pixels: largest frame that the decoder accepts; 0 for FFmpeg's own limit.
+        path: Video file.
+        content: Bytes of the file, if it lies in memory and not at `path`.
+        max_pixels: Largest frame that the decoder accepts; 0 for FFmpeg's own limit.
 
     Raises:
         DecodeError: The file is not a video.
@@ -98,9 +98,9 @@ def choose_stream(
     Cover pictures and thumbnails never count.
 
     Args:
-        path: video, for the error.
-        container: file or network stream.
-        packets: how many packets have been seen, by number of the stream; None to trust the header.
+        path: Video, for the error.
+        container: File or network stream.
+        packets: How many packets have been seen, by number of the stream; None to trust the header.
 
     Returns:
         The stream, and a note on the choice, which is empty where there is only one stream.

@@ -12,8 +12,8 @@ class DecodeError(ValueError):
     """A video cannot be decoded, or some frames that were asked for cannot.
 
     Args:
-        path: video file or frame folder.
-        reason: explanation in plain words.
+        path: Video file or frame folder.
+        reason: Explanation in plain words.
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:

@@ -40,8 +40,8 @@ def missing_bytes(path: Path, content: bytes | None = None) -> Overhang:
     1 GB).
 
     Args:
-        path: video file.
-        content: bytes of the file, if it lies in memory and not at `path`.
+        path: Video file.
+        content: Bytes of the file, if it lies in memory and not at `path`.
     """
     end = path.stat().st_size if content is None else len(content)
     with path.open("rb") if content is None else io.BytesIO(content) as file:

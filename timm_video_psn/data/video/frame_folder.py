@@ -42,7 +42,7 @@ class ImageNames(NamedTuple):
         """Reads the names from the images of a folder, except flow; returns None if no image is numbered.
 
         Args:
-            folder: frame folder.
+            folder: Frame folder.
         """
         numbers: dict[tuple[str, str], list[str]] = defaultdict(list)  # (prefix, suffix) -> numbers as written
         for file in folder.iterdir():
@@ -65,7 +65,7 @@ class ImageNames(NamedTuple):
         A folder that is empty, or lacks its first frame, does not stand for all.
 
         Args:
-            folders: frame folders; the first few are looked at.
+            folders: Frame folders; the first few are looked at.
         """
         found = []
         for folder in islice(folders, _PROBES):
@@ -77,8 +77,8 @@ class ImageNames(NamedTuple):
         """Returns the name of an image.
 
         Args:
-            folder: frame folder.
-            number: number in the name.
+            folder: Frame folder.
+            number: Number in the name.
         """
         return self.template.format(number, folder=folder.name)
 
@@ -94,12 +94,12 @@ class ImageNames(NamedTuple):
         """Reads frames of a video that lies in a folder as images.
 
         Args:
-            folder: frame folder.
-            choose: gets the number of frames, returns the indices of the wanted ones.
-            skip: frames of the folder before the video begins.
-            length: frames of the video; 0 for all from `skip` on.
-            short_side: as `VideoReader.read` takes it.
-            max_pixels: as `VideoReader` takes it.
+            folder: Frame folder.
+            choose: Gets the number of frames, returns the indices of the wanted ones.
+            skip: Frames of the folder before the video begins.
+            length: Frames of the video; 0 for all from `skip` on.
+            short_side: As `VideoReader.read` takes it.
+            max_pixels: As `VideoReader` takes it.
 
         Returns:
             RGB frames (number of indices, H, W, 3).
@@ -123,9 +123,9 @@ class ImageNames(NamedTuple):
         """Lists the images of a video in order, as `decode` would read them; some may be missing.
 
         Args:
-            folder: as for `decode`.
-            skip: as for `decode`.
-            length: as for `decode`.
+            folder: As for `decode`.
+            skip: As for `decode`.
+            length: As for `decode`.
 
         Raises:
             DecodeError: The folder is missing, or holds no image of the video.
@@ -152,7 +152,7 @@ class FrameFolder:
 
     Args:
         path: folder.
-        max_pixels: most pixels that the frames of one `read` may have together.
+        max_pixels: Most pixels that the frames of one `read` may have together.
     """
 
     def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
@@ -199,7 +199,7 @@ def frame_names(folder: Path) -> list[str]:
     """Lists the names of the frame images in a folder, in natural order.
 
     Args:
-        folder: frame folder.
+        folder: Frame folder.
 
     Raises:
         DecodeError: The folder cannot be read, or holds none.
@@ -223,13 +223,13 @@ def read_image(
     """Reads a frame image as viewers show it.
 
     Args:
-        video: video that the frame belongs to, for the error.
-        name: name of the image, for the error.
-        source: where the image lies.
-        short_side: as `VideoReader.read` takes it.
-        count: frames that are held together.
-        max_pixels: as `VideoReader` takes it.
-        stated: what else the error should say.
+        video: Video that the frame belongs to, for the error.
+        name: Name of the image, for the error.
+        source: Where the image lies.
+        short_side: As `VideoReader.read` takes it.
+        count: Frames that are held together.
+        max_pixels: As `VideoReader` takes it.
+        stated: What else the error should say.
 
     Returns:
         RGB pixels (H, W, 3).

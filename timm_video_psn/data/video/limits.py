@@ -18,7 +18,7 @@ def frame_limit(max_pixels: int) -> int:
     """Returns the number of pixels that a single frame may have, by default 8192 x 8192.
 
     Args:
-        max_pixels: limit of a clip.
+        max_pixels: Limit of a clip.
     """
     return max_pixels // _DECODER_FRAMES
 
@@ -29,11 +29,11 @@ def check_pixels(
     """Raises a `DecodeError` if frames would take too much memory.
 
     Args:
-        path: video, for the error.
-        size: height and width of its frames.
-        count: number of frames held at once.
-        short_side: shorter side to which larger frames are shrunk one by one; None for their own size.
-        max_pixels: limit of a clip.
+        path: Video, for the error.
+        size: Height and width of its frames.
+        count: Number of frames held at once.
+        short_side: Shorter side to which larger frames are shrunk one by one; None for their own size.
+        max_pixels: Limit of a clip.
 
     Returns:
         Height and width after shrinking.

@@ -22,7 +22,7 @@ def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
     The pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift; x runs right and y down.
 
     Args:
-        frame: frame from the decoder.
+        frame: Frame from the decoder.
     """
     side_data: Any = frame.side_data  # PyAV's own annotation names another class
     data = side_data.get("DISPLAYMATRIX")
@@ -36,8 +36,8 @@ def upright(pixels: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.
     """A frame turned and mirrored as its display matrix says, by the nearest multiple of 90 degrees.
 
     Args:
-        pixels: pixels as stored.
-        matrix: matrix from `display_matrix`.
+        pixels: Pixels as stored.
+        matrix: Matrix from `display_matrix`.
 
     Shape:
         pixels: (H, W, 3) -> (H, W, 3), or (W, H, 3) after a quarter turn.

@@ -39,9 +39,9 @@ def scan_packets(path: Path, content: bytes | None, video: OpenVideo) -> PacketS
     """Reads all packets of a file that has just been opened.
 
     Args:
-        path: video file.
-        content: bytes of the file, if it lies in memory and not at `path`.
-        video: open file.
+        path: Video file.
+        content: Bytes of the file, if it lies in memory and not at `path`.
+        video: Open file.
 
     Raises:
         DecodeError: The file is cut short, or its packets cannot be read to the end.
@@ -83,7 +83,7 @@ def demux(video: OpenVideo) -> Iterator[VideoPacket]:
     """Yields the packets of a file that hold data, from where it has been read to.
 
     Args:
-        video: open file.
+        video: Open file.
     """
     return (packet for packet in video.container.demux(video.stream) if packet.size)
 
@@ -92,7 +92,7 @@ def codec_of(video: OpenVideo) -> str:
     """Returns FFmpeg's name of the codec, whichever decoder it has for it.
 
     Args:
-        video: open file.
+        video: Open file.
     """
     return video.stream.codec.canonical_name
 

@@ -40,13 +40,13 @@ class PacketTable:
     Packets are numbered in file order, which is decoding order; frames in presentation order.
 
     Args:
-        times: presentation time of every frame, increasing.
-        positions: number of the packet that holds the frame.
+        times: Presentation time of every frame, increasing.
+        positions: Number of the packet that holds the frame.
         keys: (packet number, presentation time) of every packet at which decoding may start, in file order.
-        references: for every packet, whether other frames may refer to its frame; empty if that is not known.
-        hidden: numbers of packets whose frames are not shown.
-        damaged: numbers of the damaged packets that are known without decoding, or from a decode of the whole file.
-        is_counted: the frames have been counted in a plain decode, since the packets alone do not tell them.
+        references: For every packet, whether other frames may refer to its frame; empty if that is not known.
+        hidden: Numbers of packets whose frames are not shown.
+        damaged: Numbers of the damaged packets that are known without decoding, or from a decode of the whole file.
+        is_counted: The frames have been counted in a plain decode, since the packets alone do not tell them.
     """
 
     times: tuple[int, ...]
@@ -77,9 +77,9 @@ class PacketTable:
         that order needs and so loses some.
 
         Args:
-            marks: all packets, in file order.
-            pictures: what the stream itself says about each of them.
-            held_back: frames that the decoder waits for before it gives one.
+            marks: All packets, in file order.
+            pictures: What the stream itself says about each of them.
+            held_back: Frames that the decoder waits for before it gives one.
         """
         times = [mark.pts for mark in marks if mark.pts is not None]
         if len(times) < len(marks) or len(set(times)) < len(times) or not times:
@@ -109,8 +109,8 @@ class PacketTable:
         """Builds the table of a file whose frames have been counted.
 
         Args:
-            frames: all frames in the order in which a plain decode gives them.
-            damaged: numbers of packets that could not be decoded, or not without errors.
+            frames: All frames in the order in which a plain decode gives them.
+            damaged: Numbers of packets that could not be decoded, or not without errors.
         """
         keys = sorted((frame.position, time) for time, frame in enumerate(frames) if frame.is_key)
         positions = tuple(frame.position for frame in frames)
@@ -124,8 +124,8 @@ class PacketTable:
         frames of an open group of pictures refer to frames before it).
 
         Args:
-            frame: number of the frame.
-            no_keys: numbers of packets that are said to hold key frames, and do not.
+            frame: Number of the frame.
+            no_keys: Numbers of packets that are said to hold key frames, and do not.
         """
         last = bisect_left(self.keys, (self.positions[frame] + 1,))
         keys = (key for key, time in reversed(self.keys[:last]) if time <= self.times[frame] and key not in no_keys)
@@ -149,7 +149,7 @@ class PacketTable:
         """Finds the packets after a key frame whose frames are shown before it.
 
         Args:
-            start: number of the key frame's packet.
+            start: Number of the key frame's packet.
         """
         found: set[int] = set()
         place = bisect_left(self.keys, (start,))
@@ -166,9 +166,9 @@ class PacketTable:
         """Whether a frame is damaged or may refer to a damaged one: nothing is good until the next key frame.
 
         Args:
-            frame: number of the frame.
-            damaged: numbers of packets.
-            no_keys: as for `start_of`.
+            frame: Number of the frame.
+            damaged: Numbers of packets.
+            no_keys: As for `start_of`.
         """
         if not damaged:
             return False
@@ -203,7 +203,7 @@ def damaged_by(position: int) -> tuple[int, int]:
     """Returns the packets that may be damaged where FFmpeg flags one as not whole.
 
     Args:
-        position: number of the flagged packet.
+        position: Number of the flagged packet.
     """
     return position, position + 1
 

@@ -46,10 +46,10 @@ def picture_reader(codec: str, extradata: bytes | None) -> Callable[[bytes | mem
 
     Args:
         codec: FFmpeg's name of the codec.
-        extradata: parameters of the stream as mp4 and Matroska store them.
+        extradata: Parameters of the stream as mp4 and Matroska store them.
 
     Raises:
-        UnknownOrder: the parameters, or the codec, are unknown.
+        UnknownOrder: The parameters, or the codec, are unknown.
     """
     if codec in ("h264", "hevc"):
         return (_H264(extradata or b"") if codec == "h264" else _Hevc(extradata or b"")).read
@@ -74,7 +74,7 @@ class _AsTheyCome:
 
 
 class _Mjpeg(_AsTheyCome):
-    """Motion JPEG (ITU-T T.81, B.2), each picture with the tables that it needs: a decoder keeps those of earlier ones.
+    """Motion JPEG (ITU-T T.81, B.2), each picture with the tables that it needs, since a decoder keeps earlier tables.
 
     Huffman tables may be missing from all pictures alike, for which decoders have standard ones.
     """

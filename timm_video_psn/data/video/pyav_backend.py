@@ -54,9 +54,9 @@ class VideoFile:
     """Best video stream of a file, read by its packet table.
 
     Args:
-        path: video file; it is opened at once and stays open until `close`.
-        content: bytes of the file, if it lies in memory and not at `path`.
-        max_pixels: most pixels that the frames of one `read` may have together.
+        path: Video file; it is opened at once and stays open until `close`.
+        content: Bytes of the file, if it lies in memory and not at `path`.
+        max_pixels: Most pixels that the frames of one `read` may have together.
 
     Raises:
         DecodeError: The file is not a video, or damaged, or its frames are too large.
@@ -93,8 +93,8 @@ class VideoFile:
         """Decodes frames.
 
         Args:
-            indices: increasing numbers of frames.
-            short_side: shorter side in pixels to which larger frames are shrunk as soon as they are decoded.
+            indices: Increasing numbers of frames.
+            short_side: Shorter side in pixels to which larger frames are shrunk as soon as they are decoded.
 
         Returns:
             The frames (H, W, 3) by index.
@@ -108,7 +108,7 @@ class VideoFile:
         """Raises a `DecodeError` if `read` would, without converting a frame to RGB.
 
         Args:
-            indices: as for `read`.
+            indices: As for `read`.
         """
         self._decode(indices, lambda frame: np.empty(0), None)
 
@@ -116,7 +116,7 @@ class VideoFile:
         """Yields all frames (H, W, 3) in order, decoded once from the start.
 
         Args:
-            short_side: as for `read`.
+            short_side: As for `read`.
 
         Raises:
             DecodeError: A frame is damaged; the frames before it have been given.
@@ -161,7 +161,7 @@ class VideoFile:
         """Returns the time at which a frame is shown, or None if the file does not state it.
 
         Args:
-            index: number of the frame.
+            index: Number of the frame.
         """
         time, unit = self._scan.times[self.table.positions[index]], self._video.stream.time_base
         return None if time is None or unit is None else float(time * unit)
@@ -337,7 +337,7 @@ def numbered(packets: Iterable[VideoPacket]) -> Iterator[tuple[int, VideoPacket]
     """Yields packets with their numbers, which the decoder passes on in place of their times.
 
     Args:
-        packets: packets of a stream, in the order in which they are decoded.
+        packets: Packets of a stream, in the order in which they are decoded.
     """
     for position, packet in enumerate(packets):
         packet.pts = position
@@ -348,8 +348,8 @@ def decode_packets(decoder: VideoCodecContext, packets: NumberedPackets) -> Iter
     """Decodes packets and empties the decoder.
 
     Args:
-        decoder: decoder of the stream.
-        packets: packets as `numbered` gives them.
+        decoder: Decoder of the stream.
+        packets: Packets as `numbered` gives them.
 
     Yields:
         The number of a packet, and its frame, or None if the packet could not be decoded.

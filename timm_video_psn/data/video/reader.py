@@ -34,10 +34,10 @@ class VideoReader:
     folder are frames in natural order (`frame9.jpg` before `frame10.jpg`); `fps` of a folder is None.
 
     Args:
-        path: video file (the containers and codecs of docs/data.md) or folder of jpg, jpeg or png images.
-        decoder: decoder of video files; "auto" is "pyav".
-        source: what to read frames from if nothing lies at `path`, which then is only the video's name.
-        max_pixels: most pixels that the frames of one `read` may have together. A single frame may have a 16th of it.
+        path: Video file (the containers and codecs of docs/data.md) or folder of jpg, jpeg or png images.
+        decoder: Decoder of video files; "auto" is "pyav".
+        source: What to read frames from if nothing lies at `path`, which then is only the video's name.
+        max_pixels: Most pixels that the frames of one `read` may have together. A single frame may have a 16th of it.
 
     Raises:
         DecodeError: The file is missing, damaged or no video, or its frames are too large.
@@ -81,8 +81,8 @@ class VideoReader:
         """Decodes frames.
 
         Args:
-            indices: frame numbers from 0 to `num_frames - 1`, in any order, repeats allowed.
-            short_side: shorter side in pixels to which larger frames are shrunk as soon as each is decoded, so that
+            indices: Frame numbers from 0 to `num_frames - 1`, in any order, repeats allowed.
+            short_side: Shorter side in pixels to which larger frames are shrunk as soon as each is decoded, so that
                 only small ones are held together; None for their own size.
 
         Returns:
@@ -116,7 +116,7 @@ class VideoReader:
         """Yields all frames (H, W, 3) in order, with few of them in memory, in one pass through the file.
 
         Args:
-            short_side: as for `read`.
+            short_side: As for `read`.
 
         Raises:
             DecodeError: A frame cannot be decoded; the frames before it have been given.
@@ -144,11 +144,11 @@ def decode_clip(
     """Decodes the frames that `choose` picks once the length of the video is known.
 
     Args:
-        path: video file or frame folder.
-        choose: gets the number of frames of the video, returns the indices of the wanted ones.
-        decoder: as `VideoReader` takes it.
-        short_side: as `VideoReader.read` takes it.
-        max_pixels: as `VideoReader` takes it.
+        path: Video file or frame folder.
+        choose: Gets the number of frames of the video, returns the indices of the wanted ones.
+        decoder: As `VideoReader` takes it.
+        short_side: As `VideoReader.read` takes it.
+        max_pixels: As `VideoReader` takes it.
 
     Returns:
         uint8 RGB array (number of indices, H, W, 3).
@@ -164,7 +164,7 @@ def check_decoder(decoder: str) -> None:
     """Raises for a decoder that is unknown or cannot be loaded.
 
     Args:
-        decoder: name of the decoder.
+        decoder: Name of the decoder.
 
     Raises:
         ImportError: The decoder is not installed, or does not load here.

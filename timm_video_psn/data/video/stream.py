@@ -37,7 +37,7 @@ class TimedFrame:
     """A decoded frame; its pixels are converted when somebody asks for them.
 
     Args:
-        time_sec: seconds since the first frame of its source.
+        time_sec: Seconds since the first frame of its source.
         source: PyAV's frame, or the pixels (H, W, 3).
     """
 
@@ -63,9 +63,9 @@ class FrameStream:
     the next key frame.
 
     Args:
-        source: video file, folder of frame images, number of a camera ("0"), or URL of a stream.
-        fps: frames per second of a folder of images, which does not tell its own.
-        max_pixels: as `VideoReader` takes it.
+        source: Video file, folder of frame images, number of a camera ("0"), or URL of a stream.
+        fps: Frames per second of a folder of images, which does not tell its own.
+        max_pixels: As `VideoReader` takes it.
 
     Raises:
         DecodeError: The source cannot be opened.
@@ -148,7 +148,7 @@ class _LiveJudge:
     A frame waits until the frames that it may refer to have come out of the decoder, which may give them later.
 
     Args:
-        unit: seconds of a unit of the packets' times.
+        unit: Seconds of a unit of the packets' times.
     """
 
     def __init__(self, unit: Any) -> None:
@@ -218,7 +218,7 @@ def is_live(source: str) -> bool:
     """Whether a source is a camera or a network stream, which is there only once and may have no end.
 
     Args:
-        source: source, as for `FrameStream`.
+        source: Source, as for `FrameStream`.
     """
     return bool(_URL.match(source)) or (source.isdigit() and not Path(source).exists())
 

@@ -28,7 +28,7 @@ def decoder_class() -> Any:
     """Returns torchcodec's `VideoDecoder`.
 
     Raises:
-        ImportError: torchcodec is not installed, or does not load here.
+        ImportError: Torchcodec is not installed, or does not load here.
     """
     try:
         return importlib.import_module("torchcodec.decoders").VideoDecoder
@@ -49,12 +49,12 @@ class TorchcodecFile:
     """Best video stream of a file.
 
     Args:
-        path: video file.
-        max_pixels: most pixels that the frames of one `read` may have together.
+        path: Video file.
+        max_pixels: Most pixels that the frames of one `read` may have together.
 
     Raises:
         DecodeError: The file is not a video, or damaged, or its frames are too large.
-        ImportError: torchcodec is not there.
+        ImportError: Torchcodec is not there.
     """
 
     def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:

@@ -22,10 +22,10 @@ def write_video(
     """Encodes frames with x264 (yuv420p) into the container that the file name stands for.
 
     Args:
-        path: file to write, for example a .mp4 or .mkv.
+        path: File to write, for example a .mp4 or .mkv.
         frames: uint8 RGB frames with even height and width.
-        fps: frames per second.
-        options: options of FFmpeg's libx264 encoder; by default every frame is a key frame.
+        fps: Frames per second.
+        options: Options of FFmpeg's libx264 encoder; by default every frame is a key frame.
 
     Shape:
         frames: (T, H, W, 3)

@@ -47,10 +47,10 @@ def run_benchmark(options: argparse.Namespace) -> None:
     """Measures all models in all modes, and reports a row for each.
 
     Args:
-        options: see `command_line.benchmark`.
+        options: See `command_line.benchmark`.
 
     Raises:
-        ValueError: a model has no such mode.
+        ValueError: A model has no such mode.
     """
     import torch
 
@@ -84,9 +84,9 @@ def measure_mode(mode: str, setting: Setting, options: argparse.Namespace) -> li
     """The rows of one mode.
 
     Args:
-        mode: see `variants.MODES`.
-        setting: see `variants.Setting`.
-        options: models, baseline, repeats.
+        mode: See `variants.MODES`.
+        setting: See `variants.Setting`.
+        options: Models, baseline, repeats.
     """
     import timm
     import torch
@@ -168,8 +168,8 @@ def add_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Adds rows to a csv file, which keeps those that it has of other models, modes, numbers and sizes.
 
     Args:
-        path: the file; it is made, with its folder.
-        rows: by the names of `COLUMNS`.
+        path: The file; it is made, with its folder.
+        rows: By the names of `COLUMNS`.
     """
     import csv
 
@@ -190,7 +190,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a csv file, with numbers as numbers.
 
     Args:
-        path: the file.
+        path: The file.
     """
     import csv
 

@@ -18,10 +18,10 @@ def measure_seconds(runs: Mapping[Key, Run], device: torch.device, repeats: int,
     """The seconds of each call of each function; a repeat calls all of them, one after the other.
 
     Args:
-        runs: functions by name.
-        device: where they run.
-        repeats: calls that count.
-        warmup: calls before those.
+        runs: Functions by name.
+        device: Where they run.
+        repeats: Calls that count.
+        warmup: Calls before those.
     """
     seconds: dict[Key, list[float]] = {key: [] for key in runs}
     for repeat in range(-warmup, repeats):
@@ -39,8 +39,8 @@ def measure_memory(run: Run, device: torch.device) -> int:
     """The bytes that a function takes at its peak, beyond what is there before it.
 
     Args:
-        run: called once to warm up, and once more.
-        device: where it runs.
+        run: Called once to warm up, and once more.
+        device: Where it runs.
     """
     run()
     _wait(device)

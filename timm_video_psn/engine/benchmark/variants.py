@@ -31,12 +31,12 @@ class Setting:
     """What is the same for all models.
 
     Attributes:
-        num_frames: frames of a clip.
-        img_size: side of the frames in pixels.
-        batch_size: clips at once.
+        num_frames: Frames of a clip.
+        img_size: Side of the frames in pixels.
+        batch_size: Clips at once.
         num_classes: classes.
-        device: where the models run.
-        dtype: numbers; in training those of autocast.
+        device: Where the models run.
+        dtype: Number format; in training the one of autocast.
     """
 
     num_frames: int = 8
@@ -56,7 +56,7 @@ class FrameByFrame(nn.Module):
     """An image model on the frames of clips, as TSN has it.
 
     Args:
-        model: a timm image model.
+        model: A timm image model.
 
     Shape:
         x: (B, C, T, H, W) -> (B, num_classes)
@@ -77,15 +77,15 @@ def create(name: str, setting: Setting, **kwargs: Any) -> nn.Module:
     """A model with random weights, in channels_last memory on its device.
 
     Args:
-        name: a name of timm, of a video or an image model.
-        setting: see there.
-        **kwargs: further arguments of a video model.
+        name: A name of timm, of a video or an image model.
+        setting: See there.
+        **kwargs: Further arguments of a video model.
 
     Raises:
         ValueError: timm has no model of that name.
     """
     if not timm.is_model(name.partition(".")[0]):
-        raise ValueError(f"{name} is no model of timm; timm.list_models('psn_*') lists those of this package")
+        raise ValueError(f"{name} is no model of timm; timm.list_models('psn_*') lists this package's models")
     model = timm.create_model(name, num_classes=setting.num_classes, **kwargs)
     if isinstance(model, VideoNet):
         model.set_num_frames(setting.num_frames)
@@ -98,13 +98,13 @@ def evaluation(name: str, mode: str, setting: Setting, merge: bool | None = None
     """A function of clips that evaluates a model.
 
     Args:
-        name: see `create`.
-        mode: one of `MODES`.
-        setting: see there.
-        merge: see `fold`.
+        name: See `create`.
+        mode: One of `MODES`.
+        setting: See there.
+        merge: See `fold`.
 
     Raises:
-        ValueError: the model, or this machine, has no such mode.
+        ValueError: The model, or this machine, has no such mode.
     """
     if mode == "stream":
         return _stream(name, setting)
@@ -132,9 +132,9 @@ def training(name: str, mode: str, setting: Setting) -> Callable[[Tensor], None]
     """A function of clips that is a step of training: forward, the paper's losses, backward, SGD.
 
     Args:
-        name: see `create`.
-        mode: one of `TRAINING_MODES`.
-        setting: see there.
+        name: See `create`.
+        mode: One of `TRAINING_MODES`.
+        setting: See there.
     """
     model = create(name, setting).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)

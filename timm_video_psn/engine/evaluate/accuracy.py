@@ -35,15 +35,15 @@ class Accuracy:
     """Percentages over the videos whose label is known.
 
     Attributes:
-        top1: share of the videos whose label, or one of whose labels, has the highest score.
-        top5: share of the videos with a label among the five highest scores; None for five classes or fewer.
-        mean_class: mean of the classes' top-1; classes without videos do not count. None where videos may have several
+        top1: Share of the videos whose label, or one of whose labels, has the highest score.
+        top5: Share of the videos with a label among the five highest scores; None for five classes or fewer.
+        mean_class: Mean of the classes' top-1; classes without videos do not count. None where videos may have several
             classes.
-        pair_top1: top-1 where only the two classes of a video's reversal pair compete; None where there are no pairs.
-        num_videos: number of videos with a label.
-        classes: a row for each class.
-        confusion: videos by class and by predicted class, (K, K); None where videos may have several classes.
-        mean_ap: mean average precision (mAP) in percent; None for models whose classes exclude one another.
+        pair_top1: Top-1 where only the two classes of a video's reversal pair compete; None where there are no pairs.
+        num_videos: Number of videos with a label.
+        classes: A row for each class.
+        confusion: Videos by class and by predicted class, (K, K); None where videos may have several classes.
+        mean_ap: Mean average precision (mAP) in percent; None for models whose classes exclude one another.
     """
 
     top1: Interval
@@ -60,11 +60,11 @@ def measure(scores: Scores, pairs: Sequence[tuple[int, int]] = ()) -> Accuracy:
     """Measures the videos that have a label.
 
     Args:
-        scores: scores of a test.
-        pairs: pairs of classes that only the order of the frames tells apart.
+        scores: Scores of a test.
+        pairs: Pairs of classes that only the order of the frames tells apart.
 
     Raises:
-        ValueError: no video has a label, or a score is not finite.
+        ValueError: No video has a label, or a score is not finite.
     """
     if not scores.labelled:
         raise ValueError(f"none of the {len(scores)} videos has a label; there is no accuracy to measure")
@@ -126,7 +126,7 @@ def pair_hits(scores: npt.NDArray[np.floating], labels: Integers, pairs: Sequenc
     Args:
         scores: (N, K).
         labels: (N,).
-        pairs: pairs of classes.
+        pairs: Pairs of classes.
 
     Returns:
         (videos of paired classes,).

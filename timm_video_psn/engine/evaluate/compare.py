@@ -30,16 +30,16 @@ class Comparison:
     """The second model against the first.
 
     Attributes:
-        first: top-1 of the first model.
-        second: top-1 of the second model.
-        difference: second - first, in points.
-        only_first: number of videos that the first alone names correctly.
-        only_second: number of videos that the second alone names correctly.
-        num_videos: number of videos with a label.
-        num_expected: number of videos that there should be.
+        first: Top-1 of the first model.
+        second: Top-1 of the second model.
+        difference: Second - first, in points.
+        only_first: Number of videos that the first alone names correctly.
+        only_second: Number of videos that the second alone names correctly.
+        num_videos: Number of videos with a label.
+        num_expected: Number of videos that there should be.
         p_value: McNemar's exact test, two-sided.
-        classes: the classes with videos, largest gain first.
-        protocols: protocols of both.
+        classes: The classes with videos, largest gain first.
+        protocols: Protocols of both.
     """
 
     first: Interval
@@ -58,12 +58,12 @@ def compare(first: Scores, second: Scores, names: Sequence[str]) -> Comparison:
     """Compares two models on the videos that have a label.
 
     Args:
-        first: scores of one model.
-        second: scores of another model for the same videos.
-        names: names of the two, for messages.
+        first: Scores of one model.
+        second: Scores of another model for the same videos.
+        names: Names of the two, for messages.
 
     Raises:
-        ValueError: the videos, their labels or the classes differ, or no video has a label, or some have several.
+        ValueError: The videos, their labels or the classes differ, or no video has a label, or some have several.
     """
     first, second = align([first, second], names)
     if not first.labelled:
@@ -95,7 +95,7 @@ def class_rows(comparison: Comparison) -> Iterator[tuple[str | int | float, ...]
     """The rows of a table: class, videos, both accuracies, the gain and its bounds.
 
     Args:
-        comparison: see `compare`.
+        comparison: See `compare`.
     """
     for change in comparison.classes:
         numbers = (change.first, change.second, *change.gain)

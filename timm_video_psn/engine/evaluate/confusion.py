@@ -16,10 +16,10 @@ def draw_confusion(confusion: npt.NDArray[np.int64], class_names: Sequence[str],
     """Draws the share of each class's videos that get each answer: a row is a class and adds up to 100 %.
 
     Args:
-        confusion: videos by class and by predicted class, (K, K).
-        class_names: names in label order.
-        path: the PNG file.
-        title: text above the picture; the protocol belongs into it.
+        confusion: Videos by class and by predicted class, (K, K).
+        class_names: Names in label order.
+        path: The PNG file.
+        title: Text above the picture; the protocol belongs into it.
     """
     count, few = len(class_names), len(class_names) <= _NUMBERED
     cell, font = (0.5, 8.0) if few else (0.11, 5.5)  # inches, points: a line of text fits into a row

@@ -51,15 +51,15 @@ def evaluate(
     Within a process group every process evaluates its share of the videos, and gets the result over all of them.
 
     Args:
-        model: a video model, the same one in every process.
-        batches: a loader over the videos, each once: in one process, and in one batch.
-        precision: device, autocast and normalisation.
-        num_expected: videos that there should be.
-        reversal_pairs: pairs of classes that differ only in the order of their frames.
-        loss: kind of the classification loss; `bce` has mAP, too.
+        model: A video model, the same one in every process.
+        batches: A loader over the videos, each once: in one process, and in one batch.
+        precision: Device, autocast and normalisation.
+        num_expected: Videos that there should be.
+        reversal_pairs: Pairs of classes that differ only in the order of their frames.
+        loss: Kind of the classification loss; `bce` has mAP, too.
 
     Raises:
-        ValueError: not one video could be read.
+        ValueError: Not one video could be read.
     """
     model.eval()
     logits, labels, num_short, unreadable = predict_all(model, batches, precision)

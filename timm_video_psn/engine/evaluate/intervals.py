@@ -30,8 +30,8 @@ def wilson_bounds(share: npt.ArrayLike, total: npt.ArrayLike) -> tuple[Floats, F
     """Wilson's bounds of shares, as `scipy.stats.binomtest(hits, total).proportion_ci(method="wilson")` gives them.
 
     Args:
-        share: hits / total, any shape; half hits are accepted, as ties within a pair give them.
-        total: number of trials, whole or, as an effective number, not.
+        share: Hits / total, any shape; half hits are accepted, as ties within a pair give them.
+        total: Number of trials, whole or, as an effective number, not.
     """
     p, n = np.asarray(share, dtype=np.float64), np.asarray(total, dtype=np.float64)
     centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
@@ -44,8 +44,8 @@ def share_interval(hits: float, total: int) -> Interval:
     """A share in percent with Wilson's interval.
 
     Args:
-        hits: number of hits; half ones count.
-        total: number of videos, at least 1.
+        hits: Number of hits; half ones count.
+        total: Number of videos, at least 1.
     """
     low, high = wilson_bounds(hits / total, total)
     return Interval(100 * hits / total, 100 * float(low), 100 * float(high))
@@ -59,8 +59,8 @@ def mean_interval(hits: npt.NDArray[np.int64], totals: npt.NDArray[np.int64]) ->
     Simulated with 5 to 100 classes of 1 to 50 videos, 90 to 99 % of the intervals hold the true mean, mostly 95 %.
 
     Args:
-        hits: hits of each class, (K,).
-        totals: videos of each class, (K,), each at least 1.
+        hits: Hits of each class, (K,).
+        totals: Videos of each class, (K,), each at least 1.
     """
     mean = float((hits / totals).mean())
     smooth = (hits + 0.5) / (totals + 1)
@@ -76,8 +76,8 @@ def difference_interval(first: npt.NDArray[np.bool_], second: npt.NDArray[np.boo
     pairs.
 
     Args:
-        first: hits of one model, (N,).
-        second: hits of another model on the same videos, (N,).
+        first: Hits of one model, (N,).
+        second: Hits of another model on the same videos, (N,).
     """
     n = len(first)
     both, gained = int((first & second).sum()), int((~first & second).sum())
@@ -102,8 +102,8 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
     """The p-value of McNemar's exact test, two-sided: a binomial test on the videos that one model alone gets right.
 
     Args:
-        only_first: number of videos that the first model alone names correctly.
-        only_second: number of videos that the second model alone names correctly.
+        only_first: Number of videos that the first model alone names correctly.
+        only_second: Number of videos that the second model alone names correctly.
     """
     from scipy.stats import binomtest  # loading it takes a second
 

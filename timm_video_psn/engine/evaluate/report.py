@@ -16,7 +16,7 @@ def result_lines(result: Result) -> Iterator[str]:
     """The result of a protocol, and its classes.
 
     Args:
-        result: result under one protocol.
+        result: Result under one protocol.
     """
     scores, accuracy = result.scores, result.accuracy
     if accuracy is None:
@@ -41,8 +41,8 @@ def comparison_lines(comparison: Comparison, names: tuple[str, str]) -> Iterator
     """Which of two is better, and where.
 
     Args:
-        comparison: comparison of two score files.
-        names: names of the two.
+        comparison: Comparison of two score files.
+        names: Names of the two.
     """
     count = f"{comparison.num_videos} of {comparison.num_expected} videos"
     for letter, name, protocol, top1 in zip(

@@ -30,10 +30,10 @@ class Result:
     """The scores of one protocol, and their accuracy where labels are known.
 
     Attributes:
-        scores: scores of the videos.
-        accuracy: accuracy of the scores, or None.
-        slug: name of the protocol's folder.
-        settings: the protocol's values by name.
+        scores: Scores of the videos.
+        accuracy: Accuracy of the scores, or None.
+        slug: Name of the protocol's folder.
+        settings: The protocol's values by name.
     """
 
     scores: Scores
@@ -46,8 +46,8 @@ def count_line(scores: Scores, accuracy: Accuracy | None) -> str:
     """The number of videos behind a result, and how many there should be.
 
     Args:
-        scores: scores of the videos.
-        accuracy: accuracy of the scores, or None.
+        scores: Scores of the videos.
+        accuracy: Accuracy of the scores, or None.
     """
     line = f"{len(scores)} of {scores.num_expected} videos"
     if accuracy is not None and accuracy.num_videos < len(scores):
@@ -59,7 +59,7 @@ def metrics_of(accuracy: Accuracy) -> dict[str, Interval]:
     """The metrics by name that have an interval.
 
     Args:
-        accuracy: accuracy under one protocol.
+        accuracy: Accuracy under one protocol.
     """
     found = {name: getattr(accuracy, name) for name in METRIC_NAMES}
     return {name: interval for name, interval in found.items() if interval is not None}
@@ -71,10 +71,10 @@ def write_results(
     """Writes all files.
 
     Args:
-        folder: folder of the files, which is made if it is not there; files of an earlier test are replaced.
-        results: results of all protocols.
-        about: model, data and settings behind the numbers, for results.json.
-        unreadable: videos that could not be read.
+        folder: Folder of the files, which is made if it is not there; files of an earlier test are replaced.
+        results: Results of all protocols.
+        about: Model, data and settings behind the numbers, for results.json.
+        unreadable: Videos that could not be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for result in results:

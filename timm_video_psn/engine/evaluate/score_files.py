@@ -23,7 +23,7 @@ def run_ensemble(options: argparse.Namespace) -> Result:
     """Joins score files, reports their accuracy, and writes it where `--output` says.
 
     Args:
-        options: see `command_line.validate`.
+        options: See `command_line.validate`.
 
     Returns:
         The result.
@@ -52,7 +52,7 @@ def run_comparison(options: argparse.Namespace) -> Comparison:
     """Compares two score files, and writes the comparison where `--output` says.
 
     Args:
-        options: see `command_line.validate`.
+        options: See `command_line.validate`.
 
     Returns:
         The comparison.

@@ -22,15 +22,15 @@ class Scores:
     """The scores of a model for each video that could be read.
 
     Attributes:
-        scores: score of each video and class, (N, K) float32.
+        scores: Score of each video and class, (N, K) float32.
         labels: (N,) int64, -1 where the split does not tell; of several classes the first.
-        videos: paths of the videos in their data set, (N,).
-        class_names: names in label order, (K,).
-        protocol: protocol of the test, as text.
-        fusion: kind of the scores, `logits` or `probabilities`.
-        num_expected: videos that there should be.
-        dataset_version: version of the annotations; "" where there is one only, or it is not known.
-        targets: all classes of each video, (N, K) bool, where videos may have several; else None.
+        videos: Paths of the videos in their data set, (N,).
+        class_names: Names in label order, (K,).
+        protocol: Protocol of the test, as text.
+        fusion: Kind of the scores, `logits` or `probabilities`.
+        num_expected: Videos that there should be.
+        dataset_version: Version of the annotations; "" where there is one only, or it is not known.
+        targets: All classes of each video, (N, K) bool, where videos may have several; else None.
         activation: `softmax`, or `sigmoid` for models that give each class a probability of its own.
     """
 
@@ -79,7 +79,7 @@ class Scores:
         """These videos, in this order.
 
         Args:
-            rows: numbers of the videos.
+            rows: Numbers of the videos.
         """
         return Scores(
             self.scores[rows],
@@ -95,11 +95,11 @@ def check_finite(scores: Scores, name: str = "") -> None:
     """Raises for a score that is not finite, which would count as a hit or as a miss by chance.
 
     Args:
-        scores: scores of a test.
-        name: name of its file, for the message.
+        scores: Scores of a test.
+        name: Name of its file, for the message.
 
     Raises:
-        ValueError: with the first such video.
+        ValueError: With the first such video.
     """
     finite = np.isfinite(scores.scores).all(1)
     if not finite.all():
@@ -113,8 +113,8 @@ def save_scores(path: Path, scores: Scores) -> None:
     """Writes a file that `numpy.load(path, allow_pickle=False)` reads.
 
     Args:
-        path: the .npz file.
-        scores: scores of a test; the keys are the names of the fields.
+        path: The .npz file.
+        scores: Scores of a test; the keys are the names of the fields.
     """
     more = {} if scores.targets is None else {"targets": scores.targets}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -137,11 +137,11 @@ def load_scores(path: Path) -> Scores:
     """Reads a file of `save_scores`; nothing that it may hold is run.
 
     Args:
-        path: the .npz file.
+        path: The .npz file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or not a score file.
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or not a score file.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -182,11 +182,11 @@ def align(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
     """The same videos in the order of the first.
 
     Args:
-        parts: scores of one split.
-        names: names of the parts, for messages.
+        parts: Scores of one split.
+        names: Names of the parts, for messages.
 
     Raises:
-        ValueError: classes, versions of the annotations, videos or labels differ, or a score is not finite; the
+        ValueError: Classes, versions of the annotations, videos or labels differ, or a score is not finite; the
             message shows how.
     """
     first, aligned = parts[0], [parts[0]]
@@ -220,7 +220,7 @@ def align(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
 
 
 def _check_versions(parts: Sequence[Scores], names: Sequence[str]) -> None:
-    """Raise unless all parts that know the version of their annotations know the same one."""
+    """Raises unless all parts that know the version of their annotations know the same one."""
     known = [(name, part.dataset_version) for name, part in zip(names, parts, strict=True) if part.dataset_version]
     for name, version in known[1:]:
         if version != known[0][1]:
@@ -236,13 +236,13 @@ def ensemble(
     """The weighted mean of several score files.
 
     Args:
-        parts: scores of one split.
-        names: names of the parts, for messages and for the protocol.
-        weights: weights of the parts; they need not add up to 1. None for equal ones.
-        fusion: mean of `logits` or `probabilities`; None for logits if all parts hold logits.
+        parts: Scores of one split.
+        names: Names of the parts, for messages and for the protocol.
+        weights: Weights of the parts; they need not add up to 1. None for equal ones.
+        fusion: Mean of `logits` or `probabilities`; None for logits if all parts hold logits.
 
     Raises:
-        ValueError: the parts do not fit together, or the weights do not fit them.
+        ValueError: The parts do not fit together, or the weights do not fit them.
     """
     if len(parts) < 2:
         raise ValueError(f"an ensemble of {len(parts)} score files asked for; give 2 or more")

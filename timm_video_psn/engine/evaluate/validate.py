@@ -49,11 +49,11 @@ class Validation:
     """A test of a model; of several processes, each tests its share of the videos, and the first reports.
 
     Args:
-        options: see `command_line.validate`.
+        options: See `command_line.validate`.
 
     Raises:
-        ValueError: the model, the data and the protocols do not fit together.
-        FileNotFoundError: the model or the data is not there.
+        ValueError: The model, the data and the protocols do not fit together.
+        FileNotFoundError: The model or the data is not there.
     """
 
     def __init__(self, options: argparse.Namespace):
@@ -86,7 +86,7 @@ class Validation:
             The result of each protocol; none in processes but the first.
 
         Raises:
-            ValueError: no video could be read, or too few.
+            ValueError: No video could be read, or too few.
         """
         self._introduce()
         scores = self.scores()
@@ -159,7 +159,7 @@ class Validation:
         self._check_unreadable()
 
     def _check_unreadable(self) -> None:
-        """Raise where too many videos cannot be read."""
+        """Raises where too many videos cannot be read."""
         if len(self.unreadable) > self.options.max_unreadable * len(self.index):
             last = "; ".join(f"{item.path}: {item.reason}" for item in self.unreadable[-3:])
             raise ValueError(
@@ -173,7 +173,7 @@ class Validation:
         return Result(scores, accuracy, protocol.slug, asdict(protocol))
 
     def _introduce(self) -> None:
-        """Say what is about to happen."""
+        """Says what is about to happen."""
         say, index, trained = _logger.info, self.index, self.trained
         version = f" ({index.version})" if index.version else ""
         say(f"model     {trained.source}")
@@ -194,7 +194,7 @@ class Validation:
             say(f"protocol  {protocol}, clips x crops = {protocol.num_views}{own}")
 
     def _tell_of_views(self, videos: int) -> None:
-        """Say what coincided, and which videos were too short."""
+        """Says what coincided, and which videos were too short."""
         wanted = videos * sum(protocol.num_views for protocol in self.protocols)
         if self.scorer.views_seen < wanted:
             _logger.info(f"views     {self.scorer.views_seen} different ones of {wanted}; each was run once")
@@ -232,13 +232,13 @@ def validate(options: argparse.Namespace) -> list[Result]:
     """Tests a model as the options say.
 
     Args:
-        options: see `command_line.validate`.
+        options: See `command_line.validate`.
 
     Returns:
         The result of each protocol; of several processes, in the first alone.
 
     Raises:
-        OtherProcessFailed: another process of the run has failed.
+        OtherProcessFailed: Another process of the run has failed.
     """
     with distributed.process_group(resolve_device(options.device)):
         return Validation(options).run()
@@ -287,7 +287,7 @@ def _read_index(options: argparse.Namespace, dataset: str | None) -> VideoIndex:
 
 
 def _check_size(trained: TrainedModel, protocols: Sequence[Protocol]) -> None:
-    """Raise for a size that the model cannot take."""
+    """Raises for a size that the model cannot take."""
     cfg = trained.model.pretrained_cfg
     own = cfg["input_size"][-1]
     wrong = [str(protocol) for protocol in protocols if protocol.img_size != own]

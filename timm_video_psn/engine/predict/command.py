@@ -30,15 +30,15 @@ def predict(options: argparse.Namespace, prog: str) -> int:
     """Predicts all inputs and writes the answers.
 
     Args:
-        options: see `command_line.predict`.
-        prog: name of the command, which messages begin with.
+        options: See `command_line.predict`.
+        prog: Name of the command, which messages begin with.
 
     Returns:
         The exit code: 0; 1 if some of several inputs could not be read; 2 if none could.
 
     Raises:
-        ValueError: the options or the model do not fit the inputs.
-        DecodeError: a single input cannot be read; what was answered before it broke off is in the CSV file.
+        ValueError: The options or the model do not fit the inputs.
+        DecodeError: A single input cannot be read; what was answered before it broke off is in the CSV file.
     """
     from timm_video_psn.engine.load_model import load
 
@@ -89,10 +89,10 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
     """Returns the inputs with folders of videos replaced by the videos in them, as training finds them.
 
     Args:
-        inputs: inputs as the user gave them.
+        inputs: Inputs as the user gave them.
 
     Raises:
-        ValueError: a folder that holds neither videos nor images, or both.
+        ValueError: A folder that holds neither videos nor images, or both.
     """
     found: list[str] = []
     for given in inputs:
@@ -146,7 +146,7 @@ def _outcomes(
 
 
 def _slide(model: TrainedModel, path: str, options: argparse.Namespace, answers: _Answers) -> list[Span]:
-    """Predict one input as its frames come, until it ends or the user interrupts a live one."""
+    """Predicts one input as its frames come, until it ends or the user interrupts a live one."""
     from timm_video_psn.engine.predict.frame_by_frame import predict_frames
     from timm_video_psn.engine.predict.sliding_window import predict_windows
 

@@ -27,17 +27,17 @@ def predict_frames(
     a frame by exp(-age / window), so that it follows what happens.
 
     Args:
-        model: a trained model, causal.
-        frames: frames of the video, in the order of their times.
-        window_sec: time in which the model takes T frames.
-        stride_sec: time from answer to answer; None for an answer to each frame that it takes.
-        topk: number of classes.
+        model: A trained model, causal.
+        frames: Frames of the video, in the order of their times.
+        window_sec: Time in which the model takes T frames.
+        stride_sec: Time from answer to answer; None for an answer to each frame that it takes.
+        topk: Number of classes.
 
     Yields:
         An answer for what has been seen at the end of each stretch of time.
 
     Raises:
-        ValueError: the model is not causal, or a length is not positive.
+        ValueError: The model is not causal, or a length is not positive.
     """
     if not (window_sec > 0 and (stride_sec is None or stride_sec > 0)):
         raise ValueError(f"window_sec={window_sec} and stride_sec={stride_sec}: both must be above 0")

@@ -23,16 +23,16 @@ def annotate_video(
     """Writes an H.264 file whose every frame carries the classes of the span with the nearest middle.
 
     Args:
-        path: the mp4 file.
-        frames: frames of the video, in the order of their times.
-        fps: frame rate of the copy; the frames keep their own times.
-        spans: windows of the video, as `predict_windows` gives them.
-        sound_of: video file whose sound the copy gets; None for a silent copy.
+        path: The mp4 file.
+        frames: Frames of the video, in the order of their times.
+        fps: Frame rate of the copy; the frames keep their own times.
+        spans: Windows of the video, as `predict_windows` gives them.
+        sound_of: Video file whose sound the copy gets; None for a silent copy.
 
     Raises:
-        ValueError: there is no span, or no frame.
-        DecodeError: the video breaks off.
-        OSError: the file cannot be written.
+        ValueError: There is no span, or no frame.
+        DecodeError: The video breaks off.
+        OSError: The file cannot be written.
     """
     import av
 
@@ -68,8 +68,8 @@ def write_classes(pixels: np.ndarray, span: Span) -> np.ndarray:
     """A frame with a line of text and a bar for each class of the span, on even sides as H.264 needs them.
 
     Args:
-        pixels: pixels of the frame.
-        span: window whose classes are written.
+        pixels: Pixels of the frame.
+        span: Window whose classes are written.
 
     Shape:
         pixels: (H, W, 3) uint8 -> (H', W', 3) uint8, smaller where the frame is large.

@@ -49,20 +49,20 @@ def predict_windows(
     one window.
 
     Args:
-        model: the model.
-        frames: frames of the video, in the order of their times.
-        fps: approximate frame rate.
-        window_sec: length of a window.
-        stride_sec: time from the start of one window to the start of the next.
-        topk: number of classes.
-        batch_size: windows that go through the model together; 1 for a live source.
+        model: The model.
+        frames: Frames of the video, in the order of their times.
+        fps: Approximate frame rate.
+        window_sec: Length of a window.
+        stride_sec: Time from the start of one window to the start of the next.
+        topk: Number of classes.
+        batch_size: Windows that go through the model together; 1 for a live source.
 
     Yields:
         The windows in the order of time.
 
     Raises:
-        ValueError: a length that is not positive.
-        DecodeError: the video breaks off; what came before has been given.
+        ValueError: A length that is not positive.
+        DecodeError: The video breaks off; what came before has been given.
     """
     if not (window_sec > 0 and stride_sec > 0):
         raise ValueError(f"window_sec={window_sec} and stride_sec={stride_sec}: both must be above 0")
@@ -100,11 +100,11 @@ def slide(
     """Cuts frames into windows; see `predict_windows`.
 
     Args:
-        frames: frames in the order of their times.
-        frame_sec: time that the last frame of the video is shown.
-        window_sec: length of a window.
-        stride_sec: time from the start of one window to the start of the next.
-        keep_every: number of frames of which one is held.
+        frames: Frames in the order of their times.
+        frame_sec: Time that the last frame of the video is shown.
+        window_sec: Length of a window.
+        stride_sec: Time from the start of one window to the start of the next.
+        keep_every: Number of frames of which one is held.
     """
     held: deque[TimedFrame] = deque()
     number, end_sec, covered_sec = 0, 0.0, 0.0

@@ -19,8 +19,8 @@ class Sound:
     silent copy; the second is logged.
 
     Args:
-        video: the video file.
-        container: the copy, before its first packet.
+        video: The video file.
+        container: The copy, before its first packet.
     """
 
     def __init__(self, video: Path, container: Any) -> None:
@@ -51,7 +51,7 @@ class Sound:
         """Writes what sounds before a time.
 
         Args:
-            until_sec: seconds since the first frame.
+            until_sec: Seconds since the first frame.
         """
         import av
 

@@ -77,7 +77,7 @@ def create_model(options: TrainOptions, num_classes: int) -> VideoNet:
         if not (options.initial_checkpoint or options.pretrained):
             raise ValueError(
                 "--freeze-synthesizers keeps synthesizers as they are, and without trained weights they are at their "
-                "random start; give those of a first run with --initial-checkpoint output/RUN/best/model.safetensors"
+                "random start; give a first run's weights with --initial-checkpoint output/RUN/best/model.safetensors"
             )
         freeze_synthesizers(model)
     return model

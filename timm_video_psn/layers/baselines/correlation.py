@@ -22,16 +22,16 @@ class WeightedCorrelation(TemporalModule):
     identity.
 
     Args:
-        channels: channels C, in and out.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        window: displacements K in either direction of space together; the paper's 7.
-        group_width: channels that are added up; the paper's 32.
+        channels: Channels C, in and out.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        window: Displacements K in either direction of space together; the paper's 7.
+        group_width: Channels that are added up; the paper's 32.
 
     Shape:
         x: (B*T, C, H, W) -> same
 
     Raises:
-        ValueError: an even window, or fewer than four channels.
+        ValueError: An even window, or fewer than four channels.
     """
 
     placement = "after_block"

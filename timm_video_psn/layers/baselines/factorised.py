@@ -26,15 +26,15 @@ class PseudoThreeD(TemporalModule):
     ReLU would pass no gradient.
 
     Args:
-        channels: channels C, in and out.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
+        channels: Channels C, in and out.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
         kind: `A`, `B` or `C`; in a network every block has its own.
 
     Shape:
         x: (B*T, C, H, W) -> same, or (B*T, C, H', W') with the stride of the convolution that it replaces
 
     Raises:
-        ValueError: the kind is unknown.
+        ValueError: The kind is unknown.
     """
 
     placement = "replace_conv2_norm_act"
@@ -62,10 +62,10 @@ class PseudoThreeD(TemporalModule):
         """The module around a 3x3 convolution, its norm and its activation.
 
         Args:
-            old: the three; they become the module's own.
-            num_frames: frames T of a clip.
-            position: their block, which decides the kind.
-            **settings: a kind for all blocks, if they shall not take turns.
+            old: The three; they become the module's own.
+            num_frames: Frames T of a clip.
+            position: Their block, which decides the kind.
+            **settings: A kind for all blocks, if they shall not take turns.
         """
         index = sum(position.depths[: position.stage]) + position.block
         conv = old[0]
@@ -106,8 +106,8 @@ class TwoPlusOneD(TemporalModule):
     original splits too, stays: its M would be too small to keep the weights.
 
     Args:
-        channels: channels, in and out, of a 3x3 convolution.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
+        channels: Channels, in and out, of a 3x3 convolution.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
 
     Shape:
         x: (B*T, C, H, W) -> (B*ceil(T / time_stride), C', H', W')
@@ -124,13 +124,13 @@ class TwoPlusOneD(TemporalModule):
         """The module in place of a convolution, with its weights.
 
         Args:
-            old: the convolution alone.
-            num_frames: frames T of a clip.
-            position: its block.
-            **settings: settings of the class; there are none.
+            old: The convolution alone.
+            num_frames: Frames T of a clip.
+            position: Its block.
+            **settings: Settings of the class; there are none.
 
         Raises:
-            ValueError: the convolution has groups or a bias.
+            ValueError: The convolution has groups or a bias.
         """
         (conv,) = old
         if conv.groups > 1 or conv.bias is not None:

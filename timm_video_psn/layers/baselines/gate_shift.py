@@ -32,16 +32,16 @@ class GateShift(TemporalModule):
     `gate.weight` is (6, C/2, 3, 3), for each half the kernels for the frame before, itself, and after.
 
     Args:
-        channels: channels of the map, an even number.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        shuffle: the official shuffle: channel c of each half's two halves moves to 2c and 2c + 1.
-        causal: both halves move forward, and the gates see a frame and the two before it.
+        channels: Channels of the map, an even number.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        shuffle: The official shuffle: channel c of each half's two halves moves to 2c and 2c + 1.
+        causal: Both halves move forward, and the gates see a frame and the two before it.
 
     Shape:
         x: (B*T, C, H, W) -> same
 
     Raises:
-        ValueError: the channels cannot be halved, or quartered for the shuffle.
+        ValueError: The channels cannot be halved, or quartered for the shuffle.
     """
 
     placement = "after_last_conv"

@@ -27,8 +27,8 @@ class GroupedSpatialTemporal(TemporalModule):
     matter. A kernel of another size keeps its size in space.
 
     Args:
-        channels: channels C, in and out.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
+        channels: Channels C, in and out.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
         alpha: 1/alpha of the outputs are temporal; the official 4.
         beta: 1/beta of the inputs go to either convolution; the official 2, or 1.
 
@@ -36,7 +36,7 @@ class GroupedSpatialTemporal(TemporalModule):
         x: (B*T, C, H, W) -> same, or (B*T, C, H', W') with the stride of a convolution that it replaces
 
     Raises:
-        ValueError: alpha or beta do not part the channels.
+        ValueError: Alpha or beta do not part the channels.
 
     Example:
         >>> GroupedSpatialTemporal(64, num_frames=8)(torch.zeros(16, 64, 7, 7)).shape
@@ -85,13 +85,13 @@ class GroupedSpatialTemporal(TemporalModule):
         old one, and the temporal convolution, which nothing in an image network matches, starts at random.
 
         Args:
-            old: the convolution alone.
-            num_frames: frames T of a clip.
-            position: makes no difference here.
-            **settings: settings of the class.
+            old: The convolution alone.
+            num_frames: Frames T of a clip.
+            position: Makes no difference here.
+            **settings: Settings of the class.
 
         Raises:
-            ValueError: the convolution changes the number of channels, or pads with something else than zeros.
+            ValueError: The convolution changes the number of channels, or pads with something else than zeros.
         """
         (conv,) = old
         if conv.in_channels != conv.out_channels or conv.padding_mode != "zeros":

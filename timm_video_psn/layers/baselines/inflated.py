@@ -24,8 +24,8 @@ class InflatedConv(TemporalModule):
     `conv.weight` is (K * C_out, C_in, k, k), first the kernels of the earliest frame.
 
     Args:
-        channels: channels, in and out, of a 3x3 convolution.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
+        channels: Channels, in and out, of a 3x3 convolution.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
 
     Shape:
         x: (B*T, C, H, W) -> (B*ceil(T / time_stride), C', H', W')
@@ -49,13 +49,13 @@ class InflatedConv(TemporalModule):
         """The module in place of a convolution, with its weights.
 
         Args:
-            old: the convolution alone.
-            num_frames: frames T of a clip.
-            position: its block.
-            **settings: settings of the class.
+            old: The convolution alone.
+            num_frames: Frames T of a clip.
+            position: Its block.
+            **settings: Settings of the class.
 
         Raises:
-            ValueError: the convolution pads with something else than zeros.
+            ValueError: The convolution pads with something else than zeros.
         """
         (conv,) = old
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
@@ -78,7 +78,7 @@ class InflatedConv(TemporalModule):
         self.bias = nn.Parameter(conv.bias.detach().clone()) if conv.bias is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve along time and over space."""
+        """Convolves along time and over space."""
         y = self._all_frames(x) if self.time_stride == 1 else self._every_second_frame(x)
         return y if self.bias is None else y + self.bias[:, None, None]
 
@@ -168,8 +168,8 @@ class EveryOtherFrame(TemporalModule):
     """A shortcut beside a branch with a stride of 2 in time.
 
     Args:
-        channels: channels of the map.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
+        channels: Channels of the map.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
 
     Shape:
         x: (B*T, C, H, W) -> (B*ceil(T / 2), C, H, W)
@@ -199,8 +199,8 @@ class TemporalMaxPool(TemporalModule):
     """I3D's pool after stage one: the maximum of each two frames.
 
     Args:
-        channels: channels of the map.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute. The last of an odd number
+        channels: Channels of the map.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute. The last of an odd number
             stays alone.
 
     Shape:

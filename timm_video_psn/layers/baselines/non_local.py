@@ -18,14 +18,14 @@ class NonLocal(TemporalModule):
     after each seventh.
 
     Args:
-        channels: channels C, in and out.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
+        channels: Channels C, in and out.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
 
     Shape:
         x: (B*T, C, H, W) -> same
 
     Raises:
-        ValueError: there are fewer than two channels.
+        ValueError: There are fewer than two channels.
     """
 
     placement = "after_block"

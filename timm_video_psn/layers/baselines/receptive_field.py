@@ -19,11 +19,11 @@ class ReceptiveFieldSmall(EnhancedResidual):
     """RF-S: one (2+1)D kernel of 3x3x3 on all enhanced channels (Fig. 4 (a)).
 
     Args:
-        channels: channels C_in of the feature map.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        proportion: share of the channels that is enhanced; 1/6 in the paper.
-        expand_init: gain of the random initialisation of `expand`; at 0 the module starts as the identity.
-        causal: temporal kernels reach back only, so that no frame sees a later one.
+        channels: Channels C_in of the feature map.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        proportion: Share of the channels that is enhanced; 1/6 in the paper.
+        expand_init: Gain of the random initialisation of `expand`; at 0 the module starts as the identity.
+        causal: Temporal kernels reach back only, so that no frame sees a later one.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
@@ -59,12 +59,12 @@ class ReceptiveFieldLarge(EnhancedResidual):
     26.30 M). The numbers decide the default.
 
     Args:
-        channels: channels C_in of the feature map.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        proportion: share of the channels that is enhanced; 1/8 in the paper.
-        dilated: one stage of 5x5x5 with 3 dilated taps in each direction, instead of two of 3x3x3.
-        expand_init: gain of the random initialisation of `expand`; at 0 the module starts as the identity.
-        causal: temporal kernels reach back only, so that no frame sees a later one.
+        channels: Channels C_in of the feature map.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        proportion: Share of the channels that is enhanced; 1/8 in the paper.
+        dilated: One stage of 5x5x5 with 3 dilated taps in each direction, instead of two of 3x3x3.
+        expand_init: Gain of the random initialisation of `expand`; at 0 the module starts as the identity.
+        causal: Temporal kernels reach back only, so that no frame sees a later one.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
@@ -100,13 +100,13 @@ class ReceptiveFieldInception(EnhancedResidual):
     Table 1 fit kernels with all their taps (27.56 M on ResNet-50, dilated 27.17 M), hence the default.
 
     Args:
-        channels: channels C_in of the feature map.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        proportion: share of the channels that is enhanced; 1/4 in the paper.
-        pool: the pooling branch, `max`, `avg`, `identity` or `none`.
-        dilated: kernels beyond 3 as 3 dilated taps, else with all their taps.
-        expand_init: gain of the random initialisation of `expand`; at 0 the module starts as the identity.
-        causal: temporal kernels reach back only, so that no frame sees a later one.
+        channels: Channels C_in of the feature map.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        proportion: Share of the channels that is enhanced; 1/4 in the paper.
+        pool: The pooling branch, `max`, `avg`, `identity` or `none`.
+        dilated: Kernels beyond 3 as 3 dilated taps, else with all their taps.
+        expand_init: Gain of the random initialisation of `expand`; at 0 the module starts as the identity.
+        causal: Temporal kernels reach back only, so that no frame sees a later one.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
@@ -142,13 +142,13 @@ class ReceptiveFieldInceptionTemporal(EnhancedResidual):
     available.
 
     Args:
-        channels: channels C_in of the feature map.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        proportion: share of the channels that is enhanced; 1/4 in the paper.
-        pool: the pooling branch, `max`, `avg`, `identity` or `none`.
-        dilated: kernels beyond 3 as 3 dilated taps, else with all their taps.
-        expand_init: gain of the random initialisation of `expand`; at 0 the module starts as the identity.
-        causal: temporal kernels reach back only, so that no frame sees a later one.
+        channels: Channels C_in of the feature map.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        proportion: Share of the channels that is enhanced; 1/4 in the paper.
+        pool: The pooling branch, `max`, `avg`, `identity` or `none`.
+        dilated: Kernels beyond 3 as 3 dilated taps, else with all their taps.
+        expand_init: Gain of the random initialisation of `expand`; at 0 the module starts as the identity.
+        causal: Temporal kernels reach back only, so that no frame sees a later one.
 
     Shape:
         x: (B*T, C_in, H, W) -> same
@@ -179,9 +179,9 @@ class SingleScaleStage(nn.Module):
     """A spatial and then a temporal convolution of one size on all channels: banks of a single branch.
 
     Args:
-        channels: channels C, in and out.
-        size: frames, rows and columns of the kernel; beyond 3 as 3 dilated taps.
-        causal: the temporal kernel reaches back only.
+        channels: Channels C, in and out.
+        size: Frames, rows and columns of the kernel; beyond 3 as 3 dilated taps.
+        causal: The temporal kernel reaches back only.
 
     Shape:
         x: (B*T, C, H, W) and num_frames T -> (B*T, C, H, W)

@@ -20,10 +20,10 @@ class TemporalShift(TemporalModule):
     t - 1, and no channel comes from a later frame.
 
     Args:
-        channels: channels of the map; 2 * (channels // shift_div) of them move, half as many in the causal form.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        shift_div: the official 8.
-        causal: whether no frame sees a later one.
+        channels: Channels of the map; 2 * (channels // shift_div) of them move, half as many in the causal form.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        shift_div: The official 8.
+        causal: Whether no frame sees a later one.
 
     Shape:
         x: (B*T, C, H, W) -> same

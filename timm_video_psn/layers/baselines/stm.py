@@ -24,15 +24,15 @@ class SpatiotemporalMotion(TemporalModule):
     expand takes the stride.
 
     Args:
-        channels: channels C, in and out.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        reduction: divisor of the channels inside CMM; the paper's 16.
+        channels: Channels C, in and out.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        reduction: Divisor of the channels inside CMM; the paper's 16.
 
     Shape:
         x: (B*T, C, H, W) -> same, or (B*T, C, H', W') with the stride of the convolution that it replaces
 
     Raises:
-        ValueError: the reduction leaves no channel.
+        ValueError: The reduction leaves no channel.
     """
 
     placement = "replace_conv2"
@@ -58,13 +58,13 @@ class SpatiotemporalMotion(TemporalModule):
         """The module around a convolution that mixes space.
 
         Args:
-            old: the convolution alone; it becomes the module's own.
-            num_frames: frames T of a clip.
-            position: makes no difference here.
-            **settings: settings of the class.
+            old: The convolution alone; it becomes the module's own.
+            num_frames: Frames T of a clip.
+            position: Makes no difference here.
+            **settings: Settings of the class.
 
         Raises:
-            ValueError: the convolution changes the number of channels.
+            ValueError: The convolution changes the number of channels.
         """
         (conv,) = old
         if conv.in_channels != conv.out_channels:

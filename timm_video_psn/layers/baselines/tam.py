@@ -23,15 +23,15 @@ class TemporalAdaptive(TemporalModule):
     The global branch reads whole clips: its weights are for one number of frames and no other.
 
     Args:
-        channels: channels of the map, at least 4.
-        num_frames: frames T of every clip.
-        kernel_size: frames k that a kernel spans; the official 3.
+        channels: Channels of the map, at least 4.
+        num_frames: Frames T of every clip.
+        kernel_size: Frames k that a kernel spans; the official 3.
 
     Shape:
         x: (B*T, C, H, W) -> same
 
     Raises:
-        ValueError: too few channels, an even kernel, or, later, another number of frames.
+        ValueError: Too few channels, an even kernel, or, later, another number of frames.
     """
 
     placement = "before_conv2"
@@ -74,7 +74,7 @@ class TemporalAdaptive(TemporalModule):
         self._num_frames = value
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh the frames, then mix them."""
+        """Weighs the frames, then mix them."""
         height, width = x.shape[2:]
         frames = split_frames(x.flatten(2), self._num_frames)  # (B, T, C, H*W)
         means = split_frames(x.mean((2, 3)), self._num_frames).transpose(1, 2)  # (B, C, T)

@@ -29,15 +29,15 @@ class MotionExcitation(TemporalModule):
         M(t) = conv3x3(F(t + 1)) - F(t), zero for the last frame;  out = X + X * (sigmoid(norm(W . pool(M))) - 1/2)
 
     Args:
-        channels: channels C, in and out.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        reduction: divisor of the channels of F; the official 16.
+        channels: Channels C, in and out.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        reduction: Divisor of the channels of F; the official 16.
 
     Shape:
         x: (B*T, C, H, W), not negative -> same
 
     Raises:
-        ValueError: the reduction leaves no channel.
+        ValueError: The reduction leaves no channel.
     """
 
     placement = "before_split"
@@ -56,7 +56,7 @@ class MotionExcitation(TemporalModule):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")  # as the official network
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh the channels of each frame."""
+        """Weighs the channels of each frame."""
         return self.excite(x, self.num_frames)
 
     def excite(self, x: Tensor, num_frames: int) -> Tensor:
@@ -76,8 +76,8 @@ class ChannelwiseTemporal(TemporalModule):
     This one starts as the identity and comes before the 3x3 convolution of each subset.
 
     Args:
-        channels: channels, in and out.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
+        channels: Channels, in and out.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
 
     Shape:
         x: (B*T, C, H, W) -> same
@@ -92,7 +92,7 @@ class ChannelwiseTemporal(TemporalModule):
             self.weight[:, 1] = 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve along time."""
+        """Convolves along time."""
         return self.convolve(x, self.num_frames)
 
     def convolve(self, x: Tensor, num_frames: int) -> Tensor:

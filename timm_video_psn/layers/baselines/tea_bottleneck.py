@@ -18,8 +18,8 @@ class ConvolvedSubset(nn.Module):
     """A subset of MTA: temporal and spatial convolution, norm, activation.
 
     Args:
-        channels: channels, in and out.
-        stride: stride of the spatial convolution.
+        channels: Channels, in and out.
+        stride: Stride of the spatial convolution.
 
     Shape:
         x: (B*T, C, H, W) and num_frames T -> (B*T, C, H / stride, W / stride)
@@ -44,10 +44,10 @@ class TemporalAggregation(nn.Module):
     The formula is in `tea.py`. In a block that opens a stage, Y_s is averaged over 3x3 with the block's stride.
 
     Args:
-        channels: channels C, in and out.
-        scale: subsets s; the official 4.
-        stride: stride of the 3x3 convolutions.
-        opens_stage: the form for the first block of a stage.
+        channels: Channels C, in and out.
+        scale: Subsets s; the official 4.
+        stride: Stride of the 3x3 convolutions.
+        opens_stage: The form for the first block of a stage.
 
     Shape:
         x: (B*T, C, H, W) and num_frames T -> (B*T, C, H / stride, W / stride)
@@ -67,12 +67,12 @@ class TemporalAggregation(nn.Module):
         self.pool = nn.AvgPool2d(3, stride=stride, padding=1) if opens_stage else nn.Identity()
 
     def inherit(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, act: nn.Module) -> None:
-        """Take over what applies of a convolution of all channels, its norm and its activation.
+        """Takes over what applies of a convolution of all channels, its norm and its activation.
 
         Args:
-            conv: convolution whose weights within each subset of channels are copied.
-            norm: norm whose numbers for each subset of channels are copied.
-            act: the activation, used as it is.
+            conv: Convolution whose weights within each subset of channels are copied.
+            norm: Norm whose numbers for each subset of channels are copied.
+            act: The activation, used as it is.
         """
         subset: Any
         with torch.no_grad():
@@ -100,16 +100,16 @@ class BottleneckExcitationAggregation(TemporalModule):
     """Motion excitation, then multiple temporal aggregation, in place of the middle of a plain bottleneck.
 
     Args:
-        channels: channels C, in and out.
-        num_frames: frames T of a clip; any later value may be assigned to the attribute.
-        reduction: divisor of the channels inside ME; the official 16.
-        scale: subsets of MTA; the official 4.
+        channels: Channels C, in and out.
+        num_frames: Frames T of a clip; any later value may be assigned to the attribute.
+        reduction: Divisor of the channels inside ME; the official 16.
+        scale: Subsets of MTA; the official 4.
 
     Shape:
         x: (B*T, C, H, W) -> same, or (B*T, C, H', W') with the stride of a convolution that it replaces
 
     Raises:
-        ValueError: the channels cannot be parted so.
+        ValueError: The channels cannot be parted so.
     """
 
     placement = "replace_conv2_norm_act"
@@ -129,13 +129,13 @@ class BottleneckExcitationAggregation(TemporalModule):
         weight that leads from its channels to its channels, and with its part of the norm.
 
         Args:
-            old: convolution, norm and activation.
-            num_frames: frames T of a clip.
-            position: position of their block.
-            **settings: settings of the class.
+            old: Convolution, norm and activation.
+            num_frames: Frames T of a clip.
+            position: Position of their block.
+            **settings: Settings of the class.
 
         Raises:
-            ValueError: the convolution is not a plain 3x3 one that keeps the number of channels, or the norm no
+            ValueError: The convolution is not a plain 3x3 one that keeps the number of channels, or the norm no
                 batch norm.
         """
         conv, norm, act = old

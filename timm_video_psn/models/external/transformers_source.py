@@ -38,7 +38,7 @@ def open_transformers(
         **kwargs: Further entries of the config, which replace its own.
 
     Raises:
-        ImportError: transformers is not installed.
+        ImportError: Transformers is not installed.
         ValueError: The source is no video classifier.
         OSError: The source cannot be read.
     """
