@@ -15,10 +15,6 @@ from timm_video_psn.data.video.reader import VideoReader, check_decoder
 # colours are a little off.
 OTHER_COLOURS = {"interlaced.mp4"}
 
-# After a seek torchcodec gives the damaged pictures of a refresh that is under way; we leave them out and decode anew.
-DAMAGED_AFTER_SEEKS = {"intra_refresh.mkv"}
-TURNS = sorted(name for name in MATRICES if "turn" in name)  # it does not mirror
-
 
 def loads() -> bool:
     try:
@@ -38,7 +34,7 @@ def read(path, indices, decoder="torchcodec"):
 
 @needs_torchcodec
 class TestExactFrames:
-    @pytest.mark.parametrize("name", sorted(set(VIDEOS) - OTHER_COLOURS - DAMAGED_AFTER_SEEKS))
+    @pytest.mark.parametrize("name", sorted(set(VIDEOS) - OTHER_COLOURS))
     @pytest.mark.parametrize("indices", [range(NUM_FRAMES), [3, 9, 15, 21, 27, 33, 39, 45], [47], [30, 2, 30]])
     def test_equal_those_of_a_plain_decode(self, name, indices, video):
         np.testing.assert_array_equal(read(video(name), indices), decoded_plainly(video(name))[list(indices)])
@@ -57,7 +53,7 @@ class TestExactFrames:
         path = encoded(moving_noise(num_frames=1), "libx264", {}, "yuv420p", tmp_path / "one.mp4")
         np.testing.assert_array_equal(read(path, [0]), decoded_plainly(path))
 
-    @pytest.mark.parametrize("name", TURNS)
+    @pytest.mark.parametrize("name", sorted(MATRICES))
     def test_are_turned_as_pyav_turns_them(self, name, video, tmp_path):
         path = turned(video("b_frames.mp4"), MATRICES[name][0], tmp_path / "phone.mp4")
         np.testing.assert_array_equal(read(path, [0, 30]), read(path, [0, 30], "pyav"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from timm_video_psn.data.video.errors import DecodeError, in_plain_words
+from timm_video_psn.data.video.errors import DecodeError, in_plain_words, no_file_errors
 from timm_video_psn.data.video.limits import CLIP_SIDE_PX, MAX_PIXELS, check_pixels
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ class ImageNames(NamedTuple):
         sizes = sorted({frame.shape[:2] for frame in frames.values()})
         if len(sizes) > 1:
             raise DecodeError(folder, f"its frames differ in size, (height, width) is {sizes}; extract them again")
-        return np.stack([frames[index] for index in wanted])  # (number of indices, H, W, 3)
+        with no_file_errors(folder):
+            return np.stack([frames[index] for index in wanted])  # (number of indices, H, W, 3)
 
     def files(self, folder: Path, skip: int = 0, length: int = 0) -> list[Path]:
         """Lists the images of a video in order, as `decode` would read them; some may be missing.

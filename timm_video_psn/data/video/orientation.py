@@ -32,6 +32,16 @@ def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
     return a, b, c, d
 
 
+def is_mirrored(matrix: np.ndarray) -> bool:
+    """Whether a display matrix shows the mirror image of what it turns.
+
+    Args:
+        matrix: Matrix (a, b, c, d) as from `display_matrix`.
+    """
+    a, b, c, d = map(int, matrix)
+    return a * d - b * c < 0
+
+
 def upright(pixels: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
     """A frame turned and mirrored as its display matrix says, by the nearest multiple of 90 degrees.
 

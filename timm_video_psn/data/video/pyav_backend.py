@@ -31,7 +31,7 @@ from av.video.stream import VideoStream
 from timm_video_psn.data.video.container import OpenVideo, open_video
 from timm_video_psn.data.video.errors import DecodeError, in_plain_words
 from timm_video_psn.data.video.limits import MAX_PIXELS, check_pixels, frame_limit
-from timm_video_psn.data.video.orientation import display_matrix, upright
+from timm_video_psn.data.video.orientation import display_matrix, is_mirrored, upright
 from timm_video_psn.data.video.packet_scan import codec_of, demux, scan_packets
 from timm_video_psn.data.video.packet_table import DecodedFrame, PacketTable
 
@@ -104,13 +104,17 @@ class VideoFile:
         """
         return self._decode(indices, self._converter(len(indices), short_side), short_side)
 
-    def check(self, indices: Sequence[int]) -> None:
+    def check(self, indices: Sequence[int]) -> bool:
         """Raises a `DecodeError` if `read` would, without converting a frame to RGB.
 
         Args:
             indices: As for `read`.
+
+        Returns:
+            Whether players mirror one of the frames.
         """
-        self._decode(indices, lambda frame: np.empty(0), None)
+        matrices = self._decode(indices, lambda frame: np.array(display_matrix(frame) or (1, 0, 0, 1)), None)
+        return any(is_mirrored(matrix) for matrix in matrices.values())
 
     def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
         """Yields all frames (H, W, 3) in order, decoded once from the start.

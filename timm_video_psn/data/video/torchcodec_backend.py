@@ -2,9 +2,8 @@
 
 PyAV opens the file, says which stream is the video and which frame is shown when, and decodes the wanted frames, since
 torchcodec does not say when a frame is damaged; torchcodec then gives their pixels. It finds frames by their time
-stamps alone, so that files whose time stamps do not rise frame by frame come from PyAV, as do frames that it does not
-give. Two differences remain, with torchcodec 0.17: it does not mirror where a display matrix asks for that, and after a
-seek into x264's intra refresh (no key frames) its pictures are damaged.
+stamps alone and does not mirror. So PyAV decodes files whose time stamps do not rise frame by frame, frames that
+players mirror, and frames that torchcodec does not give.
 """
 
 from __future__ import annotations
@@ -82,7 +81,8 @@ class TorchcodecFile:
     def read(self, indices: Sequence[int], short_side: int | None = None) -> dict[int, np.ndarray]:
         """Decodes frames (H, W, 3), by index; the indices are increasing and lie in the video."""
         if self._decoder is not None and (short_side is None or min(self._file.size) <= short_side):
-            self._file.check(indices)
+            if self._file.check(indices):
+                return self._file.read(indices, short_side)
             try:
                 batch = self._decoder.get_frames_at(indices=list(indices))
             except (RuntimeError, ValueError) as error:
