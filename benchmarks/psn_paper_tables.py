@@ -31,9 +31,10 @@ INTRO = """\
 # The paper's tables and ours
 
 Written by `python benchmarks/psn_paper_tables.py`; do not edit. The "paper" columns are copied from Tian, Zhai and Gao,
-"Perceptron Synthesis Network" (arXiv 2007.11460). The command counts the other columns from this package's models. In
-Tables 1 to 5 below, all models use ResNet-50. The tables leave out the paper's accuracies, because we have reproduced
-none of them. The paper's supplementary material, which describes its baselines, is not available.
+"Perceptron Synthesis Network" (arXiv 2007.11460). The command counts the other columns from this package's models. All
+models of Tables 1 to 5 below use ResNet-50, except GST on ResNet-101 in Table 1. The tables leave out the paper's
+accuracies, because we have reproduced none of them. The paper's supplementary material, which describes its baselines,
+is not available.
 
 conv1 to conv4 are the sites named in the paper's text and our default: after the stem's pool, layer1, layer2, layer3.
 We write receptive fields as T x H x W; the paper writes W x H x T.
@@ -41,8 +42,8 @@ We write receptive fields as T x H x W; the paper writes W x H x T.
 Choices where the paper is silent or contradicts itself:
 
 - Eq. 2 and Eq. 3 are for one synthesizer; both losses here are means over the synthesizers of a model.
-- Eq. 4 has vectors T_ij, as Fig. 2 does. Under the channelwise product they add up channels at the same place of every
-  group, and no such T can move a channel: only a dense T (Fig. 3) contains the channel shuffle. `fusion="shuffle"` is
+- Eq. 4 has vectors T_ij, as Fig. 2 does: channel k of an output is a weighted sum of channel k of every group. Vectors
+  move no channel to another place, so only a dense T (Fig. 3) contains the channel shuffle. `fusion="shuffle"` is
   ShuffleNet's permutation.
 - Fig. 5 names an identity (I), Eq. 1 a kernel of size 1: `unit="identity"` is the default, `unit="conv"` the kernel.
 
@@ -138,7 +139,7 @@ SYSTEMS = [
     ),
     System(
         *("4", "I3D, 3D-ResNet-50", "", "153", "i3d_resnet50", 32, 256, 174, "I3D"),
-        "The number fits clips of 256 pixels; at 224, ours is 113.6.",
+        "The number fits clips of 256 pixels, not of 224.",
     ),
     System(
         *("5", "I3D, Inception V1", "", "108", "", 64, 224, 400, "Sonnet and TensorFlow 1"),
@@ -165,7 +166,7 @@ SYSTEMS = [
     System(
         *("4, 5", "R(2+1)D, ResNet-34", "", "152", "r2plus1d_resnet34", 32, 224, 400),
         "Caffe2; 3D convolutions in the tests",
-        "The number fits clips of 224 pixels, R(2+1)D's paper has 112 (39.3 G).",
+        "The number fits clips of 224 pixels, R(2+1)D's paper has 112.",
     ),
     System(
         *("4", "S3D-G, Inception V1", "", "71.38", "torchvision:s3d", 64, 224, 174, "torchvision's own network"),
@@ -309,10 +310,12 @@ def systems() -> Iterator[str]:
     """Every system that the paper's tables name."""
     yield from heading(
         "Every system that the paper's tables name",
-        "Parameters in millions and multiply-adds in billions for one view, on clips of the given frames and pixels. "
-        "The\npaper prints parameters in Table 1 alone. Parity: the largest relative difference from the official code "
-        "on random\nweights in float64, of outputs and of all gradients, in evaluation and training mode "
-        "(`benchmarks/official_parity.py`).\n`trn_` differs from `tsn_` in its consensus.",
+        "Parameters in millions and multiply-adds in billions for one view, on clips of the given frames and pixels.\n"
+        "The paper prints parameters in Tables 1 to 3. Parity: the largest difference from the official code, in\n"
+        "outputs and gradients, with random weights in float64, in evaluation and training mode\n"
+        "(`benchmarks/official_parity.py`). Differences are relative to the largest value of the output or gradient;\n"
+        "for a gradient, to at least 1e-3 of the largest of all gradients, because some are zero up to rounding.\n"
+        "`trn_` differs from `tsn_` in its consensus.",
     )
     yield from header(
         *("tables", "system", "name here", "clip", "parameters, paper", "ours", "multiply-adds, paper", "ours"),
@@ -407,9 +410,11 @@ def trained_routing() -> Iterator[str]:
             cells = [f"{change:+.3f} ± {error:.3f}" for change, error in found]
             yield line(start or "random", ARMS[loss], *cells, moves)
     yield ""
-    yield "With the paper's weight of 0.01, Eq. 2 has too little gradient to move T in these runs. With a weight of"
-    yield "1 it strengthens all blocks, the weakest ones by the largest factor; from T = 0 all 1216 paths then have at"
-    yield "least half of the strongest block's strength. Accuracies after 40 updates are near chance, 8.3 %."
+    strong = [row for row in rows if row["arm"] == "printed x100, T = 0"]
+    counts, total = " or ".join(sorted({row["interactions_0.5"] for row in strong})), strong[0]["interactions_0.1"]
+    yield "With the paper's weight of 0.01, Eq. 2 has too little gradient to move T in these runs. With a weight of 1,"
+    yield f"the mean and the smallest norm rise, the smallest by the larger factor; from T = 0, {counts} of {total} paths"
+    yield "then have at least half of the strongest block's strength. Accuracies after 40 updates are near chance, 8.3 %."
 
 
 def difference(runs: list[dict[str, str]], plain: list[dict[str, str]], column: str) -> tuple[float, float]:

@@ -117,8 +117,8 @@ def test_what_no_model_can_have_is_refused_in_plain_words(good, tmp_path, entrie
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "is damaged, no JSON in UTF-8"),
-        (b"\xff\xfe{}", "is damaged, no JSON in UTF-8"),
+        (b"{", "is not valid JSON in UTF-8"),
+        (b"\xff\xfe{}", "is not valid JSON in UTF-8"),
         (b"[1, 2]", "it is a list with 2 entries; accepted is an object"),
         (b"{}", "architecture is missing; accepted is the name of a model; pretrained_cfg is missing"),
         (b'{"a": ' * 30 + b"1" + b"}" * 30, "it is nested 31 levels deep; accepted are 20"),

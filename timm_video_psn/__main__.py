@@ -175,7 +175,7 @@ examples:
   {prog} train --data-dir videos --pretrained
   # the accuracy of the best epoch
   {prog} validate --model output/psn_resnet50-folder --data-dir videos
-  # the five likeliest classes of a video
+  # the five most likely classes of a video
   {prog} predict clip.mp4 --model output/psn_resnet50-folder
 
 commands:
@@ -207,7 +207,7 @@ def main(argv: Words = None) -> int:
     if name not in commands:
         near = difflib.get_close_matches(name, commands, n=1)
         tip = f"did you mean {near[0]}?" if near else f"use one of {', '.join(commands)}"
-        print(f"usage: {prog} COMMAND [options]\n{prog}: error: {name!r} is no command; {tip}", file=sys.stderr)
+        print(f"usage: {prog} COMMAND [options]\n{prog}: error: {name!r} is not a command; {tip}", file=sys.stderr)
         return 2
     return commands[name](rest, f"{prog} {name}")
 

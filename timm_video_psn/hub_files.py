@@ -85,12 +85,12 @@ def hub_config(hub_id: str, cache_dir: Any = None) -> tuple[Path, dict[str, Any]
     try:
         return path, read_saved_config(path)
     except (ValueError, OSError) as error:
-        _logger.warning("%s; it is downloaded anew", error)
+        _logger.warning("%s; it is downloaded again", error)
         told = error
     try:
         path = hub_file(repo, CONFIG, revision or None, cache_dir, anew=True)
     except HubError as error:
-        raise HubError(f"{told}. It could not be downloaded anew: {error}. Or delete {path}, and try again") from error
+        raise HubError(f"{told}. It could not be downloaded again: {error}. Or delete {path}, and try again") from error
     try:
         return path, read_saved_config(path)
     except ValueError as error:
@@ -117,7 +117,7 @@ def hub_faults(what: str) -> Iterator[None]:
     except OSError as error:
         if "Consistency check failed" not in str(error):  # a broken download, as the client says it
             raise
-        raise HubError(f"{what}: the download is not whole; try again ({_line(error)})") from error
+        raise HubError(f"{what}: the download is incomplete; try again ({_line(error)})") from error
 
 
 def _told(what: str, error: Exception) -> HubError:

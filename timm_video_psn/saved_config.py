@@ -47,7 +47,7 @@ def read_saved_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is nested without end; at most {MAX_DEPTH} levels are accepted") from None
     except ValueError as error:
         raise ValueError(
-            f"{path} is damaged, no JSON in UTF-8 ({error}); copy or download the model folder again"
+            f"{path} is not valid JSON in UTF-8 ({error}); copy or download the model folder again"
         ) from error
     if faults := list(_faults(config)):
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""

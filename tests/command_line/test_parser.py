@@ -71,7 +71,7 @@ def test_help_shows_ten_options_and_help_all_shows_all(capsys):
         ("validate --vieuws 1x1", "there is no option --vieuws; did you mean --views?"),
         ("predict clip.mp4 --modle run", "there is no option --modle; did you mean --model?"),
         ("train --zzz", "there is no option --zzz; timm-video-psn train --help-all lists the options"),
-        ("train motion", "'motion' belongs to no option; timm-video-psn train --help lists the options"),
+        ("train motion", "'motion' does not belong to an option; timm-video-psn train --help lists the options"),
         ("train --sampling dens", "'dens' is not one of segments, tsm, dense, uniform; did you mean dense?"),
         ("prepare chek", "'chek' is not one of check, resize, frames, show, shards; did you mean check?"),
         ("insights cam run clip.mp4 --lable waving", "there is no option --lable; did you mean --label?"),
@@ -95,7 +95,7 @@ def test_the_version_is_told(capsys):
 
 def test_a_wrong_command_gets_the_nearest(capsys):
     assert main(["valdate"]) == 2
-    assert capsys.readouterr().err.endswith("error: 'valdate' is no command; did you mean validate?\n")
+    assert capsys.readouterr().err.endswith("error: 'valdate' is not a command; did you mean validate?\n")
 
 
 def cpu_seconds(*command):

@@ -103,7 +103,7 @@ class TestADamagedConfigInTheCache:
         hub.faults.append(Fault("HEAD", "config.json", "drop", 50))
         error = load()
         assert error.startswith("HubError: ")
-        assert f"{path} is damaged, no JSON in UTF-8" in error
+        assert f"{path} is not valid JSON in UTF-8" in error
         assert f"Or delete {path}, and try again" in error
         hub.faults.clear()
         assert load() == ""
@@ -114,7 +114,7 @@ def test_a_damaged_config_on_the_hub_is_named_and_mended_there_it_loads(hub, pub
     hub.seed(REPO, {**files, "config.json": b"{"})
     error = load()
     assert error.startswith(f"ValueError: {REPO} on the Hub holds a file that cannot be used: ")
-    assert "config.json is damaged, no JSON in UTF-8" in error
+    assert "config.json is not valid JSON in UTF-8" in error
     hub.seed(REPO, files)
     assert load() == ""
 

@@ -269,7 +269,7 @@ def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent
         ("labels", "label_names has 11 names, num_classes is 12"),
         ("order of labels", "are not the classes that the model was trained on"),
         ("image model", "holds a ResNet; only video models of timm_video_psn can be published"),
-        ("half a config", r"best.config\.json is damaged, no JSON in UTF-8 \(Unterminated string"),
+        ("half a config", r"best.config\.json is not valid JSON in UTF-8 \(Unterminated string"),
         ("half the weights", r"best.model\.safetensors and its config\.json do not build a model: .*header"),
         ("unknown model", r"do not build a model: Unknown model \(psn_unheard_of\)"),
     ],

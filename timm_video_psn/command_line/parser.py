@@ -152,7 +152,7 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, word: str) -> str:
         """What to say of a word that means nothing here."""
         if not word.startswith("-"):
-            return f"{word!r} belongs to no option; {self.prog} --help lists the options"
+            return f"{word!r} does not belong to an option; {self.prog} --help lists the options"
         options = [name for name, action in self._option_string_actions.items() if action.help != argparse.SUPPRESS]
         name = word.lstrip("-").replace("_", "-").lower()
         near = [f"--{_ELSEWHERE[name]}"] if f"--{_ELSEWHERE.get(name)}" in options else []

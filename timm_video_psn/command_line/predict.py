@@ -11,7 +11,7 @@ from timm_video_psn.console import MODEL_SOURCES, add_old_name
 
 _FIRST = ("inputs", "model", "topk", "views", "window", "stream", "device", "json", "csv", "video_out")
 _EXAMPLES = (
-    ("clip.mp4 --model output/RUN", "the five likeliest classes of a video"),
+    ("clip.mp4 --model output/RUN", "the five most likely classes of a video"),
     ("videos --model hf-hub:USER/NAME --csv classes.csv", "every video of a folder, as a table"),
     ("clip.mp4 --model output/RUN --window 2 --video-out labelled.mp4", "a window of two seconds that slides"),
 )
@@ -37,7 +37,7 @@ def parse_predict_options(argv: Sequence[str] | None = None, prog: str = "predic
     add_flags(parser, "max_pixels")
     add("--window", type=float, metavar="SEC", help="Length of a sliding window (default for cameras and streams: 2)")
     add("--stride", type=float, metavar="SEC", help="Time between the starts of windows (default: half a window)")
-    stream = "Look at each frame once (causal models), as many in a window as a clip has"
+    stream = "Look at each frame once (causal models); a window has as many frames as a clip"
     add("--stream", action="store_true", help=stream)
     add("--duration", type=float, metavar="SEC", help="Stop after this much of each input")
     add("--fps", type=float, metavar="X", help="Frame rate of folders of images, for windows")

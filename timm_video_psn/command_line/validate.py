@@ -79,7 +79,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     known = f"Data set: {', '.join(DATASETS)} (default: the data set that the model was trained on)"
     add("--dataset", metavar="NAME", help=known)
-    add("--data-dir", metavar="DIR", help="Folder of the data set; shards: or a URL; motion: generated if missing")
+    add("--data-dir", metavar="DIR", help="Folder of the data set (shards: also a URL); motion is generated if missing")
     add("--split", choices=["val", "test", "train"], default="val", help="Split of the data set (default: %(default)s)")
     add("--list", metavar="FILE", help="Annotations of the split, if they lie elsewhere")
     add_flags(group, "decoder", "max_pixels", "workers", "max_unreadable")

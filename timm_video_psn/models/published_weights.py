@@ -242,7 +242,7 @@ def _pin_hub(cfg: PretrainedCfg, overlay: dict[str, Any], cache_dir: str | None,
     expected = sha256 or stated
     if expected is None:
         _logger.warning(f"{repo} states no sha256 of its weights: only the size of {filename} was checked")
-    _check_sha256(weights, expected, f"delete {weights.resolve()} and load again: it will be downloaded anew")
+    _check_sha256(weights, expected, f"delete {weights.resolve()} and load again: it will be downloaded again")
     commit = weights.parents[len(Path(filename).parts) - 1].name  # snapshots/<commit>/<filename>
     return {"hf_hub_id": f"{repo}@{commit}", "hf_hub_filename": filename}
 

@@ -81,7 +81,7 @@ class TestTables:
         ("content", "message"),
         [
             ("path,label\na.mp4,1\n".encode("utf-16-le"), r"is not UTF-8 text \(byte 1 is 0\); save it as UTF-8"),
-            ("path,label\na.mp4,1\n".encode("utf-16")[:-1], "it begins as UTF-16 text, but is none"),
+            ("path,label\na.mp4,1\n".encode("utf-16")[:-1], "it begins as UTF-16, but is not"),
         ],
     )
     def test_that_are_no_text_are_refused(self, tmp_path, content, message):

@@ -78,7 +78,7 @@ class TestLimit:
             assert len(reader.read(range(16))) == 16
             monkeypatch.setattr(pyav_backend, "decode_packets", None)
             monkeypatch.setattr(Image.Image, "convert", None)
-            asked = f"17 frames of {WIDTH} x {HEIGHT} pixels are asked for at once; accepted are {FRAME:,} pixels in a"
+            asked = f"17 frames of {WIDTH} x {HEIGHT} pixels at once; accepted: {FRAME:,} pixels in a"
             with pytest.raises(DecodeError, match=asked):
                 reader.read(range(17))
 
@@ -92,7 +92,7 @@ class TestLimit:
             assert np.array_equal(np.stack(list(reader.frames(short_side=128))), clip)
 
     def test_of_a_frame(self, open_with):
-        with pytest.raises(DecodeError, match=f"1 frames of {WIDTH} x {HEIGHT} pixels .* or raise max_pixels"):
+        with pytest.raises(DecodeError, match=f"1 frame of {WIDTH} x {HEIGHT} pixels .* or raise max_pixels"):
             open_with(15 * FRAME).read([0])
 
 

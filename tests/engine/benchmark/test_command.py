@@ -63,7 +63,7 @@ def test_rows_take_the_place_of_older_ones_of_the_same_model_and_mode(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["no_such_model"], "no_such_model is no model of timm; timm.list_models"),
+        (["no_such_model"], "no_such_model is not a timm model; timm.list_models"),
         (["test_resnet", "--modes", "folded"], "mode folded is for the models of this package, not for test_resnet"),
         (["gst_resnet50", "--modes", "stream"], "gst_resnet50 has no causal form to stream"),
         (["tsn_test_resnet", "--modes", "onnx", "--dtypes", "bfloat16"], "mode onnx is for --device cpu and float32"),

@@ -28,7 +28,7 @@ def init_worker(worker: int) -> None:
 
 
 def _main_process() -> int:
-    """Of a worker; its parent may be a server that forks workers."""
+    """The process that this worker serves; its parent may be a server that forks workers."""
     main = parent_process()
     return os.getppid() if main is None or main.pid is None else main.pid
 

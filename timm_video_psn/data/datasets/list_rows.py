@@ -62,7 +62,7 @@ def parse_list(path: Path, labelled: bool) -> Rows:
         try:
             rows.paths = PathTable.from_paths(_parse_lines(rows, errors, lines, labelled))
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is damaged: it begins as UTF-16 text, but is none ({error.reason})") from error
+            raise ValueError(f"{path} is damaged: it begins as UTF-16, but is not ({error.reason})") from error
     errors.raise_if_any()
     if not len(rows.paths):
         raise ValueError(f"{path} lists no videos; expected a line `path label` for each")

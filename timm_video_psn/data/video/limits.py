@@ -40,11 +40,12 @@ def check_pixels(
     """
     height, width = shrunk = _shrunk(size, short_side)
     if size[0] * size[1] > frame_limit(max_pixels) or count * height * width > max_pixels:
+        frames = "1 frame" if count == 1 else f"{count} frames"
         raise DecodeError(
             path,
-            f"{count} frames of {size[1]} x {size[0]} pixels are asked for at once; accepted are "
-            f"{frame_limit(max_pixels):,} pixels in a frame and {max_pixels:,} together; use a smaller copy of the "
-            "video, or raise max_pixels",
+            f"requested: {frames} of {size[1]} x {size[0]} pixels at once; accepted: {frame_limit(max_pixels):,} pixels"
+            f" in a frame and {max_pixels:,} together; use a smaller copy of the video, or raise max_pixels "
+            "(--max-pixels of a command)",
         )
     return shrunk
 

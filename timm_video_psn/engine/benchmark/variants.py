@@ -85,7 +85,7 @@ def create(name: str, setting: Setting, **kwargs: Any) -> nn.Module:
         ValueError: timm has no model of that name.
     """
     if not timm.is_model(name.partition(".")[0]):
-        raise ValueError(f"{name} is no model of timm; timm.list_models('psn_*') lists this package's models")
+        raise ValueError(f"{name} is not a timm model; timm.list_models('psn_*') lists this package's models")
     model = timm.create_model(name, num_classes=setting.num_classes, **kwargs)
     if isinstance(model, VideoNet):
         model.set_num_frames(setting.num_frames)

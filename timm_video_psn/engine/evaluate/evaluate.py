@@ -75,7 +75,7 @@ def evaluate(
     scores, targets = torch.where(finite[:, None], logits, -torch.inf).numpy(), None
     if labels.ndim == 2:
         targets = labels.numpy() > 0
-        best = np.where(targets, scores, -np.inf).argmax(1)  # of several classes, the one that is likeliest
+        best = np.where(targets, scores, -np.inf).argmax(1)  # of several classes, the most likely one
     else:
         best = labels.numpy()
     ranks, in_pairs = ranks_of_labels(scores, best), pair_hits(scores, best, reversal_pairs)

@@ -137,7 +137,7 @@ def _write_protocol(folder: Path, result: Result) -> None:
 
 
 def _write_predictions(path: Path, scores: Scores) -> None:
-    """Each video with its likeliest classes."""
+    """Each video with its most likely classes."""
     best = min(_BEST, len(scores.class_names))
     header = ("video", "class", *(f"{what}_{i}" for i in range(1, best + 1) for what in ("predicted", "probability")))
     probabilities, one_hot = scores.probabilities(), scores.one_hot()

@@ -77,7 +77,7 @@ class TrainOptions:
     )
 
     dataset: str = _data("folder", f"Data set: {', '.join(DATASETS)}")
-    data_dir: str | None = _data(None, "Folder of the data set; shards: or a URL; motion: generated if missing")
+    data_dir: str | None = _data(None, "Folder of the data set (shards: also a URL); motion is generated if missing")
     train_list: str | None = _data(None, "Training annotations, if they lie elsewhere")
     val_list: str | None = _data(None, "Validation annotations, if they lie elsewhere")
     num_frames: Positive = _data(None, "Frames of a clip (default: the model's own)")
@@ -201,7 +201,7 @@ class TrainOptions:
     torchcompile: bool = _run(False, "Compile the model")
     seed: int = _run(42, "Seed of weights, order, crops and dropout")
     output: str = _run("output", "Folder of all runs", metavar="DIR")
-    experiment: str | None = _run(None, "Folder of this run within it (default: MODEL-DATASET)")
+    experiment: str | None = _run(None, "Folder of this run within --output (default: MODEL-DATASET)")
     log: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = _run((), "Loggers beside summary.csv")
     log_interval: Count = _run(0, "Updates between lines of progress off a terminal; 0: a line every 30 s")
     debug: bool = _run(False, "Show the traceback of an error")
