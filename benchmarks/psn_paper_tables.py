@@ -412,9 +412,10 @@ def trained_routing() -> Iterator[str]:
     yield ""
     strong = [row for row in rows if row["arm"] == "printed x100, T = 0"]
     counts, total = " or ".join(sorted({row["interactions_0.5"] for row in strong})), strong[0]["interactions_0.1"]
-    yield "With the paper's weight of 0.01, Eq. 2 has too little gradient to move T in these runs. With a weight of 1,"
-    yield f"the mean and the smallest norm rise, the smallest by the larger factor; from T = 0, {counts} of {total} paths"
-    yield "then have at least half of the strongest block's strength. Accuracies after 40 updates are near chance, 8.3 %."
+    yield "With the paper's weight of 0.01, Eq. 2 has too little gradient to move T in these runs. With a weight of"
+    yield "1, the mean and the smallest norm rise, the smallest by the larger factor. From T = 0,"
+    yield f"{counts} of {total} paths then have at least half of the strongest block's strength."
+    yield "Accuracies after 40 updates are near chance, 8.3 %."
 
 
 def difference(runs: list[dict[str, str]], plain: list[dict[str, str]], column: str) -> tuple[float, float]:
