@@ -36,7 +36,10 @@ def parse_benchmark_options(
     """
     parser = Parser(prog, _ABOUT, _EXAMPLES, _FIRST)
     add = parser.add_argument
-    names = "Names of timm, of video or image models (default: tsn_resnet50 tsm_resnet50 psn_resnet50)"
+    names = (
+        "Names of timm, of video or image models, torchvision:NAME, transformers:REPO, or saved video models as "
+        "local-dir:FOLDER (default: tsn_resnet50 tsm_resnet50 psn_resnet50)"
+    )
     models = ["tsn_resnet50", "tsm_resnet50", "psn_resnet50"]
     add("models", nargs="*", default=models, metavar="MODEL", help=names)
     add("--baseline", metavar="MODEL", help="Model of the ratios (default: the first)")

@@ -5,10 +5,12 @@ import csv
 import pytest
 import torch
 
+from tests.models.external.tiny_transformers import save_network
 from timm_video_psn.__main__ import main
 from timm_video_psn.command_line.benchmark import parse_benchmark_options
 from timm_video_psn.engine.benchmark.command import COLUMNS, add_rows, read_rows
 from timm_video_psn.engine.benchmark.variants import MODES
+from timm_video_psn.models import create_model
 
 SMALL = ["--img-size", "32", "--num-frames", "2", "--repeats", "2", "--warmup", "1", "--device", "cpu"]
 
@@ -34,6 +36,19 @@ def test_models_are_measured_in_evaluation_and_training_beside_a_baseline(tmp_pa
     device, *lines = capsys.readouterr().out.splitlines()
     assert device == "device cpu"
     assert [line.split()[0] for line in lines] == ["tsn_test_resnet", "psn_test_resnet", "test_resnet"]
+
+
+@pytest.mark.parametrize("library", ["torchvision", "transformers"])
+def test_networks_of_other_libraries_are_measured_as_they_are(library, tmp_path):
+    name = "torchvision:r3d_18"
+    if library == "transformers":
+        pytest.importorskip("transformers")
+        save_network(tmp_path, "videomae")
+        name = f"transformers:{tmp_path}"
+    rows = rows_of(tmp_path, name, "tsn_test_resnet", "--train")
+    model = create_model(name, num_classes=174)
+    assert rows[name, "eager"]["param_count"] == round(sum(p.numel() for p in model.parameters()) / 1e6, 2)
+    assert rows[name, "eager"]["train_step_time"] > 0
 
 
 def each_mode() -> list:
@@ -66,6 +81,8 @@ def test_rows_take_the_place_of_older_ones_of_the_same_model_and_mode(tmp_path):
         (["no_such_model"], "no_such_model is not a timm model; timm.list_models"),
         (["test_resnet", "--modes", "folded"], "mode folded is for the models of this package, not for test_resnet"),
         (["gst_resnet50", "--modes", "stream"], "gst_resnet50 has no causal form to stream"),
+        (["torchvision:r3d_18", "--modes", "stream"], "torchvision:r3d_18 has no causal form to stream"),
+        (["torchvision:mvit_v1_b"], "takes 16 frames of 224 x 224 pixels only; asked for 2 of 32 x 32"),
         (["tsn_test_resnet", "--modes", "onnx", "--dtypes", "bfloat16"], "mode onnx is for --device cpu and float32"),
     ],
 )

@@ -17,9 +17,10 @@ from timm_video_psn.deploy.export import export
 from timm_video_psn.deploy.fold import fold
 from timm_video_psn.deploy.formats import FORMATS
 from timm_video_psn.deploy.stream import Stream
-from timm_video_psn.layers.registry import temporal_settings
+from timm_video_psn.layers.registry import TEMPORAL_MODULES, temporal_settings
 from timm_video_psn.losses import auxiliary_losses
-from timm_video_psn.models import VideoNet
+from timm_video_psn.models import ExternalVideoNet, VideoNet, create_model, is_external
+from timm_video_psn.models.create import check_model_name
 
 MODES = ("eager", "compiled", "cudagraphs", "folded", "folded-compiled", "folded-cudagraphs", "onnx", "stream")
 TRAINING_MODES = ("eager", "compiled")
@@ -77,19 +78,24 @@ def create(name: str, setting: Setting, **kwargs: Any) -> nn.Module:
     """A model with random weights, in channels_last memory on its device.
 
     Args:
-        name: A name of timm, of a video or an image model.
+        name: A name of timm, of a video or an image model, `torchvision:NAME`, `transformers:REPO`, or the folder or
+            repository of a saved video model as `local-dir:FOLDER` or `hf-hub:REPO`.
         setting: See there.
         **kwargs: Further arguments of a video model.
 
     Raises:
-        ValueError: timm has no model of that name.
+        ValueError: There is no model of that name, or it takes no such clips.
     """
-    if not timm.is_model(name.partition(".")[0]):
+    if ":" in name:
+        check_model_name(name)
+    elif not timm.is_model(name.partition(".")[0]):
         raise ValueError(f"{name} is not a timm model; timm.list_models('psn_*') lists this package's models")
-    model = timm.create_model(name, num_classes=setting.num_classes, **kwargs)
+    if is_external(name):
+        kwargs |= {"num_frames": setting.num_frames, "img_size": setting.img_size}
+    model = create_model(name, num_classes=setting.num_classes, **kwargs)
     if isinstance(model, VideoNet):
         model.set_num_frames(setting.num_frames)
-    else:
+    elif not isinstance(model, ExternalVideoNet):
         model = FrameByFrame(model)
     return model.to(setting.device, memory_format=torch.channels_last)
 
@@ -167,8 +173,8 @@ def _onnx(model: Any, setting: Setting) -> Callable[[Tensor], Any]:
 def _stream(name: str, setting: Setting) -> Callable[[Tensor], Any]:
     """The causal form of a model, one frame a call."""
     temporal = name.partition("_")[0]
-    known = temporal == "tsn" or "causal" in temporal_settings(temporal)
-    if not known:
+    is_known = temporal in TEMPORAL_MODULES and (temporal == "tsn" or "causal" in temporal_settings(temporal))
+    if not is_known:
         raise ValueError(f"{name} has no causal form to stream; psn_*, tsm_*, gsm_* and tsn_* do")
     model = create(name, setting, **({} if temporal == "tsn" else {"causal": True})).eval()
     assert isinstance(model, VideoNet)
