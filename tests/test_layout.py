@@ -1,6 +1,7 @@
 """The rules of the house, read from the files: who imports whom, how long, how deep, and where the tests are."""
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
@@ -8,12 +9,20 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 PACKAGE = "timm_video_psn"
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("*.py"))
 MAX_LINES = 400
 MAX_FILES = 15
+DISTRIBUTION = {
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+}  # where its name differs from the module's
+BROUGHT_ALONG = {"scipy": "scikit-learn"}  # by which of the dependencies
 NO_JOB = {"utils", "util", "helpers", "helper", "misc", "common", "tools"}
 
 # The floors of the house, from the ground up: a file may import from its own floor and from those that it names.
@@ -210,8 +219,43 @@ def test_imports_are_absolute_and_name_what_they_take():
     assert [(name, node.lineno) for name, node in froms if node.names[0].name == "*"] == [], "star imports"
 
 
+def third_party_imports(node: ast.AST, inside: bool = False) -> Iterator[tuple[str, bool]]:
+    """The packages of others that code imports, and whether it does so inside a function."""
+    for child in ast.iter_child_nodes(node):
+        names = []
+        if isinstance(child, ast.Import):
+            names = [alias.name for alias in child.names]
+        elif isinstance(child, ast.ImportFrom):
+            names = [child.module or ""]
+        packages = {name.partition(".")[0] for name in names}
+        yield from ((name, inside) for name in packages - {PACKAGE} - sys.stdlib_module_names)
+        yield from third_party_imports(child, inside or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    """The names in requirements: `av` of `av>=16`."""
+    return {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
+
+
+def test_what_is_imported_is_among_the_dependencies_or_the_extras():
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = distributions(project["dependencies"])
+    assert BROUGHT_ALONG.keys().isdisjoint(needed)
+    needed |= {name for name, by in BROUGHT_ALONG.items() if by in needed}
+    extras = {name: distributions(rest) for name, rest in project["optional-dependencies"].items() if name != "dev"}
+    optional = needed.union(*extras.values())
+    found = {each for path in SOURCES for each in third_party_imports(ast.parse(path.read_text(encoding="utf-8")))}
+    missing = {
+        (name, "inside a function" if inside else "at module level")
+        for name, inside in found
+        if DISTRIBUTION.get(name, name.replace("_", "-")) not in (optional if inside else needed)
+    }
+    assert missing == set()
+
+
 def test_files_are_short_and_named_for_their_job():
-    lines = {module_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in (*SOURCES, *SCRIPTS[:0])}
+    lines = {module_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     assert {module: count for module, count in lines.items() if count > MAX_LINES} == {}
     assert {path.name for path in SOURCES if path.stem in NO_JOB} == set()
 
