@@ -9,7 +9,7 @@ from matplotlib.font_manager import fontManager
 from PIL import Image
 
 from timm_video_psn.console import printable
-from timm_video_psn.plotting import _families_for, add_font, new_figure, pixels_of, plain, save_figure
+from timm_video_psn.plotting import _families_for, add_font, class_colours, new_figure, pixels_of, plain, save_figure
 
 
 def test_figures_have_the_size_that_was_asked_for(tmp_path):
@@ -18,6 +18,12 @@ def test_figures_have_the_size_that_was_asked_for(tmp_path):
     assert pixels_of(figure).shape == (200, 300, 3)
     with Image.open(save_figure(figure, tmp_path / "new" / "figure.png")) as picture:
         assert (picture.format, picture.size) == ("PNG", (300, 200))
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 20])
+def test_classes_have_colours_of_their_own(count):
+    assert len(set(class_colours(count))) == count
+    assert class_colours(21) == [*class_colours(20), class_colours(20)[0]]
 
 
 NAMES = [

@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from timm_video_psn.engine.trained_model import SampledClip
 from timm_video_psn.insights.activation_map import (
+    ActivationMap,
     activation_map,
     draw_activation_map,
     film_activation_map,
@@ -126,6 +128,17 @@ def test_what_cannot_be_shown_is_said():
         activation_map(model, clip, layer="backbone.fc")
     with pytest.raises(ValueError, match="method='cam' is unknown"):
         activation_map(model, clip, method="cam")
+
+
+def test_a_map_never_covers_more_than_two_thirds_of_a_picture():
+    found = ActivationMap(np.linspace(0, 1, 16, dtype=np.float32).reshape(1, 4, 4), 0, 1.0, "layer")
+    dark, light = (
+        overlay(SampledClip(torch.full((1, 16, 16, 3), grey, dtype=torch.uint8), np.array([0]), 1, None), found)
+        for grey in (0, 255)
+    )
+    seen = (light.astype(int) - dark) / 255  # what is left of the picture
+    assert seen.min() == pytest.approx(0.35, abs=0.01)
+    assert seen.max() == pytest.approx(1, abs=0.01)
 
 
 def test_the_picture_and_the_film(trained, video, tmp_path):

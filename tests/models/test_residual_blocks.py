@@ -131,6 +131,7 @@ def test_res2net_splits_its_middle():
 # Small backbones of each family, with what makes them act.
 SMALL = {
     "mobilenetv2_050": {},
+    "efficientnet_lite0": {},
     "test_convnext": {"ls_init_value": None},
     "regnetx_002": {},
     "res2net50_26w_4s": {"layers": (1, 1, 2, 1)},
@@ -139,7 +140,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("backbone", SMALL)
-@pytest.mark.parametrize("temporal", ["tsm", "gsm", "tam", "gst"])
+@pytest.mark.parametrize("temporal", ["tsm", "gsm", "tam", "gst", "stm"])
 def test_every_module_acts_in_every_family(backbone, temporal, costly):
     size = 75 if backbone == "inception_v3" else 64  # its smallest
     model = VideoNet(backbone, temporal, num_frames=3, num_classes=5, **SMALL[backbone]).double()
@@ -149,7 +150,11 @@ def test_every_module_acts_in_every_family(backbone, temporal, costly):
     assert not torch.allclose(model(clip.flip(2)), logits, atol=1e-6)
     torch.testing.assert_close(torch.cat([model(one[None]) for one in clip]), logits)
     model.train()(clip).square().sum().backward()
-    inside = {name: p for name, p in model.named_parameters() if ".temporal" in name}
+    inside = {
+        f"{name}.{leaf}": parameter
+        for name, module in temporal_modules(model.backbone).items()
+        for leaf, parameter in module.named_parameters()
+    }
     assert temporal == "tsm" or inside
     assert [name for name, p in inside.items() if p.grad is None or not p.grad.any()] == []
 

@@ -128,6 +128,15 @@ def test_a_full_memory_is_an_error_of_the_video(large, large_images, monkeypatch
         ImageNames("{:05d}.jpg", 1).decode(large_images, lambda num_frames: [0])
 
 
+def test_a_memory_that_is_full_when_the_images_are_put_together_is_an_error_of_the_video(large_images, monkeypatch):
+    def full(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "stack", full)
+    with pytest.raises(DecodeError, match="need more memory"):
+        ImageNames("{:05d}.jpg", 1).decode(large_images, lambda num_frames: [0])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "folder", "numbered folder"])
 def test_a_clip_of_huge_frames_takes_little_memory(kind, tmp_path):

@@ -107,18 +107,26 @@ def test_an_unknown_decoder_is_an_error(video):
         VideoReader(video("b_frames.mp4"), "decord")
 
 
-def test_frames_that_it_does_not_give_come_from_pyav(video, monkeypatch):
+@pytest.mark.parametrize("fails", ["open", "read"])
+def test_what_it_does_not_give_comes_from_pyav_with_one_warning(video, monkeypatch, caplog, fails):
+    error = RuntimeError("Requested next frame while there are no more frames left to decode.")
 
     class GivesUp:
         def __init__(self, path, **options):
-            self.metadata = type("Metadata", (), {"num_frames": NUM_FRAMES, "average_fps": 25.0})
+            if fails == "open":
+                raise error
 
         def __len__(self):
             return NUM_FRAMES
 
         def get_frames_at(self, indices):
-            raise RuntimeError("Requested next frame while there are no more frames left to decode.")
+            raise error
 
     monkeypatch.setattr(torchcodec_backend, "decoder_class", lambda: GivesUp)
+    monkeypatch.setattr(torchcodec_backend, "_left", [])
     path = video("b_frames.mkv")
-    np.testing.assert_array_equal(read(path, [5, 47]), decoded_plainly(path)[[5, 47]])
+    for _ in range(2):
+        np.testing.assert_array_equal(read(path, [5, 47]), decoded_plainly(path)[[5, 47]])
+    (warning,) = caplog.messages
+    assert warning.startswith(f"torchcodec does not {fails} {path} (Requested next frame ")
+    assert "PyAV decodes it" in warning

@@ -73,3 +73,11 @@ def test_bfloat16_without_units_for_it_is_told(warnings_for, tmp_path, monkeypat
     cpu.write_text("flags : fpu avx2\n")
     (said,) = warnings_for(counts, *amp, above="b")
     assert "no units for bfloat16" in said
+
+
+def test_options_without_effect_are_told(warnings_for, caplog):
+    counts, usual = {"jump": 10, "run": 10}, ("--batch-size", "4")
+    with caplog.at_level("INFO"):
+        (warning,) = warnings_for(counts, *usual, "--kd-alpha", "0.7", "--torchcompile")
+    assert warning.startswith("--kd-alpha and --kd-temperature have no effect without a teacher")
+    assert sum("grad_share_*) are not measured" in message for message in caplog.messages) == 1

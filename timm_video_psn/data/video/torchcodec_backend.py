@@ -21,6 +21,7 @@ from timm_video_psn.data.video.limits import MAX_PIXELS
 from timm_video_psn.data.video.pyav_backend import VideoFile
 
 _logger = logging.getLogger(__name__)
+_left: list[str] = []  # to PyAV
 
 
 def decoder_class() -> Any:
@@ -42,6 +43,14 @@ def decoder_class() -> Any:
             f"decoder 'torchcodec' was asked for, but it does not load here ({reason}); it needs FFmpeg's shared "
             "libraries (apt install ffmpeg, conda install ffmpeg), or use the decoder 'pyav', which brings its own"
         ) from error
+
+
+def _leave_to_pyav(what: str, error: Exception) -> None:
+    """Warns of the first file of a process that torchcodec fails on; of others, only for debugging."""
+    level = logging.DEBUG if _left else logging.WARNING
+    _left.append(what)
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    _logger.log(level, "torchcodec %s (%s): PyAV decodes it, and any other such file, instead", what, reason)
 
 
 class TorchcodecFile:
@@ -71,7 +80,7 @@ class TorchcodecFile:
             decoder = make(str(path), stream_index=self._file.stream_index, **options)
             self._decoder = decoder if len(decoder) == self.num_frames else None
         except (RuntimeError, ValueError) as error:
-            _logger.debug("torchcodec does not open %s: %s", path, error)
+            _leave_to_pyav(f"does not open {path}", error)
 
     def close(self) -> None:
         """Closes the file."""
@@ -86,7 +95,7 @@ class TorchcodecFile:
             try:
                 batch = self._decoder.get_frames_at(indices=list(indices))
             except (RuntimeError, ValueError) as error:
-                _logger.debug("torchcodec does not read %s: %s", self._path, error)
+                _leave_to_pyav(f"does not read {self._path}", error)
             else:
                 times = np.array([self._file.seconds(index) for index in indices], dtype=float)
                 if np.allclose(batch.pts_seconds.numpy(), times, rtol=0, atol=1e-4):

@@ -26,17 +26,16 @@ class Sound:
     def __init__(self, video: Path, container: Any) -> None:
         import av
 
-        from timm_video_psn.data.video.container import VIDEO_FORMATS, choose_stream
+        from timm_video_psn.data.video.container import open_video
 
         self._container, self._stack = container, ExitStack()
         self._packets: Iterator[tuple[float, Any]] = iter(())
         try:
-            # The formats and files that the reader of the frames may open, and the film that it reads.
-            options = {"format_whitelist": ",".join(VIDEO_FORMATS), "protocol_whitelist": "file"}
-            source = self._stack.enter_context(av.open(f"file:{video}", metadata_errors="ignore", options=options))
-            if not source.streams.audio or not source.streams.video:
+            source, picture, _ = open_video(video)  # as the reader of the frames does
+            self._stack.enter_context(source)
+            if not source.streams.audio:
                 return
-            picture, sound = choose_stream(video, source)[0], source.streams.audio[0]
+            sound = source.streams.audio[0]
             start = float((picture.start_time or 0) * picture.time_base) if picture.time_base else 0.0
             if sound.codec.canonical_name in _COPIED:
                 self._packets = self._copied(source, sound, container.add_stream_from_template(sound), start)
@@ -44,7 +43,7 @@ class Sound:
                 encoder = container.add_stream("aac", rate=sound.codec_context.sample_rate)
                 encoder.layout = "stereo" if sound.codec_context.channels > 1 else "mono"
                 self._packets = self._encoded(source, sound, encoder, start)
-        except (av.FFmpegError, ValueError) as error:
+        except (av.FFmpegError, ValueError, OSError) as error:
             _logger.warning("the sound of %s is left out: %s", video, error)
 
     def write(self, until_sec: float) -> None:

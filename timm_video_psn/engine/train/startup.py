@@ -1,6 +1,7 @@
 """What a run says before it trains: folder, data, model, optimizer, processes, and where it resumes."""
 
 import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from timm_video_psn.data import VideoIndex, videos_of_both
 from timm_video_psn.engine.distributed import backend_of, is_first, world_size
 from timm_video_psn.engine.train.build import Run
 from timm_video_psn.engine.train.optim import base_learning_rate, describe_groups
+from timm_video_psn.engine.train.options import TrainOptions
 from timm_video_psn.files import first_names
 from timm_video_psn.surgery import count_parameters
 
@@ -44,12 +46,23 @@ def introduce(run: Run, epoch: int, step: int) -> None:
     if world_size() > 1:
         norms = "over all of them" if options.sync_bn else "in each of them; the first one's are kept"
         say(f"processes {world_size()}, {backend_of(options.device)}; statistics of batch norms: {norms}")
+    if options.torchcompile:
+        say("compiled  by --torchcompile: shares of the loss terms in the gradient (grad_share_*) are not measured")
     _warn_of_slow_ema(run)
+    if is_first() and options.kd_teacher is None and _is_asked(options, "kd_alpha", "kd_temperature"):
+        _logger.warning("--kd-alpha and --kd-temperature have no effect without a teacher; name one with --kd-teacher")
     if is_first() and run.precision.is_emulated():
         _logger.warning(
             "this CPU has no units for bfloat16: training is several times slower than in float32; leave --amp out"
         )
     _say_where(run, epoch, step)
+
+
+def _is_asked(options: TrainOptions, *names: str) -> bool:
+    """Whether one of these options is not at its default."""
+    return any(
+        getattr(options, each.name) != each.metadata["default"] for each in fields(options) if each.name in names
+    )
 
 
 def _introduce_data(run: Run) -> None:
