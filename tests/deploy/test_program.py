@@ -84,7 +84,7 @@ def test_numbers_of_clips_are_read_from_words(text, ends, tested):
 
 @pytest.mark.parametrize("text", ["0", "any", "2-3", "1-0", "1-2-3", "-1", "1.5", ""])
 def test_other_words_are_refused(text):
-    with pytest.raises(ValueError, match=f"batch '{text}' is no number of clips; use a number, as 4, a range"):
+    with pytest.raises(ValueError, match=f"batch '{text}' is not a number of clips; use a number"):
         BatchRange.parse(text, most=8)
 
 

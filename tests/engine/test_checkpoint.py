@@ -95,7 +95,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 
 def test_what_is_no_checkpoint_of_ours_says_so(tmp_path):
     path = tmp_path / "last.pt"
-    with pytest.raises(FileNotFoundError, match=r"not found; --resume takes a last\.pt"):
+    with pytest.raises(FileNotFoundError, match=r"not found; --resume takes the last\.pt"):
         load_checkpoint(path)
     torch.save({"state_dict": {}}, path)
     with pytest.raises(ValueError, match="it holds no options"):

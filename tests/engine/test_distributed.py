@@ -102,7 +102,14 @@ def test_two_processes_follow_the_losses_of_one(motion_with_an_unreadable_video,
     assert len(set(one["losses"])) == 12
     torch.testing.assert_close(torch.tensor(two["weights"]), torch.tensor(one["weights"]), rtol=1e-6, atol=1e-7)
     for a, b in zip(one["history"], two["history"], strict=True):
-        for name in a.keys() - {"seconds", "train_seconds", "data_wait"}:
+        # the shares of the losses in the gradient are taken on the clips of the first process
+        for name in a.keys() - {
+            "seconds",
+            "train_seconds",
+            "data_wait",
+            "grad_share_interaction",
+            "grad_share_capacity",
+        }:
             assert a[name] == pytest.approx(b[name], abs=1e-6), name
 
 
@@ -188,7 +195,7 @@ def test_the_error_of_one_process_ends_all_of_them_and_is_the_only_one_that_is_r
     assert codes[rank] == 2
     assert codes[1 - rank] == 1
     assert f"train_video.py: rank {rank} of 2: error: something is wrong with this one" in run.said(rank)
-    assert "train_video.py: rank" not in run.said(1 - rank)
+    assert ": error: " not in run.said(1 - rank)
 
 
 def step_with_an_empty_batch(path: Path, accumulate: int) -> None:

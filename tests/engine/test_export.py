@@ -32,7 +32,7 @@ def test_a_runs_model_becomes_a_file_that_gives_its_probabilities(model_folder, 
 def test_without_a_folder_it_lies_beside_the_model(model_folder, tmp_path, compiler):
     run = shutil.copytree(Path(model_folder).parent, tmp_path / "run")
     assert main(["export", str(run), "--layout", "frames"]) == 0
-    config = json.loads((run / "export-torch" / "config.json").read_text())
+    config = json.loads((run / "export-torch-frames" / "config.json").read_text())
     assert config["input"]["shape"] == [4, 3, 32, 32]
 
 

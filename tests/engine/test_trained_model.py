@@ -1,6 +1,7 @@
 """A trained model: every form of a video gives the same prediction, and errors stay with their video."""
 
 import http.server
+import json
 import threading
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from timm_video_psn.__main__ import predict as predict_main
 from timm_video_psn.data import DecodeError, ThreeCropTransform, VideoReader, write_video
 from timm_video_psn.engine.load_model import load
 from timm_video_psn.engine.trained_model import TrainedModel
@@ -141,3 +143,9 @@ def test_what_cannot_be_named_is_refused(trained, video):
 def test_a_short_video_is_told_of(trained, caplog):
     trained.predict(np.zeros((2, 40, 40, 3), np.uint8))
     assert "has only 2 frames for a clip of 4: some are repeated" in caplog.text
+
+
+def test_the_command_downloads_the_file_of_a_url_as_python_does(url, video, model_folder, capsys):
+    assert predict_main([url, str(video), "--model", model_folder, "--json", "--topk", "1"]) == 0
+    of_url, of_file = map(json.loads, capsys.readouterr().out.splitlines())
+    assert {**of_url, "video": ""} == {**of_file, "video": ""}

@@ -309,7 +309,7 @@ def broken(case: str, folder: Path) -> Path:
         ("extra", r": 1 unknown: base_model\.layer1\.0\.nl\.g\.weight"),
         ("lacking", r": 1 missing: base_model\.layer2\.0\.bn1\.bias; create"),
         ("shape", r"layer2\.0\.bn1\.bias \(7,\) for \(128,\)"),
-        ("headless", r"the checkpoint has no classifier: none of new_fc\.weight, base_model\.fc\.weight"),
+        ("headless", r"the checkpoint has no classifier: expected one of new_fc\.weight, base_model\.fc\.weight"),
         ("twice", r"duplicate names, with and without `module\.`: .*new_fc\.weight"),
         ("trap", r"broken\.pth holds posix\.mkdir, which is not a tensor; unpickling it would run code"),
         ("no weights", r"the top of .*broken\.pth is not a state dict: epoch is not a tensor"),

@@ -201,7 +201,10 @@ def test_a_config_cannot_ask_for_its_own_pickle(hub, bundle, load):
     config["pretrained_cfg"]["hf_hub_filename"] = "weights.pth"
     hub.seed(REPO, {"config.json": json.dumps(config).encode(), "weights.pth": b"pickle"})
     error = load()
-    assert "the config.json of someone/psn-motion names weights.pth as its weights. Other files of weights are" in error
+    assert (
+        "the config.json of someone/psn-motion names weights.pth as its weights. Other weight files are pickles"
+        in error
+    )
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", None])

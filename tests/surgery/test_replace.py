@@ -83,7 +83,9 @@ def test_put_back_restores_outputs_keys_and_modules(x):
 def test_put_back_knows_the_model_that_it_is_for():
     net = Net()
     report = double(net)
-    with pytest.raises(ValueError, match=r"cannot put back first: another module is there .* not on copies"):
+    with pytest.raises(
+        ValueError, match=r"cannot put back first: the module there is not the one from .* not on copies"
+    ):
         put_back(copy.deepcopy(net), report)
     put_back(net, report)
     with pytest.raises(ValueError, match="cannot put back first"):

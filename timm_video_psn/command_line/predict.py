@@ -55,8 +55,11 @@ def parse_predict_options(argv: Sequence[str] | None = None, prog: str = "predic
     if options.video_out and options.video_out.suffix.lower() != ".mp4":
         parser.error(f"--video-out {options.video_out}: the copy is an mp4; end the name in .mp4")
     from timm_video_psn.data import is_live  # not at the top: --help needs no torch
+    from timm_video_psn.engine.video_source import is_file_url
 
-    windows = options.window is not None or options.stream or any(map(is_live, options.inputs))
+    live = any(is_live(source) and not is_file_url(source) for source in options.inputs)
+    windows = options.window is not None or options.stream or live
+    options.whole = not windows
     for name in ("stride", "duration") if not windows else ("views",):
         if getattr(options, name) is not None:
             belongs = "whole videos, not to windows" if windows else "windows; without --window SEC videos stay whole"

@@ -36,7 +36,7 @@ def run_export(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.model} is another library's network; export takes models on timm backbones only")
     exported = export(
         trained.model,
-        options.output or _folder(trained, options.format),
+        options.output or _folder(trained, options),
         options.format,
         layout=options.layout,
         batch=options.batch,
@@ -72,12 +72,14 @@ def _training_clips(trained: TrainedModel, options: argparse.Namespace) -> Tenso
     return torch.stack(clips)
 
 
-def _folder(trained: TrainedModel, format: str) -> Path:
-    """A folder beside the model."""
-    if is_on_hub(trained.source):
-        raise ValueError(f"{trained.source} is on the Hub; name a folder for its export with --output FOLDER")
+def _folder(trained: TrainedModel, options: argparse.Namespace) -> Path:
+    """A folder in the run's, named by what the file is."""
     folder = Path(trained.source)
-    return (folder.parent if folder.name == "best" else folder) / f"export-{format}"
+    if is_on_hub(trained.source) or folder.name != "best":
+        raise ValueError(f"{trained.source} is not the best/ of a run; name a folder for its export with --output DIR")
+    layout = "" if options.layout == "clip" else f"-{options.layout}"
+    parts = (layout, "-normalize" if options.normalize else "", "-int8" if options.int8 else "")
+    return folder.parent / "".join((f"export-{options.format}", *parts))
 
 
 def _config(trained: TrainedModel) -> dict[str, Any]:

@@ -95,9 +95,10 @@ def measured(config: dict[str, Any]) -> list[Measured]:
     """
     metrics, video, dataset = config.get("metrics") or {}, config.get("video") or {}, dataset_of(config)
     protocol = str(metrics.get("protocol") or video.get("protocol") or "not recorded")
+    split = str(metrics.get("val_split", "val"))
     counts = [metrics.get(key, "?") for key in ("val_videos", "val_expected")]
     rows = [
-        Measured(name, metrics[key], None, protocol, dataset, "val", "{} of {}".format(*counts), "timm-video-psn train")
+        Measured(name, metrics[key], None, protocol, dataset, split, "{} of {}".format(*counts), "timm-video-psn train")
         for key, name in ((f"val_{key}", name) for key, name in METRICS.items())
         if isinstance(metrics.get(key), (int, float))
     ]

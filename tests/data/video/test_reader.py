@@ -214,11 +214,11 @@ class TestDecodesLittle:
     def test_decodes_from_the_last_key_frame_on_what_others_refer_to(self, video, monkeypatch):
         runs = []
 
-        def counted(decoder, packets, decode=pyav_backend._decode):
+        def counted(decoder, packets, decode=pyav_backend.decode_packets):
             runs.append([position for position, _ in packets])
             return decode(decoder, packets)
 
-        monkeypatch.setattr(pyav_backend, "_decode", counted)
+        monkeypatch.setattr(pyav_backend, "decode_packets", counted)
         with VideoReader(video("b_frames.mp4")) as reader:  # key frames at 0, 12, 24, 36
             reader.read([1, 24])
         assert len(runs) == 2

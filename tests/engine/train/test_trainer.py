@@ -255,7 +255,9 @@ def test_an_unreadable_training_video_is_named_and_counted_and_too_many_end_the_
     with (tmp_path / "out" / "run" / "skipped.csv").open() as file:
         listed = [(Path(row["path"]).exists(), row["epoch"], row["split"]) for row in csv.DictReader(file)]
     assert listed == [(True, "1", "train"), (True, "1", "val")]
-    assert "measured on the training videos themselves" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "measured on the training videos themselves" in said.out + said.err
+    assert ", on the training videos" in said.out
     for number in range(4, 8):
         (two_classes / "dark" / f"{number}.mp4").write_text("no video")
     assert train_main(folder_arguments(two_classes, tmp_path / "more")) == 2

@@ -124,7 +124,7 @@ def _outcomes(
     model: TrainedModel, inputs: Sequence[str], options: argparse.Namespace, answers: _Answers
 ) -> Iterator[tuple[str, DecodeError | None]]:
     """Answer input by input; what kept one from being read comes back with its name."""
-    if options.window is None and not options.stream and not any(map(is_live, inputs)):
+    if options.whole:
         for found in model.predict_many(
             inputs, options.topk, options.views, options.batch_size, options.workers, options.max_pixels
         ):

@@ -88,6 +88,6 @@ def write_classes(pixels: np.ndarray, span: Span) -> np.ndarray:
         draw.rectangle((0, top, image.width, top + round(size * 1.35)), fill=(0, 0, 0, 110))
         draw.rectangle((0, top, right, top + round(size * 1.35)), fill=(30, 120, 220, 150))
         draw.text(
-            (size // 2, top), f"{item.probability:4.0%} {printable(item.label)}", font=font, fill=(255, 255, 255, 255)
+            (size // 2, top), f"{item.probability:4.0%}  {printable(item.label)}", font=font, fill=(255, 255, 255, 255)
         )
     return np.asarray(image)

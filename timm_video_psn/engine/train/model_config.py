@@ -65,7 +65,7 @@ def describe_run(
         "video": {**asdict(protocol), "protocol": str(protocol)},
         "dataset": index.dataset if isinstance(index, ShardedIndex) else options.dataset,
         **({"dataset_version": index.version} if index.version else {}),
-        "metrics": row,
+        "metrics": {**row, **({"val_split": "train"} if index.shared_split else {})},
         "recipe": {**_recipe(options), "processes": processes},
         "versions": package_versions(),
     }

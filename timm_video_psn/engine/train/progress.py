@@ -67,7 +67,9 @@ def describe_batch(meter: LossMeter, lr: float, left: str) -> str:
     return f"{left} left, {numbers}lr {lr:.1e}"
 
 
-def conclude(options: TrainOptions, folder: RunFolder, history: list[Row], seconds: float) -> None:
+def conclude(
+    options: TrainOptions, folder: RunFolder, history: list[Row], seconds: float, is_unseen: bool = True
+) -> None:
     """Says which epoch is the best, where it is, how long the run took, and what can be done next.
 
     Args:
@@ -75,6 +77,7 @@ def conclude(options: TrainOptions, folder: RunFolder, history: list[Row], secon
         folder: Folder of the run.
         history: Rows of all epochs.
         seconds: Duration of all epochs.
+        is_unseen: Whether the validation videos are others than the training videos.
     """
     best = next((row for row in history if row["epoch"] in best_epochs(history, 1)), None)
     if best is None:
@@ -85,7 +88,10 @@ def conclude(options: TrainOptions, folder: RunFolder, history: list[Row], secon
     else:
         top1 = share_interval(round(best["val_top1"] * videos / 100), videos)
         number = f"top-1 {top1.value:.1f} % (95 % interval {top1.low:.1f} to {top1.high:.1f}, {videos} videos)"
-    _logger.info(f"best      epoch {best['epoch']} of {options.epochs}: val {number}")
+    _logger.info(
+        f"best      epoch {best['epoch']} of {options.epochs}: val {number}"
+        + ("" if is_unseen else ", on the training videos")
+    )
     _logger.info(f"folder    {folder.path}: best/ is the model, summary.csv and curves.png are the epochs")
     _logger.info(f"time      {in_words(seconds)}")
     where = shlex.quote(str(folder.path))

@@ -77,6 +77,12 @@ def _introduce_data(run: Run) -> None:
             "check the annotations",
             *(len(both), len(val), first_names(both, 1)),
         )
+    if is_first() and train.shared_split:
+        _logger.warning(
+            "no train/ and val/ folders in %s: the accuracy is measured on the training videos themselves and says "
+            "nothing about others; give the folder that holds train/CLASS and val/CLASS",
+            options.data_dir,
+        )
     if is_first():
         _warn_of_small_data(run)
     left_out = len(train.labels) - len(run.loaders.order) * options.batch_size * world_size()
@@ -119,8 +125,6 @@ def _warn_of_small_data(run: Run) -> None:
 def _notes(train: VideoIndex, val: VideoIndex) -> list[str]:
     """What the user should know about the data."""
     notes = []
-    if train.shared_split:
-        notes.append("no train/ and val/ folders: the accuracy is measured on the training videos themselves")
     if without := train.classes_without_videos():
         notes.append(f"{len(without)} classes have no video to train: {first_names(without)}")
     return [*notes, *dict.fromkeys((*train.notes, *val.notes))]

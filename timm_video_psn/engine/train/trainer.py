@@ -112,7 +112,8 @@ class Trainer:
                 f"stopped   after epoch {self.epoch} of {run.options.epochs}: none of the last "
                 f"{self.epoch - best} was better than epoch {best} (--early-stopping {run.options.early_stopping})"
             )
-        conclude(run.options, run.folder, self.history, sum(row["seconds"] for row in self.history))
+        seconds = sum(row["seconds"] for row in self.history)
+        conclude(run.options, run.folder, self.history, seconds, is_unseen=not run.train_index.shared_split)
         return self.history
 
     def train_epoch(self, stop: StopRequest) -> DataTimer:
