@@ -148,4 +148,4 @@ def test_a_short_video_is_told_of(trained, caplog):
 def test_the_command_downloads_the_file_of_a_url_as_python_does(url, video, model_folder, capsys):
     assert predict_main([url, str(video), "--model", model_folder, "--json", "--topk", "1"]) == 0
     of_url, of_file = map(json.loads, capsys.readouterr().out.splitlines())
-    assert {**of_url, "video": ""} == {**of_file, "video": ""}
+    assert {**of_url, "file": ""} == {**of_file, "file": ""}

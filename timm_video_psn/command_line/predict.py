@@ -54,8 +54,7 @@ def parse_predict_options(argv: Sequence[str] | None = None, prog: str = "predic
             parser.error(f"--{name.replace('_', '-')} {value}: must be above 0, and finite")
     if options.video_out and options.video_out.suffix.lower() != ".mp4":
         parser.error(f"--video-out {options.video_out}: the copy is an mp4; end the name in .mp4")
-    from timm_video_psn.data import is_live  # not at the top: --help needs no torch
-    from timm_video_psn.engine.video_source import is_file_url
+    from timm_video_psn.data import is_file_url, is_live  # not at the top: --help needs no torch
 
     live = any(is_live(source) and not is_file_url(source) for source in options.inputs)
     windows = options.window is not None or options.stream or live

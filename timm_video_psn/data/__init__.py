@@ -23,7 +23,7 @@ from timm_video_psn.data.shards.index import ShardedIndex, holds_shards
 from timm_video_psn.data.shards.loader import ShardLoader, ShardOrder
 from timm_video_psn.data.video.errors import DecodeError
 from timm_video_psn.data.video.reader import VideoReader, check_decoder, decode_clip
-from timm_video_psn.data.video.stream import FrameStream, TimedFrame, is_live
+from timm_video_psn.data.video.stream import FrameStream, TimedFrame, is_file_url, is_live
 from timm_video_psn.data.video.write_video import write_video
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "decode_clip",
     "end_workers",
     "holds_shards",
+    "is_file_url",
     "is_live",
     "label_fingerprint",
     "motion_clip",

@@ -6,7 +6,6 @@ import re
 import shutil
 import tempfile
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,17 +23,7 @@ from timm_video_psn.data.video.reader import Decoder
 
 Video: TypeAlias = str | Path | np.ndarray | torch.Tensor
 _URL = re.compile(r"https?://", re.IGNORECASE)
-_FILES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 _SILENT_SEC = 60  # that a server may say nothing
-
-
-def is_file_url(source: str) -> bool:
-    """Whether a URL names a video file, which is downloaded; transport streams (.ts) may have no end.
-
-    Args:
-        source: Path, URL or number of a camera.
-    """
-    return bool(_URL.match(source)) and urllib.parse.urlsplit(source).path.lower().endswith(_FILES)
 
 
 class FrameReader(Protocol):

@@ -10,6 +10,7 @@ import logging
 import math
 import platform
 import re
+import urllib.parse
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -24,6 +25,7 @@ from timm_video_psn.data.video.packet_table import damaged_by
 from timm_video_psn.data.video.reader import VideoReader, is_there
 
 _logger = logging.getLogger(__name__)
+_FILE_ENDINGS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 _URL = re.compile(r"^(rtsp|rtmp|rtp|udp|tcp|srt|https?)://", re.IGNORECASE)
 _LIVE_FORMATS = ("dash", "hls", "mpjpeg", "rtp", "rtsp", "sdp")  # beside the formats of files
 _REMEMBERED = 1000  # packets, signs of damage and key frames of a live source
@@ -221,6 +223,16 @@ def is_live(source: str) -> bool:
         source: Source, as for `FrameStream`.
     """
     return bool(_URL.match(source)) or (source.isdigit() and not Path(source).exists())
+
+
+def is_file_url(source: str) -> bool:
+    """Whether an http(s) URL names a video file, which is downloaded; transport streams (.ts) may have no end.
+
+    Args:
+        source: Path, URL or number of a camera.
+    """
+    url = urllib.parse.urlsplit(source)
+    return url.scheme in ("http", "https") and url.path.lower().endswith(_FILE_ENDINGS)
 
 
 def _open(source: str) -> Any:
