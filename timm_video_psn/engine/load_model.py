@@ -170,7 +170,8 @@ def _published_name(name: str) -> str:
     known = read_manifest()
     if name.partition(".")[0] not in known:
         check_model_name(name)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+        published = ["psn_test_resnet.motion", *(each for each, weights in known.items() if weights)]
+        near = difflib.get_close_matches(name, published, n=3, cutoff=0.0)
         raise ValueError(
             f"{name} is the name of a model without trained video weights; use {MODEL_SOURCES}, or a name that "
             f"stands for video weights: {', '.join(near)}"

@@ -62,7 +62,8 @@ def run_benchmark(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    _logger.info(f"device {device}{name}")
+    ratio = f"xN is the time beside {options.baseline}, the median of the repeats' ratios: above 1 is slower"
+    _logger.info(f"device {device}{name}; {ratio}")
     keep_freed_memory()
     rows: list[dict[str, Any]] = []
     for dtype in options.dtypes:
