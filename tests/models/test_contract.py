@@ -54,7 +54,7 @@ def test_takes_images_as_clips_of_one_frame(case, model, short):
         assert torch.equal(model(images), model(images[:, :, None]))
         assert model.forward_features(images).ndim == 4
     else:
-        with pytest.raises(ValueError, match=r"num_frames=1: .* exactly 2 frames"):
+        with pytest.raises(ValueError, match=r"num_frames=1: .* clips of 2 frames"):
             model(images)
 
 
