@@ -1,6 +1,7 @@
 """What a run says before it begins."""
 
 import shutil
+from itertools import product
 
 import pytest
 
@@ -31,12 +32,12 @@ def warnings_for(tiny_motion, tmp_path, caplog):
     """What a run warns of that has these numbers of videos in its classes."""
     videos = sorted(tiny_motion.rglob("*.mp4"))
 
-    def warnings(counts, *more, above=""):
+    def warnings(counts, *more, above="", splits=("train", "val")):
         data = tmp_path / f"{above}videos"
-        for name, count in counts.items():
-            (data / name).mkdir(parents=True)
-            for number in range(count):
-                shutil.copy(videos[number % len(videos)], data / name / f"{number}.mp4")
+        for split, (name, count) in product(splits, counts.items()):
+            (data / split / name).mkdir(parents=True)
+            for number in range(1 if split == "val" else count):
+                shutil.copy(videos[number % len(videos)], data / split / name / f"{number}.mp4")
         argv = ["--data-dir", str(data), "--model", "psn_test_resnet", "--img-size", "32", "--num-frames", "2"]
         trainer = trainer_of([*argv, "--output", str(tmp_path), "--workers", "0", *more])
         caplog.clear()
@@ -57,6 +58,11 @@ def test_few_videos_and_few_updates_are_told(warnings_for):
 
 def test_enough_videos_are_not_warned_of(warnings_for):
     assert warnings_for({"jump": 10, "run": 10}, "--batch-size", "4") == []
+
+
+def test_no_validation_split_is_told(warnings_for):
+    (said,) = warnings_for({"jump": 10, "run": 10}, "--batch-size", "4", splits=("",))
+    assert "the accuracy is measured on the training videos themselves" in said
 
 
 def test_one_class_looks_like_a_folder_too_high(warnings_for, tmp_path):
