@@ -2,7 +2,7 @@
 
     python -m benchmarks.video_matrix
 
-Every file is made here. "read" means that all frames are those of FFmpeg's plain decode, turned where the file asks for
+The script makes every file. "read" means that all frames equal FFmpeg's plain decode, turned where the file asks for
 it; "colours" that they are the right frames with slightly other colours; otherwise the sentence of the refusal stands
 there.
 """

@@ -117,7 +117,7 @@ class Terminal:
 
 @pytest.fixture
 def said(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("timm_video_psn"), "handlers", [])  # those of commands before
+    monkeypatch.setattr(logging.getLogger("timm_video_psn"), "handlers", [])  # earlier commands left some
     caplog.set_level(logging.INFO, "timm_video_psn")
     return caplog
 

@@ -185,7 +185,7 @@ def results(best, tmp_path):
         }
         test = {"protocol": protocol, "num_videos": 11, "num_expected": 12, "metrics": numbers}
         about = {
-            "model": "/home/me/secret/best",
+            "model": "/elsewhere/secret/best",
             "dataset": "motion",
             "dataset_version": "",
             "split": "val",

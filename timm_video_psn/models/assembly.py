@@ -78,7 +78,7 @@ def _choose(
 def _count_time_strides(backbone: nn.Module) -> None:
     """Tells every temporal module by what the frames are divided where it is.
 
-    Modules are in the order of the network, but for a shortcut, which comes after the branch beside it.
+    Modules come in the order of the network, except that a shortcut comes after the branch beside it.
     """
     divisor = 1
     for module in backbone.modules():

@@ -220,7 +220,7 @@ class Plain(NamedTuple):
     positions: list[int]  # number of the packet of each picture
     times: list[int | None]  # of all packets
     shown: list[bool]  # whether a packet's picture is to be shown
-    keys: list[bool]  # whether a packet is said to be a key frame
+    keys: list[bool]  # whether the container marks the packet as a key frame
     key_pictures: set[int]  # packets whose pictures the decoder says are key frames
     signs: set[int]  # packets of which FFmpeg says that something is wrong with them
 

@@ -40,8 +40,8 @@ def test_the_config_of_a_run_carries_everything_and_stays_timms(arguments, tmp_p
 
 
 def test_a_recipe_tells_no_places_of_the_machine():
-    files = {"initial_checkpoint": "/home/me/last.pt", "config": "/home/me/own.yaml", "data_dir": "/home/me"}
-    options = replace(settled("--log", "tensorboard"), model="local-dir:/home/me/runs/best", **files)
+    files = {"initial_checkpoint": "/elsewhere/last.pt", "config": "/elsewhere/own.yaml", "data_dir": "/elsewhere"}
+    options = replace(settled("--log", "tensorboard"), model="local-dir:/elsewhere/runs/best", **files)
     recipe = _recipe(options)
     assert "/home" not in str(recipe)
     named = (recipe["model"], recipe["initial_checkpoint"], recipe["config"])

@@ -20,7 +20,7 @@ def test_durations_have_the_units_that_matter(seconds, text):
 def test_a_run_tells_its_numbers_and_ends_with_the_best_epoch_and_what_to_do_next(
     arguments, tiny_motion, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(sys, "argv", ["/home/me/timm_video_psn/train_video.py"])
+    monkeypatch.setattr(sys, "argv", ["/elsewhere/timm_video_psn/train_video.py"])
     assert train_main([*arguments, "--val-interval", "1", "--log-interval", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     batches = [line for line in lines if " batch " in line]
@@ -37,6 +37,6 @@ def test_a_run_tells_its_numbers_and_ends_with_the_best_epoch_and_what_to_do_nex
     assert lines[end + 1].startswith(f"folder    {run}: best/")
     assert re.match(r"time +\d+ s$", lines[end + 2])
     assert lines[end + 3 :] == [
-        f"next      python /home/me/timm_video_psn/validate_video.py --model {run} --data-dir {tiny_motion}",
-        f"          python /home/me/timm_video_psn/predict_video.py VIDEO --model {run}",
+        f"next      python /elsewhere/timm_video_psn/validate_video.py --model {run} --data-dir {tiny_motion}",
+        f"          python /elsewhere/timm_video_psn/predict_video.py VIDEO --model {run}",
     ]
